@@ -1,0 +1,14 @@
+//! ehrnet: a Kubernetes operator that runs Hyperledger Fabric networks for electronic health records.
+//!
+//! ```text
+//!  YAML ──> api ──> controllers ── observe ──> desired ──> apply ──> cluster
+//!                        │         (reads)     (pure)     (writes)
+//!                        ├── pki (pure): certificates and renewal decisions
+//!                        ├── fabric: the ledger's protocol ──> orderers and peers
+//!                        └── status (pure, then one write)
+//! ```
+//!
+//! Arrows point one way: `controllers` use the rooms, the rooms use `api`. `api`, `desired`, `pki`, `fabric` and
+//! `consent` never touch a Kubernetes client; `tests/walls.rs` proves it.
+
+pub mod api;
