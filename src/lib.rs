@@ -12,3 +12,4 @@
 //! `consent` never touch a Kubernetes client; `tests/walls.rs` proves it.
 
 pub mod api;
+pub mod fabric;

@@ -1,0 +1,32 @@
+//! Compiles Fabric's messages (`proto/`) with protox, so that no `protoc` is needed to build.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let mut files = Vec::new();
+    collect(Path::new("proto"), &mut files)?;
+    files.sort();
+    let descriptors = protox::compile(&files, ["proto"])?;
+    tonic_prost_build::configure()
+        // `Chaincode/Connect` would collide with the generated constructor `connect`.
+        .build_transport(false)
+        // Ordered maps: the same configuration is always the same bytes.
+        .btree_map(".")
+        .include_file("fabric.rs")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|e| e == "proto") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
