@@ -16,7 +16,7 @@ image_load() {
 # shellcheck disable=SC2030
 image_pack() (
   (($# >= 3)) || die "pack wants NAME:TAG OUT.tar SOURCE:DESTINATION..."
-  local name=$1 out work user='' workdir='' entrypoint=() command=() environment=() ports=() files=()
+  local name=$1 out work user='' workdir='' entrypoint=() command=() environment=() ports=() volumes=() files=()
   out=$(readlink -m "$2")
   shift 2
   while (($#)); do
@@ -27,6 +27,7 @@ image_pack() (
       --entrypoint) entrypoint+=("$2") ;;
       --cmd) command+=("$2") ;;
       --port) ports+=("$2/tcp") ;;
+      --volume) volumes+=("$2") ;;
       --*) die "pack does not know $1" ;;
       *)
         files+=("$1")
@@ -103,10 +104,10 @@ image_config() {
     *) die "no image architecture is known for $(uname -m)" ;;
   esac
   environment=("PATH=/usr/local/bin:/usr/bin:/bin" "${environment[@]}")
-  printf '{"architecture":"%s","os":"linux","config":{"User":%s,"WorkingDir":%s,"Env":%s,"Entrypoint":%s,"Cmd":%s,"ExposedPorts":%s},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}\n' \
+  printf '{"architecture":"%s","os":"linux","config":{"User":%s,"WorkingDir":%s,"Env":%s,"Entrypoint":%s,"Cmd":%s,"ExposedPorts":%s,"Volumes":%s},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}\n' \
     "$architecture" "$(json "$user")" "$(json "${workdir:-/}")" "$(json_list "${environment[@]}")" \
     "$(json_list "${entrypoint[@]}")" "$(json_list "${command[@]}")" "$(json_set "${ports[@]}")" \
-    "$(sha256sum "$1" | cut -d' ' -f1)"
+    "$(json_set "${volumes[@]}")" "$(sha256sum "$1" | cut -d' ' -f1)"
 }
 
 json() {
@@ -148,7 +149,8 @@ fabric_images() {
   if [[ -d $from/builders/ccaas/bin ]]; then
     builder=("$from/builders/ccaas/bin:/opt/hyperledger/ccaas_builder/bin")
   fi
-  local common=(--env FABRIC_CFG_PATH=/etc/hyperledger/fabric --env "FABRIC_VER=$version")
+  local common=(--env FABRIC_CFG_PATH=/etc/hyperledger/fabric --env "FABRIC_VER=$version"
+    --volume /etc/hyperledger/fabric --volume /var/hyperledger)
   image_pack hyperledger/fabric-peer:3.1 "$to/fabric-peer.tar" "${common[@]}" --port 7051 \
     --cmd peer --cmd node --cmd start "$from/bin/peer:/usr/local/bin/peer" \
     "$from/config/core.yaml:/etc/hyperledger/fabric/core.yaml" "${builder[@]}"

@@ -28,10 +28,6 @@ private_mounts() {
     mkdir -p "$STATE/mounts$place"
     mount --bind "$STATE/mounts$place" "$place"
   done
-  mount --make-shared "$STATE/kubelet" 2>/dev/null || {
-    mount --bind "$STATE/kubelet" "$STATE/kubelet"
-    mount --make-shared "$STATE/kubelet"
-  }
 }
 
 network() {
@@ -83,8 +79,6 @@ main() {
   start local-volume-provisioner --kubeconfig "$pki/provisioner.yaml" --directory "$STATE/volumes"
   start coredns -conf "$STATE/config/Corefile"
   node
-  # Every component is a child: wait for each, and for the orphans of those that end.
-  while wait -n; do :; done
   wait
 }
 

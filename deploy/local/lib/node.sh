@@ -30,7 +30,7 @@ node_ready() {
 
 node_up() {
   need_root up
-  tools_all >/dev/null
+  node_pid >/dev/null || tools_all >/dev/null
   with_lock "$RUN.lock" node_up_locked
   node_kubeconfig
 }
@@ -136,6 +136,7 @@ start_init() {
   ip link set "$HOST_LINK" up
   ip route add "$POD_NETWORK" via "$NODE_ADDRESS"
   ip route add "$SERVICE_NETWORK" via "$NODE_ADDRESS"
+  egress_on
   EHRNET_CACHE=$CACHE setsid nsenter --net="/run/netns/$NETNS" \
     unshare --mount --pid --uts --fork --mount-proc --kill-child \
     bash "$here/lib/init.sh" "$here" </dev/null >"$STATE/logs/init.log" 2>&1 9>&- &
@@ -143,6 +144,23 @@ start_init() {
   until_ok 5 'the first process of the node' pgrep --parent "$unshared"
   init=$(pgrep --parent "$unshared")
   printf '%s %s\n' "$init" "$(process_start "$init")" >"$RUN/init"
+}
+
+# The way out, for images that are pulled: forwarding, and the machine's address for the node's.
+egress_rule=(POSTROUTING --source "$NODE_NETWORK" ! --out-interface "$HOST_LINK" -j MASQUERADE -m comment --comment ehrnet-local)
+
+egress_on() {
+  cp /proc/sys/net/ipv4/ip_forward "$RUN/ip_forward"
+  echo 1 >/proc/sys/net/ipv4/ip_forward
+  iptables --wait --table nat --append "${egress_rule[@]}"
+}
+
+egress_off() {
+  [[ -r $RUN/ip_forward ]] || return 0
+  cat "$RUN/ip_forward" >/proc/sys/net/ipv4/ip_forward
+  if iptables --wait --table nat --check "${egress_rule[@]}" 2>/dev/null; then
+    iptables --wait --table nat --delete "${egress_rule[@]}"
+  fi
 }
 
 node_down() {
@@ -158,7 +176,8 @@ node_clear() {
     # Its parent, unshare, goes when all processes of the namespace are gone.
     until_ok 30 'the processes of the node to end' process_gone "$pid"
   fi
-  ip netns pids "$NETNS" >/dev/null 2>&1 && ip netns delete "$NETNS"
+  egress_off
+  if ip netns pids "$NETNS" >/dev/null 2>&1; then ip netns delete "$NETNS"; fi
   if ip link show "$HOST_LINK" >/dev/null 2>&1; then ip link delete "$HOST_LINK"; fi
   until_ok 30 'the cgroups of the pods to empty' remove_cgroups
   rm -rf "$STATE" "$RUN"

@@ -62,12 +62,20 @@ build_failed() {
 # build_tool DIR SOURCE 'PACKAGES' 'LINKS' [go build ARGUMENTS]: build into DIR unless it is there.
 # LINKS are names that point to the program called as its source folder.
 build_tool() {
-  step "$(basename "$1" | sed 's/-[0-9a-f]*$//')"
-  if [[ ! -d $1 ]]; then
-    need_go
-    with_lock "$1.lock" build_locked "$@"
-  fi
+  if [[ -d $1 ]]; then return; fi
+  step "building $(basename "$1" | sed 's/-[0-9a-f]*$//')"
+  need_go
+  with_lock "$1.lock" build_locked "$@"
   step_done
+}
+
+# plan_builds DIRS...: a step for each tool that is not in the cache.
+plan_builds() {
+  local dir missing=0
+  for dir in "$@"; do
+    [[ -d $dir ]] || missing=$((missing + 1))
+  done
+  plan "$missing"
 }
 
 build_locked() {
@@ -107,16 +115,16 @@ tools_api() {
     printf '%s\n' "$KUBEBUILDER_ASSETS"
     return
   fi
-  plan 2
-  build_tool "$(etcd_dir)" etcd . ''
   kube=$(kube_dir)
   [[ -d $kube ]] || kube=$(kube_api_dir)
+  plan_builds "$(etcd_dir)" "$kube"
+  build_tool "$(etcd_dir)" etcd . ''
   build_kube "$kube" kube . 'kube-apiserver kubectl' -tags api
   link_all "$CACHE/assets-$(basename "$kube")" "$(etcd_dir)/etcd" "$kube/kube-apiserver" "$kube/kubectl"
 }
 
 tools_all() {
-  plan 5
+  plan_builds "$(etcd_dir)" "$(kube_dir)" "$(containerd_dir)" "$(coredns_dir)" "$(helm_dir)"
   build_tool "$(etcd_dir)" etcd . ''
   build_kube "$(kube_dir)" kube '. ./pause' \
     'kube-apiserver kubectl kube-controller-manager kube-scheduler kube-proxy kubelet local-volume-provisioner'
@@ -131,7 +139,7 @@ tools_all() {
 # Debian packages of what is not a Go module, installed where they are missing.
 install_packages() {
   local program packages=()
-  for program in runc:runc iptables:iptables conntrack:conntrack ip:iproute2 openssl:openssl nsenter:util-linux; do
+  for program in runc:runc iptables:iptables conntrack:conntrack ip:iproute2 openssl:openssl nsenter:util-linux pgrep:procps; do
     command -v "${program%%:*}" >/dev/null || packages+=("${program#*:}")
   done
   [[ -x /usr/lib/cni/ptp ]] || packages+=(containernetworking-plugins)
