@@ -64,7 +64,7 @@ pub struct ExistingCa {
 }
 
 /// Validity and renewal of a hospital's certificates.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PkiSpec {
     /// Certificate authorities made by the operator.
@@ -73,6 +73,13 @@ pub struct PkiSpec {
     /// Node, admin and TLS certificates.
     #[serde(default)]
     pub leaf: Lifetime,
+}
+
+impl Default for PkiSpec {
+    /// Not derived: a CA must not get the short life of a leaf.
+    fn default() -> Self {
+        Self { ca: Lifetime::ca(), leaf: Lifetime::default() }
+    }
 }
 
 /// Validity of a certificate and the window before its end in which it is renewed.

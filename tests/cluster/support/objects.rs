@@ -1,0 +1,27 @@
+//! Objects of any kind by `apiVersion` and `kind`.
+
+use ehrnet::api;
+use kube::api::{DynamicObject, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client};
+use serde_json::Value;
+
+/// Access to a kind of `ehrnet.dev` in a namespace.
+pub fn api(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &resource(kind))
+}
+
+/// How the server calls a kind of `ehrnet.dev`.
+pub fn resource(kind: &str) -> ApiResource {
+    let definitions = api::crds();
+    let names = definitions.iter().map(|d| &d.spec.names).find(|names| names.kind == kind);
+    let plural = &names.unwrap_or_else(|| panic!("{kind} is no kind of {}", api::GROUP)).plural;
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(api::GROUP, "v1alpha1", kind), plural)
+}
+
+/// Creates an object of `ehrnet.dev`.
+pub async fn create(client: &Client, namespace: &str, object: &Value) -> kube::Result<DynamicObject> {
+    let kind = object["kind"].as_str().expect("an object has a kind");
+    let object = serde_json::from_value(object.clone()).expect("an object");
+    api(client, namespace, kind).create(&PostParams::default(), &object).await
+}
