@@ -1,5 +1,28 @@
 //! The Hyperledger Fabric 3 protocol: messages, identities, configuration and the clients that administer nodes.
 //!
-//! Nothing here knows Kubernetes.
+//! ```text
+//! definition ── config_tree ──> genesis                       what a channel should be; its first block
+//! identity, msp, policy, blocks, envelope                      the pieces messages are made of
+//! ```
+//! Nothing here knows Kubernetes. Decisions are pure; time and randomness come in one [`envelope::Stamp`].
 
+pub mod blocks;
+pub mod config_tree;
+pub mod definition;
+pub mod duration;
+pub mod envelope;
+mod error;
+pub mod genesis;
+mod grpc;
+mod http;
+pub mod identity;
+pub mod msp;
+pub mod net;
+pub mod participation;
+pub mod peer;
+pub mod policy;
 pub mod proto;
+#[cfg(test)]
+mod testing;
+
+pub use error::{LedgerError, NotAllowed};
