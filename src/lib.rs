@@ -13,4 +13,5 @@
 
 pub mod api;
 pub mod fabric;
+pub mod pki;
 pub mod runtime;
