@@ -82,16 +82,22 @@ image_root() {
 add_libraries() {
   local root=$1 program=$2 library
   ldd "$program" >/dev/null 2>&1 || return 0
-  {
-    ldd "$program" | grep -o '/[^ ]*'
-    # Opened at run time by the resolver of the C library.
-    ldd "$program" | grep -o '/[^ ]*libc\.so\.6' | sed 's|libc\.so\.6|libnss_dns.so.2\n&|; s|libc\.so\.6$|libresolv.so.2|'
-  } | while read -r library; do
-    if [[ -e $library && ! -e $root$library ]]; then
-      mkdir -p "$root$(dirname "$library")"
-      cp -L "$library" "$root$library"
+  ldd "$program" | grep -o '/[^ ]*' | while read -r library; do
+    add_file "$root" "$library"
+    # The C library's resolver opens these at run time.
+    if [[ ${library##*/} == libc.so.6 ]]; then
+      add_file "$root" "${library%/*}/libnss_dns.so.2"
+      add_file "$root" "${library%/*}/libresolv.so.2"
     fi
   done
+}
+
+# add_file ROOT FILE: a copy at the same place, if there is such a file.
+add_file() {
+  if [[ -e $2 && ! -e $1$2 ]]; then
+    mkdir -p "$1$(dirname "$2")"
+    cp -L "$2" "$1$2"
+  fi
 }
 
 # image_config LAYER: the image's configuration, from the settings of image_pack.
