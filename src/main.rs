@@ -1,5 +1,7 @@
 //! Command line of the one binary: it parses, installs the TLS provider and hands over; no logic.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Kubernetes operator that runs Hyperledger Fabric networks for electronic health records.
@@ -14,15 +16,28 @@ struct Cli {
 enum Command {
     /// Print the custom resource definitions as YAML.
     Crds,
+    /// Bring up a cluster with a sample network and show it become ready.
+    Demo(ehrnet::demo::DemoArgs),
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ehrnet: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
+    match command {
         Command::Crds => {
             for crd in ehrnet::api::crds() {
                 print!("---\n{}", serde_yaml::to_string(&crd)?);
             }
         }
+        Command::Demo(args) => tokio::runtime::Runtime::new()?.block_on(ehrnet::demo::run(args))?,
     }
     Ok(())
 }

@@ -97,6 +97,8 @@ build_kube() {
   build_tool "$@"
 }
 
+build_helm() { build_tool "$(helm_dir)" helm helm.sh/helm/v3/cmd/helm ''; }
+
 # link_all DIR FILES...: make DIR hold a link to each file, and print it.
 link_all() {
   local dir=$1
@@ -132,8 +134,14 @@ tools_all() {
     'github.com/containerd/containerd/v2/cmd/containerd github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 github.com/containerd/containerd/v2/cmd/ctr' \
     '' -tags 'no_btrfs no_zfs no_devmapper'
   build_tool "$(coredns_dir)" coredns . ''
-  build_tool "$(helm_dir)" helm helm.sh/helm/v3/cmd/helm ''
+  build_helm
   link_all "$(bin_dir)" "$(etcd_dir)"/* "$(kube_dir)"/* "$(containerd_dir)"/* "$(coredns_dir)"/* "$(helm_dir)"/*
+}
+
+tools_helm() {
+  plan_builds "$(helm_dir)"
+  build_helm
+  printf '%s\n' "$(helm_dir)/helm"
 }
 
 # Debian packages of what is not a Go module, installed where they are missing.

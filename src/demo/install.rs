@@ -1,0 +1,176 @@
+//! Puts the operator and the sample into the cluster: image, chart, objects.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::runtime::conditions::is_crd_established;
+use kube::runtime::wait::await_condition;
+use kube::{Client, ResourceExt, discovery};
+use serde::Deserialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+
+use super::cluster::{Cluster, local_script};
+use super::program::{command, on_path, output, output_with_progress};
+use super::table::Key;
+use super::{DemoError, Ledger};
+
+/// Name of the chart's release, and of the operator's Deployment.
+pub(super) const RELEASE: &str = "ehrnet";
+/// Where the operator runs.
+pub(super) const SYSTEM_NAMESPACE: &str = "ehrnet-system";
+const REPOSITORY: &str = "ehrnet.dev/ehrnet";
+/// How long the operator may take to let go of a network.
+const DELETION_LIMIT: Duration = Duration::from_secs(120);
+/// Field manager of what the demo applies.
+const MANAGER: &str = "ehrnet-demo";
+
+/// Packs this very binary as the operator's image, loads it and returns the image's name. The tag is a digest of the
+/// binary, so that a new build rolls out and an old one changes nothing.
+pub(super) async fn load_operator_image(project: &Path, cluster: &Cluster) -> Result<String, DemoError> {
+    let binary = std::env::current_exe()?;
+    let bytes = std::fs::read(&binary).map_err(|source| DemoError::File { path: binary.clone(), source })?;
+    let image = format!("{REPOSITORY}:demo-{}", &hex::encode(Sha256::digest(&bytes))[..12]);
+    let folder = tempfile::tempdir()?;
+    let archive = folder.path().join("operator.tar");
+    let mut pack = command(local_script(project), ["pack", &image]);
+    pack.arg(&archive).args(["--user", "65532:65532", "--entrypoint", "/usr/local/bin/ehrnet"]);
+    pack.arg(format!("{}:/usr/local/bin/ehrnet", binary.display()));
+    output(pack).await?;
+    cluster.load(&archive).await?;
+    Ok(image)
+}
+
+/// Packs and loads the images of Fabric's peer and orderer from a folder laid out as its release archive.
+pub(super) async fn load_fabric_images(project: &Path, cluster: &Cluster, release: &Path) -> Result<(), DemoError> {
+    let folder = tempfile::tempdir()?;
+    let mut pack = command(local_script(project), ["fabric-images"]);
+    pack.arg(release).arg(folder.path());
+    for archive in output(pack).await?.lines() {
+        cluster.load(Path::new(archive)).await?;
+    }
+    Ok(())
+}
+
+/// Installs or upgrades the chart, with the sample's namespace ready and the custom resources served.
+pub(super) async fn install_chart(
+    project: &Path,
+    cluster: &Cluster,
+    client: &Client,
+    image: &str,
+    ledger: Ledger,
+    namespace: &str,
+) -> Result<(), DemoError> {
+    ensure_namespace(client, namespace).await?;
+    let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+    let mut helm = command(helm_program(project).await?, ["upgrade", "--install", RELEASE]);
+    helm.arg(project.join("charts/ehrnet")).args(cluster.helm_flags());
+    helm.args(["--namespace", SYSTEM_NAMESPACE, "--create-namespace"]);
+    for value in [
+        format!("image.repository={repository}"),
+        format!("image.tag={tag}"),
+        "image.pullPolicy=IfNotPresent".into(),
+        format!("ledger.embedded={}", ledger == Ledger::Embedded),
+        format!("watchNamespaces={{{namespace}}}"),
+    ] {
+        helm.args(["--set", &value]);
+    }
+    output(helm).await?;
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    try_join_all(crate::api::crds().into_iter().map(|crd| {
+        let definitions = definitions.clone();
+        async move { await_condition(definitions, &crd.name_any(), is_crd_established()).await }
+    }))
+    .await?;
+    Ok(())
+}
+
+/// Removes the chart's release and the sample's namespace; the definitions of the resources stay, others may use them.
+pub(super) async fn uninstall(
+    project: &Path,
+    cluster: &Cluster,
+    client: &Client,
+    namespace: &str,
+) -> Result<(), DemoError> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    // While the operator still runs: it takes its finalizers away.
+    namespaces.delete(namespace, &DeleteParams::default()).await.map_err(DemoError::kube("deleting the namespace"))?;
+    let gone = await_condition(namespaces, namespace, |found: Option<&Namespace>| found.is_none());
+    timeout(DELETION_LIMIT, gone)
+        .await
+        .map_err(|_| DemoError::NotGone { namespace: namespace.to_owned(), after: DELETION_LIMIT })??;
+    let mut helm = command(helm_program(project).await?, ["uninstall", RELEASE, "--namespace", SYSTEM_NAMESPACE]);
+    helm.args(cluster.helm_flags());
+    output(helm).await?;
+    Ok(())
+}
+
+/// The namespace of the sample, which admits only pods of the strictest Pod Security level.
+async fn ensure_namespace(client: &Client, name: &str) -> Result<(), DemoError> {
+    let namespace = json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": { "name": name, "labels": { "pod-security.kubernetes.io/enforce": "restricted" } },
+    });
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let applied = namespaces.patch(name, &PatchParams::apply(MANAGER), &Patch::Apply(namespace)).await;
+    applied.map_err(DemoError::kube(format!("applying Namespace {name}")))?;
+    Ok(())
+}
+
+/// `helm` of the search path, or else one that the local cluster's script builds.
+async fn helm_program(project: &Path) -> Result<PathBuf, DemoError> {
+    match on_path("helm") {
+        Some(helm) => Ok(helm),
+        None => Ok(output_with_progress(command(local_script(project), ["tools", "helm"])).await?.into()),
+    }
+}
+
+/// Applies every object of the sample at the same time and returns what was applied.
+pub(super) async fn apply_sample(client: &Client, sample: &Path, namespace: &str) -> Result<Vec<Key>, DemoError> {
+    let text = std::fs::read_to_string(sample).map_err(|source| DemoError::File { path: sample.to_owned(), source })?;
+    let objects = parse_objects(&text)
+        .map_err(|error| DemoError::Sample { path: sample.to_owned(), reason: error.to_string() })?;
+    try_join_all(objects.into_iter().map(|object| apply(client, object, namespace))).await
+}
+
+fn parse_objects(text: &str) -> Result<Vec<DynamicObject>, serde_yaml::Error> {
+    serde_yaml::Deserializer::from_str(text).map(DynamicObject::deserialize).collect()
+}
+
+async fn apply(client: &Client, object: DynamicObject, namespace: &str) -> Result<Key, DemoError> {
+    let types = object.types.clone().unwrap_or_default();
+    let key = Key { kind: types.kind.clone(), name: object.name_any() };
+    let doing = format!("applying {} {}", key.kind, key.name);
+    let kind = GroupVersionKind::try_from(&types)
+        .map_err(|error| DemoError::Sample { path: PathBuf::from(&key.name), reason: error.to_string() })?;
+    let (resource, _) = discovery::pinned_kind(client, &kind).await.map_err(DemoError::kube(doing.clone()))?;
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let parameters = PatchParams::apply(MANAGER).force();
+    api.patch(&key.name, &parameters, &Patch::Apply(&object)).await.map_err(DemoError::kube(doing))?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_every_document_of_the_file() {
+        let text = "apiVersion: ehrnet.dev/v1alpha1\nkind: Hospital\nmetadata: {name: a}\nspec: {mspId: A}\n---\n\
+                    apiVersion: ehrnet.dev/v1alpha1\nkind: Peer\nmetadata: {name: p}\n";
+        let names: Vec<_> = parse_objects(text).unwrap().iter().map(ResourceExt::name_any).collect();
+        assert_eq!(names, ["a", "p"]);
+    }
+
+    #[test]
+    fn a_sample_that_is_not_objects_is_refused() {
+        assert!(parse_objects("just text").is_err());
+    }
+}
