@@ -1,7 +1,7 @@
 //! One HTTP/1.1 request over a connection of its own.
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -41,9 +41,6 @@ pub(super) fn success(node: &str, response: Response<Bytes>) -> Result<Bytes, Le
         return Ok(response.into_body());
     }
     let message = refusal(response.body());
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        return Err(LedgerError::unreachable(node, format!("status 503: {message}")));
-    }
     Err(LedgerError::Refused { node: node.into(), status: status.as_u16(), message })
 }
 

@@ -18,6 +18,8 @@ mod http;
 pub mod identity;
 pub mod msp;
 pub mod net;
+pub mod operations;
+pub mod orderer;
 pub mod participation;
 pub mod peer;
 pub mod policy;

@@ -1,0 +1,269 @@
+//! Real Fabric nodes as processes of this machine, each on its own loopback address.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use ehrnet::fabric::genesis::{ApplicationOrg, BftConsenter, Endpoint, OrdererOrg, RaftConsenter};
+use ehrnet::fabric::identity::SigningIdentity;
+use ehrnet::fabric::msp::MspDefinition;
+use ehrnet::fabric::net::{LedgerAct, Network, NotAllowed, Target, TlsIdentity};
+use ehrnet::fabric::{operations, orderer, participation, peer};
+use tokio::net::TcpStream;
+
+use crate::testing::Ca;
+
+/// Dials by address and counts the writes it gave leave for.
+#[derive(Default)]
+pub struct Loopback {
+    pub writes: AtomicUsize,
+}
+
+#[async_trait]
+impl Network for Loopback {
+    async fn dial(&self, host: &str, port: u16) -> std::io::Result<TcpStream> {
+        TcpStream::connect((host, port)).await
+    }
+    async fn before_write(&self, _: &LedgerAct) -> Result<(), NotAllowed> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+    async fn after_write(&self, _: &LedgerAct) {}
+}
+
+/// A hospital's CAs and admin.
+pub struct Org {
+    pub msp_id: String,
+    pub ca: Ca,
+    pub tls_ca: Ca,
+    pub admin: Arc<SigningIdentity>,
+}
+
+impl Org {
+    pub fn new(msp_id: &str) -> Self {
+        let ca = Ca::new(&format!("{msp_id} ca"));
+        let admin = Arc::new(ca.identity(msp_id, "admin"));
+        Self { msp_id: msp_id.into(), tls_ca: Ca::new(&format!("{msp_id} tls")), ca, admin }
+    }
+
+    pub fn msp(&self) -> MspDefinition {
+        MspDefinition {
+            id: self.msp_id.clone(),
+            root_certs: vec![self.ca.pem()],
+            tls_root_certs: vec![self.tls_ca.pem()],
+            ..Default::default()
+        }
+    }
+
+    pub fn application(&self, anchor_peers: Vec<Endpoint>) -> ApplicationOrg {
+        ApplicationOrg { msp: self.msp(), anchor_peers }
+    }
+
+    pub fn orderer(&self, nodes: &[&Node]) -> OrdererOrg {
+        OrdererOrg { msp: self.msp(), endpoints: nodes.iter().map(|n| Endpoint::new(&n.host, 7050)).collect() }
+    }
+}
+
+/// Where Fabric is, where the nodes keep their files, and who operates them.
+pub struct Site {
+    fabric: PathBuf,
+    folder: tempfile::TempDir,
+    subnet: String,
+    operator: Ca,
+    pub network: Arc<Loopback>,
+}
+
+/// A node: a process with its certificates. It is killed when dropped.
+pub struct Node {
+    pub host: String,
+    identity: String,
+    tls: String,
+    tls_root: String,
+    env: BTreeMap<String, String>,
+    log: PathBuf,
+    process: Option<Child>,
+}
+
+impl Site {
+    /// Uses the binaries in `bin`, next to which Fabric's release archive has `config`.
+    pub fn new(bin: &Path) -> Self {
+        static SITES: AtomicUsize = AtomicUsize::new(1);
+        let pid = std::process::id();
+        let nth = SITES.fetch_add(1, Ordering::SeqCst);
+        Self {
+            fabric: fs::canonicalize(bin).expect("EHRNET_FABRIC_BIN is a folder").join(".."),
+            folder: tempfile::tempdir().expect("folder"),
+            subnet: format!("127.{}.{}", 64 + nth, pid % 250 + 1),
+            operator: Ca::new("operator"),
+            network: Arc::default(),
+        }
+    }
+
+    /// Prepares an orderer of `org` on the subnet's address `number`; it does not run yet.
+    pub fn orderer(&self, org: &Org, number: u8) -> Node {
+        let (mut node, folder) = self.node("orderer", org, number);
+        fs::write(folder.join("operator.pem"), self.operator.pem()).expect("operator CA");
+        let at = |path: &str| folder.join(path).display().to_string();
+        let settings = [
+            ("GENERAL_LISTENADDRESS", node.host.clone()),
+            ("GENERAL_LISTENPORT", "7050".into()),
+            ("GENERAL_LOCALMSPID", org.msp_id.clone()),
+            ("GENERAL_LOCALMSPDIR", at("msp")),
+            ("GENERAL_TLS_ENABLED", "true".into()),
+            ("GENERAL_TLS_PRIVATEKEY", at("tls.key")),
+            ("GENERAL_TLS_CERTIFICATE", at("tls.crt")),
+            ("GENERAL_TLS_ROOTCAS", format!("[{}]", at("tls-ca.pem"))),
+            ("ADMIN_LISTENADDRESS", format!("{}:9443", node.host)),
+            ("ADMIN_TLS_ENABLED", "true".into()),
+            ("ADMIN_TLS_PRIVATEKEY", at("tls.key")),
+            ("ADMIN_TLS_CERTIFICATE", at("tls.crt")),
+            ("ADMIN_TLS_CLIENTAUTHREQUIRED", "true".into()),
+            ("ADMIN_TLS_CLIENTROOTCAS", format!("[{}]", at("operator.pem"))),
+            ("OPERATIONS_LISTENADDRESS", format!("{}:8443", node.host)),
+            ("FILELEDGER_LOCATION", at("ledger")),
+            ("CONSENSUS_WALDIR", at("wal")),
+            ("CONSENSUS_SNAPDIR", at("snap")),
+        ];
+        node.env.extend(settings.map(|(k, v)| (format!("ORDERER_{k}"), v)));
+        node
+    }
+
+    /// Prepares a peer of `org`; it does not run yet.
+    pub fn peer(&self, org: &Org, number: u8) -> Node {
+        let (mut node, folder) = self.node("peer", org, number);
+        let at = |path: &str| folder.join(path).display().to_string();
+        let address = format!("{}:7051", node.host);
+        let settings = [
+            ("PEER_ID", node.host.clone()),
+            ("PEER_LOCALMSPID", org.msp_id.clone()),
+            ("PEER_MSPCONFIGPATH", at("msp")),
+            ("PEER_LISTENADDRESS", address.clone()),
+            ("PEER_ADDRESS", address.clone()),
+            ("PEER_CHAINCODELISTENADDRESS", format!("{}:7052", node.host)),
+            ("PEER_GOSSIP_BOOTSTRAP", address.clone()),
+            ("PEER_GOSSIP_EXTERNALENDPOINT", address),
+            ("PEER_FILESYSTEMPATH", at("data")),
+            ("PEER_TLS_ENABLED", "true".into()),
+            ("PEER_TLS_CERT_FILE", at("tls.crt")),
+            ("PEER_TLS_KEY_FILE", at("tls.key")),
+            ("PEER_TLS_ROOTCERT_FILE", at("tls-ca.pem")),
+            ("OPERATIONS_LISTENADDRESS", format!("{}:9443", node.host)),
+            ("LEDGER_SNAPSHOTS_ROOTDIR", at("snapshots")),
+            ("VM_ENDPOINT", String::new()),
+        ];
+        node.env.extend(settings.map(|(k, v)| (format!("CORE_{k}"), v)));
+        node
+    }
+
+    fn node(&self, role: &str, org: &Org, number: u8) -> (Node, PathBuf) {
+        let host = format!("{}.{number}", self.subnet);
+        let folder = self.folder.path().join(format!("{role}-{number}"));
+        let (identity, key) = org.ca.issue(role);
+        let (tls, tls_key) = org.tls_ca.issue_tls(&host);
+        let ous: String = ["Client", "Peer", "Admin", "Orderer"]
+            .map(|r| format!("  {r}OUIdentifier: {{OrganizationalUnitIdentifier: {}}}\n", r.to_lowercase()))
+            .concat();
+        for (path, text) in [
+            ("msp/cacerts/ca.pem", org.ca.pem()),
+            ("msp/tlscacerts/ca.pem", org.tls_ca.pem()),
+            ("msp/signcerts/cert.pem", identity.clone()),
+            ("msp/keystore/key.pem", key),
+            ("msp/config.yaml", format!("NodeOUs:\n  Enable: true\n{ous}")),
+            ("tls.crt", tls.clone()),
+            ("tls.key", tls_key),
+            ("tls-ca.pem", org.tls_ca.pem()),
+        ] {
+            let path = folder.join(path);
+            fs::create_dir_all(path.parent().expect("parent")).expect("folder");
+            fs::write(path, text).expect("file");
+        }
+        let env = BTreeMap::from([
+            ("FABRIC_CFG_PATH".to_owned(), self.fabric.join("config").display().to_string()),
+            ("FABRIC_LOGGING_SPEC".to_owned(), "info:grpc=warn".to_owned()),
+        ]);
+        let log = self.folder.path().join(format!("{role}-{number}.log"));
+        (Node { host, identity, tls, tls_root: org.tls_ca.pem(), env, log, process: None }, folder)
+    }
+
+    /// Runs the node and waits until its own health check says OK.
+    pub async fn start(&self, node: &mut Node) {
+        let is_peer = node.env.contains_key("CORE_PEER_ID");
+        let (program, args, operations) =
+            if is_peer { ("peer", &["node", "start"][..], 9443) } else { ("orderer", &[][..], 8443) };
+        let log = File::create(&node.log).expect("log");
+        let child = Command::new(self.fabric.join("bin").join(program))
+            .args(args)
+            .env_clear()
+            .envs(&node.env)
+            .stdout(log.try_clone().expect("log"))
+            .stderr(log)
+            .spawn()
+            .expect("Fabric's binary starts");
+        node.process = Some(child);
+        let client = operations::Client::plain(self.network.clone(), &node.host, operations);
+        eventually("the node is healthy", async || client.healthz().await.is_ok_and(|h| h.is_ok())).await;
+    }
+
+    /// Client of the node's gRPC port.
+    fn target(&self, node: &Node, port: u16) -> Target {
+        Target { host: node.host.clone(), port, tls_roots: vec![node.tls_root.clone()], client_identity: None }
+    }
+
+    pub fn participation(&self, node: &Node) -> participation::Client {
+        let (certificate, key) = self.operator.issue_tls("operator");
+        let client_identity = Some(TlsIdentity { certificate, key: key.into() });
+        let target = Target { client_identity, ..self.target(node, 9443) };
+        participation::Client::new(self.network.clone(), &target).expect("client")
+    }
+
+    pub fn orderer_client(&self, node: &Node, signer: &Arc<SigningIdentity>) -> orderer::Client {
+        orderer::Client::new(self.network.clone(), &self.target(node, 7050), signer.clone()).expect("client")
+    }
+
+    pub fn peer_client(&self, node: &Node, signer: &Arc<SigningIdentity>) -> peer::Client {
+        peer::Client::new(self.network.clone(), &self.target(node, 7051), signer.clone()).expect("client")
+    }
+}
+
+impl Node {
+    pub fn raft_consenter(&self) -> RaftConsenter {
+        RaftConsenter { endpoint: Endpoint::new(&self.host, 7050), tls_certificate: self.tls.clone() }
+    }
+
+    pub fn bft_consenter(&self, org: &Org) -> BftConsenter {
+        BftConsenter {
+            endpoint: Endpoint::new(&self.host, 7050),
+            msp_id: org.msp_id.clone(),
+            identity: self.identity.clone(),
+            tls_certificate: self.tls.clone(),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        process.kill().expect("the node is ours");
+        process.wait().expect("the node ends");
+        if std::thread::panicking() {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let tail: Vec<_> = log.lines().rev().take(30).collect();
+            eprintln!("--- {} ---", self.log.display());
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// Asks again every 100 ms until the answer is yes; fails after a minute.
+pub async fn eventually(what: &str, mut question: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !question().await {
+        assert!(Instant::now() < until, "a minute passed before {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
