@@ -6,6 +6,8 @@
 pub mod channel;
 pub mod common;
 pub mod conditions;
+pub mod consent_codes;
+pub mod consent_policy;
 pub mod duration;
 pub mod hospital;
 pub mod node;
@@ -14,6 +16,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 pub use channel::{Channel, ChannelSpec, ChannelStatus};
+pub use consent_policy::{ConsentPolicy, ConsentPolicySpec, ConsentPolicyStatus};
 pub use hospital::{Hospital, HospitalSpec, HospitalStatus};
 pub use node::{Orderer, OrdererSpec, OrdererStatus, Peer, PeerSpec, PeerStatus};
 
@@ -22,5 +25,5 @@ pub const GROUP: &str = "ehrnet.dev";
 
 /// The definitions of all kinds, as `crds/` and the chart hold them.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![Hospital::crd(), Orderer::crd(), Peer::crd(), Channel::crd()]
+    vec![Hospital::crd(), Orderer::crd(), Peer::crd(), Channel::crd(), ConsentPolicy::crd()]
 }

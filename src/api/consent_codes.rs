@@ -1,0 +1,330 @@
+//! The closed code systems of a ConsentPolicy: which codes exist, in one place.
+//!
+//! A code outside these lists is refused in a ConsentPolicy (by the schema and by validation), so that a typing error
+//! never becomes a rule that matches nothing. A patient's own Consent may hold any code: there an unknown one is kept.
+//!
+//! Sources: HL7 Terminology (THO) code systems v3-Confidentiality, v3-ActReason (value set v3-PurposeOfUse),
+//! v3-ActCode (value set v3-InformationSensitivityPolicy, abstract concepts left out), v3-ParticipationType;
+//! HL7 FHIR R4 `codesystem-consent-action`, `-scope`, `-category`, `valueset-resource-types`. Codes are
+//! case-sensitive. The trap: `N` is a confidentiality code only in v3-Confidentiality.
+
+/// HL7 v3-Confidentiality.
+pub const CONFIDENTIALITY: &str = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality";
+/// HL7 v3-ActReason: purposes of use.
+pub const ACT_REASON: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
+/// HL7 v3-ActCode: sensitivity policies, consent types, opt-in and opt-out, obligations.
+pub const ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
+/// HL7 v3-ParticipationType: how an actor takes part.
+pub const PARTICIPATION_TYPE: &str = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType";
+/// FHIR consent actions.
+pub const CONSENT_ACTION: &str = "http://terminology.hl7.org/CodeSystem/consentaction";
+/// FHIR consent categories.
+pub const CONSENT_CATEGORY: &str = "http://terminology.hl7.org/CodeSystem/consentcategorycodes";
+/// FHIR resource types.
+pub const RESOURCE_TYPES: &str = "http://hl7.org/fhir/resource-types";
+/// LOINC.
+pub const LOINC: &str = "http://loinc.org";
+/// SNOMED CT.
+pub const SNOMED: &str = "http://snomed.info/sct";
+
+/// Confidentiality codes from least to most protected: the order is the high-water mark.
+pub const CONFIDENTIALITY_CODES: &[&str] = &["U", "L", "M", "N", "R", "V"];
+
+/// Purposes of use.
+pub const PURPOSE_CODES: &[&str] = &[
+    "BIORCH",
+    "BTG",
+    "CAREMGT",
+    "CLINTRCH",
+    "CLINTRCHNPC",
+    "CLINTRCHPC",
+    "CLINTRL",
+    "CLMATTCH",
+    "COC",
+    "COVAUTH",
+    "COVERAGE",
+    "DISASTER",
+    "DONAT",
+    "DSRCH",
+    "ELIGDTRM",
+    "ELIGVER",
+    "ENROLLM",
+    "ERTREAT",
+    "ETREAT",
+    "FAMRQT",
+    "FRAUD",
+    "GOV",
+    "HACCRED",
+    "HCOMPL",
+    "HDECD",
+    "HDIRECT",
+    "HDM",
+    "HLEGAL",
+    "HMARKT",
+    "HOPERAT",
+    "HOUTCOMS",
+    "HPAYMT",
+    "HPRGRP",
+    "HQUALIMP",
+    "HRESCH",
+    "HSYSADMIN",
+    "HTEST",
+    "LABELING",
+    "MEMADMIN",
+    "METAMGT",
+    "MILCDM",
+    "MILDCRG",
+    "PATADMIN",
+    "PATRQT",
+    "PATSFTY",
+    "PERFMSR",
+    "POARCH",
+    "POPHLTH",
+    "PRECLINTRCH",
+    "PUBHLTH",
+    "PWATRNY",
+    "RECORDMGT",
+    "REMITADV",
+    "SUPNWK",
+    "SYSDEV",
+    "THREAT",
+    "TRAIN",
+    "TRANSRCH",
+    "TREAT",
+];
+
+/// Sensitivity policies of v3-ActCode.
+pub const SENSITIVITY_CODES: &[&str] = &[
+    "ADOL", "B", "BH", "CEL", "COGN", "DEMO", "DIA", "DOB", "DRGIS", "DVD", "EMOTDIS", "EMP", "EMPL", "ETH", "ETHUD",
+    "GDIS", "GENDER", "HIV", "IDS", "LIVARG", "LOCIS", "MARST", "MH", "MST", "OPIOIDUD", "PATLOC", "PDS", "PHY",
+    "PREGNANT", "PRS", "PSY", "PSYTHPN", "RACE", "REL", "SCA", "SDV", "SEX", "SICKLE", "SPI", "SSP", "STD", "SUD",
+    "TBOO", "VIO", "VIP",
+];
+
+/// Consent actions.
+pub const ACTION_CODES: &[&str] = &["access", "collect", "correct", "disclose", "use"];
+
+/// Participation types of an actor that receives information, or of the one that keeps it.
+pub const PARTICIPATION_CODES: &[&str] = &["AUT", "AUTHEN", "CST", "INF", "IRCP", "NOT", "PRCP", "PRF", "REFT", "TRC"];
+
+/// Categories of the FHIR code system of consent categories.
+pub const CATEGORY_CODES: &[&str] = &["acd", "dnr", "emrgonly", "hcd", "npp", "polst", "research", "rsdid", "rsreid"];
+
+/// Consent types of v3-ActCode that serve as a category.
+pub const CONSENT_TYPE_CODES: &[&str] = &[
+    "ICOL", "IDSCL", "INFA", "INFAO", "INFASO", "IRDSCL", "OPTIN", "OPTINR", "OPTOUT", "OPTOUTE", "RESEARCH", "RSDID",
+    "RSREID",
+];
+
+/// LOINC documents that serve as a category: consent, privacy policy acknowledgement and consent, release of information.
+pub const CATEGORY_DOCUMENTS: &[&str] = &["57016-8", "57017-6", "59284-0", "64292-6"];
+
+/// Resource types of FHIR R4 and R5 that hold a patient's data.
+pub const RESOURCE_TYPE_CODES: &[&str] = &[
+    "Account",
+    "AdverseEvent",
+    "AllergyIntolerance",
+    "Appointment",
+    "AppointmentResponse",
+    "ArtifactAssessment",
+    "AuditEvent",
+    "Basic",
+    "Binary",
+    "BiologicallyDerivedProduct",
+    "BiologicallyDerivedProductDispense",
+    "BodyStructure",
+    "Bundle",
+    "CarePlan",
+    "CareTeam",
+    "ChargeItem",
+    "Claim",
+    "ClaimResponse",
+    "ClinicalImpression",
+    "Communication",
+    "CommunicationRequest",
+    "Composition",
+    "Condition",
+    "Consent",
+    "Contract",
+    "Coverage",
+    "CoverageEligibilityRequest",
+    "CoverageEligibilityResponse",
+    "DetectedIssue",
+    "Device",
+    "DeviceAssociation",
+    "DeviceDispense",
+    "DeviceMetric",
+    "DeviceRequest",
+    "DeviceUsage",
+    "DeviceUseStatement",
+    "DiagnosticReport",
+    "DocumentManifest",
+    "DocumentReference",
+    "Encounter",
+    "EncounterHistory",
+    "EnrollmentRequest",
+    "EnrollmentResponse",
+    "EpisodeOfCare",
+    "ExplanationOfBenefit",
+    "FamilyMemberHistory",
+    "Flag",
+    "GenomicStudy",
+    "Goal",
+    "Group",
+    "GuidanceResponse",
+    "ImagingSelection",
+    "ImagingStudy",
+    "Immunization",
+    "ImmunizationEvaluation",
+    "ImmunizationRecommendation",
+    "Invoice",
+    "List",
+    "Location",
+    "MeasureReport",
+    "Media",
+    "Medication",
+    "MedicationAdministration",
+    "MedicationDispense",
+    "MedicationRequest",
+    "MedicationStatement",
+    "MolecularSequence",
+    "NutritionIntake",
+    "NutritionOrder",
+    "Observation",
+    "Organization",
+    "Patient",
+    "PaymentNotice",
+    "PaymentReconciliation",
+    "Person",
+    "Practitioner",
+    "PractitionerRole",
+    "Procedure",
+    "Provenance",
+    "QuestionnaireResponse",
+    "RelatedPerson",
+    "RequestGroup",
+    "RequestOrchestration",
+    "ResearchStudy",
+    "ResearchSubject",
+    "RiskAssessment",
+    "Schedule",
+    "ServiceRequest",
+    "Slot",
+    "Specimen",
+    "Substance",
+    "SupplyDelivery",
+    "SupplyRequest",
+    "Task",
+    "Transport",
+    "VisionPrescription",
+];
+
+/// Systems whose codes are too many to list here, with the shape that their codes have.
+pub const OPEN_SYSTEMS: &[(&str, CodeShape)] = &[
+    (LOINC, CodeShape::Loinc),
+    (SNOMED, CodeShape::Digits),
+    ("http://www.nlm.nih.gov/research/umls/rxnorm", CodeShape::Digits),
+    ("http://hl7.org/fhir/sid/cvx", CodeShape::Digits),
+    ("http://hl7.org/fhir/sid/icd-10", CodeShape::Token),
+    ("http://hl7.org/fhir/sid/icd-10-cm", CodeShape::Token),
+    ("http://hl7.org/fhir/sid/icd-9-cm", CodeShape::Token),
+    ("http://www.whocc.no/atc", CodeShape::Token),
+    ("urn:ietf:rfc:3986", CodeShape::Token),
+    ("urn:ietf:bcp:13", CodeShape::Token),
+];
+
+/// What a code of an open system looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeShape {
+    /// Digits, `-`, one check digit.
+    Loinc,
+    /// Digits only.
+    Digits,
+    /// Any text without white space.
+    Token,
+}
+
+impl CodeShape {
+    /// Whether `code` has this shape.
+    pub fn fits(self, code: &str) -> bool {
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        match self {
+            Self::Loinc => {
+                code.rsplit_once('-').is_some_and(|(number, check)| digits(number) && check.len() == 1 && digits(check))
+            }
+            Self::Digits => digits(code),
+            Self::Token => !code.is_empty() && !code.chars().any(char::is_whitespace),
+        }
+    }
+}
+
+/// An element of a policy that holds codes, with the systems that may stand in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodedElement {
+    /// Why access is asked for.
+    Purpose,
+    /// What is done with the record.
+    Action,
+    /// Confidentiality and sensitivity of the record.
+    SecurityLabel,
+    /// Kind of record.
+    Class,
+    /// Clinical content of the record.
+    Code,
+    /// Kind of consent.
+    Category,
+    /// How an actor takes part.
+    Role,
+}
+
+impl CodedElement {
+    /// The closed systems of the element, the one that a bare code is looked up in first.
+    pub fn closed_systems(self) -> &'static [(&'static str, &'static [&'static str])] {
+        match self {
+            Self::Purpose => &[(ACT_REASON, PURPOSE_CODES)],
+            Self::Action => &[(CONSENT_ACTION, ACTION_CODES)],
+            Self::SecurityLabel => &[(CONFIDENTIALITY, CONFIDENTIALITY_CODES), (ACT_CODE, SENSITIVITY_CODES)],
+            Self::Class => &[(RESOURCE_TYPES, RESOURCE_TYPE_CODES)],
+            Self::Code => &[],
+            Self::Category => {
+                &[(CONSENT_CATEGORY, CATEGORY_CODES), (ACT_CODE, CONSENT_TYPE_CODES), (LOINC, CATEGORY_DOCUMENTS)]
+            }
+            Self::Role => &[(PARTICIPATION_TYPE, PARTICIPATION_CODES)],
+        }
+    }
+
+    /// Whether codes of [`OPEN_SYSTEMS`] may stand in the element.
+    pub fn open(self) -> bool {
+        matches!(self, Self::Class | Self::Code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_hold_no_code_twice() {
+        let elements = [
+            CodedElement::Purpose,
+            CodedElement::Action,
+            CodedElement::SecurityLabel,
+            CodedElement::Class,
+            CodedElement::Category,
+            CodedElement::Role,
+        ];
+        for (system, codes) in elements.iter().flat_map(|element| element.closed_systems()) {
+            let mut unique = codes.to_vec();
+            unique.sort_unstable();
+            unique.dedup();
+            assert_eq!(unique.len(), codes.len(), "{system}");
+        }
+    }
+
+    #[test]
+    fn shapes_tell_a_code_from_a_typing_error() {
+        assert!(CodeShape::Loinc.fits("59284-0") && !CodeShape::Loinc.fits("59284"));
+        assert!(CodeShape::Digits.fits("38341003") && !CodeShape::Digits.fits("3834x"));
+        assert!(CodeShape::Token.fits("F10.2") && !CodeShape::Token.fits("F10 2"));
+    }
+}
