@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod demo;
+pub mod apply;
 pub mod fabric;
 pub mod pki;
 pub mod runtime;

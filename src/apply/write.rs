@@ -1,0 +1,374 @@
+//! The writes themselves.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::drift::drift;
+use super::error::{ApplyError, Verb};
+use super::ownership::{Owner, Standing};
+use super::unsettled::Unsettled;
+use super::{FIELD_MANAGER, Live};
+
+/// A namespaced kind that the operator writes.
+pub trait Child:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Child for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// What became of a write.
+#[derive(Clone, Debug)]
+pub struct Written<K> {
+    /// The object as it is now.
+    pub object: Arc<K>,
+    /// What was done.
+    pub change: Change,
+}
+
+/// What a write did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing: all was as declared. No request was sent.
+    None,
+    /// The object was made.
+    Created,
+    /// These fields, as JSON pointers, were brought back or removed.
+    Repaired(Vec<String>),
+}
+
+/// Writes objects. Clones share what they remember.
+#[derive(Clone)]
+pub struct Applier {
+    client: Client,
+    unsettled: Arc<Unsettled>,
+}
+
+impl Applier {
+    /// Writes with this client.
+    pub fn new(client: Client) -> Self {
+        Self { client, unsettled: Arc::default() }
+    }
+
+    /// Makes the live object as `declared`: creates it, repairs what differs, or does nothing.
+    pub async fn apply<K: Child>(
+        &self,
+        owner: &Owner,
+        live: &dyn Live<K>,
+        declared: &K,
+    ) -> Result<Written<K>, ApplyError> {
+        let at = At::<K>::of(self, declared)?;
+        let wanted = at.json(declared)?;
+        let current = match live.get(&at.namespace, &at.name) {
+            Some(known) => known,
+            None => match at.read().await? {
+                Some(found) => Arc::new(found),
+                None => {
+                    let object = Arc::new(at.server_side_apply(wanted, None).await?);
+                    live.wrote(object.clone());
+                    return Ok(Written { object, change: Change::Created });
+                }
+            },
+        };
+        at.ours(owner, &*current)?;
+        let found = drift(&at.json(&*current)?, &wanted);
+        let uid = current.uid().unwrap_or_default();
+        if found.is_empty() || self.unsettled.knows(&uid, &wanted, &found) {
+            return Ok(Written { object: current, change: Change::None });
+        }
+        let object = Arc::new(at.repair(&current, declared, &wanted, &found.missing).await?);
+        live.wrote(object.clone());
+        let left = drift(&at.json(&*object)?, &wanted);
+        if self.unsettled.remember(&uid, &wanted, &left) {
+            let fields: Vec<_> = left.paths().collect();
+            tracing::warn!(kind = %K::kind(&()), namespace = at.namespace, name = at.name, ?fields,
+                "something keeps these fields from being as declared; they are left alone until something else changes");
+        }
+        Ok(Written { object, change: Change::Repaired(found.paths().map(str::to_owned).collect()) })
+    }
+
+    /// Makes an object that must never be overwritten: keys, genesis blocks. If it exists, its content is left alone and
+    /// only lost labels, annotations and owner references are put back.
+    pub async fn create_once<K: Child>(
+        &self,
+        owner: &Owner,
+        live: &dyn Live<K>,
+        declared: &K,
+    ) -> Result<Written<K>, ApplyError> {
+        let at = At::<K>::of(self, declared)?;
+        let existing = match live.get(&at.namespace, &at.name) {
+            Some(known) => known,
+            None => match at.create(declared).await {
+                Ok(object) => {
+                    let object = Arc::new(object);
+                    live.wrote(object.clone());
+                    return Ok(Written { object, change: Change::Created });
+                }
+                // Somebody was first, perhaps this process with an answer that was lost: what stands there counts.
+                Err(ApplyError::Conflict { .. }) => {
+                    Arc::new(at.read().await?.ok_or_else(|| at.conflict(Verb::Create))?)
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        at.ours(owner, &*existing)?;
+        let metadata = json!({"metadata": at.json(declared)?["metadata"]});
+        let found = drift(&at.json(&*existing)?, &metadata);
+        if found.missing.is_empty() {
+            return Ok(Written { object: existing, change: Change::None });
+        }
+        let metadata = metadata["metadata"].clone();
+        let fields = json!({
+            "labels": metadata["labels"], "annotations": metadata["annotations"], "ownerReferences": metadata["ownerReferences"],
+        });
+        let object = Arc::new(at.merge(&*existing, json!({"metadata": without_nulls(fields)})).await?);
+        live.wrote(object.clone());
+        Ok(Written { object, change: Change::Repaired(found.missing) })
+    }
+
+    /// Puts `object` in the place of the state that it was made from: its `resourceVersion` must be unchanged.
+    pub async fn replace<K: Child>(&self, live: &dyn Live<K>, object: &K) -> Result<Arc<K>, ApplyError> {
+        let at = At::<K>::of(self, object)?;
+        if object.resource_version().is_none() {
+            return Err(at.malformed("it has no resourceVersion, so a replacement could lose a change"));
+        }
+        let object = Arc::new(at.update(object).await?);
+        live.wrote(object.clone());
+        Ok(object)
+    }
+
+    /// Deletes exactly this state of this object. Returns false if it was gone already.
+    pub async fn delete<K: Child>(&self, object: &K) -> Result<bool, ApplyError> {
+        let at = At::<K>::of(self, object)?;
+        let (Some(uid), Some(resource_version)) = (object.uid(), object.resource_version()) else {
+            return Err(at.malformed("it has no UID or no resourceVersion, so another could be deleted in its place"));
+        };
+        let exactly = Preconditions { uid: Some(uid), resource_version: Some(resource_version) };
+        let parameters = DeleteParams { preconditions: Some(exactly), ..DeleteParams::background() };
+        match at.api.delete(&at.name, &parameters).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+            Err(error) => Err(at.failed(Verb::Delete, error)),
+        }
+    }
+
+    /// Deletes the owner's objects of one kind whose names are not in `keep`. Returns the names of those deleted.
+    pub async fn prune<K: Child>(
+        &self,
+        owner: &Owner,
+        live: &dyn Live<K>,
+        keep: &BTreeSet<String>,
+    ) -> Result<Vec<String>, ApplyError> {
+        let mut deleted = Vec::new();
+        for object in live.list(&owner.namespace) {
+            let meta = object.meta();
+            if owner.owns(meta) && meta.deletion_timestamp.is_none() && !keep.contains(&object.name_any()) {
+                self.delete(&*object).await?;
+                deleted.push(object.name_any());
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Writes the status of `resource` where it differs from `current`; `None` if it does not. Transition times of
+    /// conditions alone are no difference.
+    pub async fn status<K: Child, S: Serialize>(
+        &self,
+        resource: &K,
+        current: Option<&S>,
+        declared: &S,
+    ) -> Result<Option<K>, ApplyError> {
+        let at = At::<K>::of(self, resource)?;
+        let declared = at.json(declared)?;
+        let current = current.map(|status| at.json(status)).transpose()?;
+        if current.map(without_times) == Some(without_times(declared.clone())) {
+            return Ok(None);
+        }
+        let status = json!({
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+            "metadata": {"name": at.name, "uid": resource.uid()}, "status": declared,
+        });
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let written = at.api.patch_status(&at.name, &parameters, &Patch::Apply(status)).await;
+        written.map(Some).map_err(|error| at.failed(Verb::Patch, error))
+    }
+
+    /// Sets the finalizers of `resource`, if nobody changed it since it was read.
+    pub async fn finalizers<K: Child>(&self, resource: &K, finalizers: &[String]) -> Result<K, ApplyError> {
+        At::<K>::of(self, resource)?.merge(resource, json!({"metadata": {"finalizers": finalizers}})).await
+    }
+
+    /// Asks for a larger volume, if nobody changed the claim since it was read.
+    pub async fn grow(
+        &self,
+        live: &dyn Live<PersistentVolumeClaim>,
+        claim: &PersistentVolumeClaim,
+        size: &Quantity,
+    ) -> Result<Arc<PersistentVolumeClaim>, ApplyError> {
+        let larger = json!({"spec": {"resources": {"requests": {"storage": size}}}});
+        let claim = Arc::new(At::of(self, claim)?.merge(claim, larger).await?);
+        live.wrote(claim.clone());
+        Ok(claim)
+    }
+}
+
+/// One object's place in the API.
+struct At<K> {
+    api: Api<K>,
+    kind: String,
+    namespace: String,
+    name: String,
+}
+
+impl<K: Child> At<K> {
+    fn of(applier: &Applier, object: &K) -> Result<Self, ApplyError> {
+        let kind = K::kind(&()).into_owned();
+        match (object.namespace(), object.meta().name.clone()) {
+            (Some(namespace), Some(name)) => {
+                let api = Api::namespaced(applier.client.clone(), &namespace);
+                Ok(Self { api, kind, namespace, name })
+            }
+            (_, name) => {
+                let name = name.unwrap_or_default();
+                Err(ApplyError::Malformed { kind, name, what: "it has no name or no namespace".to_owned() })
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<Option<K>, ApplyError> {
+        self.api.get_opt(&self.name).await.map_err(|error| self.failed(Verb::Get, error))
+    }
+
+    /// Refuses an object that is not the owner's or on its way out.
+    fn ours(&self, owner: &Owner, object: &K) -> Result<(), ApplyError> {
+        let (kind, name) = (self.kind.clone(), self.name.clone());
+        match owner.standing(object.meta()) {
+            Standing::Ours if object.meta().deletion_timestamp.is_none() => Ok(()),
+            Standing::Ours | Standing::Leftover => Err(ApplyError::Leftover { kind, name }),
+            Standing::Foreign(holder) => Err(ApplyError::NameTaken { kind, name, holder }),
+        }
+    }
+
+    async fn create(&self, object: &K) -> Result<K, ApplyError> {
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        self.api.create(&parameters, object).await.map_err(|error| self.failed(Verb::Create, error))
+    }
+
+    /// Applies to the object with that UID, or makes the object.
+    async fn server_side_apply(&self, mut wanted: Value, uid: Option<String>) -> Result<K, ApplyError> {
+        if let Some(uid) = uid {
+            wanted["metadata"]["uid"] = uid.into();
+        }
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let applied = self.api.patch(&self.name, &parameters, &Patch::Apply(wanted)).await;
+        applied.map_err(|error| self.failed(Verb::Patch, error))
+    }
+
+    /// Server-side apply for what is missing; replacement for what nobody declared, and where both stand in each other's
+    /// way (a volume that was given another source).
+    async fn repair(&self, current: &K, declared: &K, wanted: &Value, missing: &[String]) -> Result<K, ApplyError> {
+        let applied = if missing.is_empty() {
+            None
+        } else {
+            match self.server_side_apply(wanted.clone(), current.uid()).await {
+                Ok(object) => Some(object),
+                Err(ApplyError::Refused { code: 422, .. }) => return self.overwrite(current, declared).await,
+                Err(error) => return Err(error),
+            }
+        };
+        let object = applied.as_ref().unwrap_or(current);
+        if drift(&self.json(object)?, wanted).extra.is_empty() {
+            return Ok(applied.unwrap_or_else(|| current.clone()));
+        }
+        self.overwrite(object, declared).await
+    }
+
+    /// Replaces `current` by what is declared, but keeps labels and annotations of others.
+    async fn overwrite(&self, current: &K, declared: &K) -> Result<K, ApplyError> {
+        let mut object = declared.clone();
+        let meta = object.meta_mut();
+        meta.uid = current.uid();
+        meta.resource_version = current.resource_version();
+        for (key, value) in current.labels() {
+            meta.labels.get_or_insert_default().entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        for (key, value) in current.annotations() {
+            meta.annotations.get_or_insert_default().entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        self.update(&object).await
+    }
+
+    async fn update(&self, object: &K) -> Result<K, ApplyError> {
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        self.api.replace(&self.name, &parameters, object).await.map_err(|error| self.failed(Verb::Update, error))
+    }
+
+    /// Merges some fields into exactly this state of the object.
+    async fn merge(&self, object: &K, mut fields: Value) -> Result<K, ApplyError> {
+        fields["metadata"]["uid"] = json!(object.uid());
+        fields["metadata"]["resourceVersion"] = json!(object.resource_version());
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let merged = self.api.patch(&self.name, &parameters, &Patch::Merge(fields)).await;
+        merged.map_err(|error| self.failed(Verb::Patch, error))
+    }
+
+    fn json<T: Serialize>(&self, object: &T) -> Result<Value, ApplyError> {
+        serde_json::to_value(object).map_err(|error| self.malformed(&error.to_string()))
+    }
+
+    fn failed(&self, verb: Verb, error: kube::Error) -> ApplyError {
+        ApplyError::from_api(verb, &self.kind, &self.namespace, &self.name, error)
+    }
+
+    fn conflict(&self, verb: Verb) -> ApplyError {
+        ApplyError::Conflict { verb, kind: self.kind.clone(), name: self.name.clone() }
+    }
+
+    fn malformed(&self, what: &str) -> ApplyError {
+        ApplyError::Malformed { kind: self.kind.clone(), name: self.name.clone(), what: what.to_owned() }
+    }
+}
+
+/// A status without the transition times of its conditions.
+fn without_times(mut status: Value) -> Value {
+    for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(fields) = condition.as_object_mut() {
+            fields.remove("lastTransitionTime");
+        }
+    }
+    status
+}
+
+fn without_nulls(mut object: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    object
+}
