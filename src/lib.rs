@@ -12,8 +12,8 @@
 //! `consent` never touch a Kubernetes client; `tests/walls.rs` proves it.
 
 pub mod api;
-pub mod demo;
 pub mod apply;
+pub mod demo;
 pub mod fabric;
 pub mod pki;
 pub mod runtime;
