@@ -10,7 +10,9 @@
 
 pub mod backoff;
 pub mod client;
+pub mod events;
 pub mod fence;
+pub mod health;
 pub mod lease;
 pub mod logging;
 pub mod metrics;
