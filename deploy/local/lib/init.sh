@@ -2,7 +2,8 @@
 # The first process of the node, inside namespaces of its own: starts the components in order and
 # stays to adopt and reap what they leave. When it ends, the kernel ends everything it started.
 #
-# It runs its components once: one that dies stays dead, so that a test sees it.
+# It runs its components once: one that ends is noted in $STATE/ended and not started again, so
+# that nobody mistakes a crash for a slow start.
 set -euo pipefail
 
 readonly here=$1
@@ -13,12 +14,25 @@ export PATH=$CACHE/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 readonly pki=$STATE/pki
 export KUBECONFIG=$pki/admin.yaml
 
+declare -A names=()
+
 # start NAME ARGUMENTS...: run a component in the background, with its own log.
 start() {
   local name=$1
   shift
   "$name" "$@" >"$STATE/logs/$name.log" 2>&1 &
-  echo "$name $!" >>"$STATE/components"
+  names[$!]=$name
+}
+
+# Note each component that ends, and reap what they leave, until none is left.
+attend() {
+  local ended code
+  while true; do
+    ended='' code=0
+    wait -n -p ended || code=$?
+    if [[ -z $ended ]]; then return; fi
+    echo "${names[$ended]} ended with exit code $code" >>"$STATE/ended"
+  done
 }
 
 # The kubelet and the CNI library keep files at fixed places: give them ours.
@@ -78,8 +92,9 @@ main() {
   kubectl apply --server-side -f "$STATE/config/cluster.yaml" >/dev/null
   start local-volume-provisioner --kubeconfig "$pki/provisioner.yaml" --directory "$STATE/volumes"
   start coredns -conf "$STATE/config/Corefile"
+  start local-network-policies --kubeconfig "$pki/network-policies.yaml" --always-from "$HOST_ADDRESS"
   node
-  wait
+  attend
 }
 
 main

@@ -86,7 +86,12 @@ until_alive() {
 
 alive_and() {
   node_pid >/dev/null || die "the node's first process ended"
+  all_run
   "$@"
+}
+
+all_run() {
+  [[ ! -s $STATE/ended ]] || die "$(cat "$STATE/ended"); its log is in $STATE/logs"
 }
 
 # A network that the machine already reaches by another way would be cut off.
@@ -197,6 +202,7 @@ remove_cgroups() {
 node_status() {
   node_pid >/dev/null || die "the cluster is down"
   admin get nodes,pods --all-namespaces -o wide >&2 || die "the API server does not answer; see $STATE/logs"
+  all_run
   node_ready >/dev/null 2>&1 || die "the node is not ready; see $STATE/logs"
   say "the cluster is up: KUBECONFIG=$STATE/pki/admin.yaml"
 }

@@ -60,4 +60,5 @@ pki_make() (
   pki_kubeconfig proxy.yaml proxy /CN=system:kube-proxy
   pki_kubeconfig dns.yaml dns /CN=ehrnet:dns
   pki_kubeconfig provisioner.yaml provisioner /CN=ehrnet:local-volume-provisioner
+  pki_kubeconfig network-policies.yaml network-policies /CN=ehrnet:local-network-policies
 )

@@ -129,7 +129,7 @@ tools_all() {
   plan_builds "$(etcd_dir)" "$(kube_dir)" "$(containerd_dir)" "$(coredns_dir)" "$(helm_dir)"
   build_tool "$(etcd_dir)" etcd . ''
   build_kube "$(kube_dir)" kube '. ./pause' \
-    'kube-apiserver kubectl kube-controller-manager kube-scheduler kube-proxy kubelet local-volume-provisioner'
+    'kube-apiserver kubectl kube-controller-manager kube-scheduler kube-proxy kubelet local-volume-provisioner local-network-policies'
   build_tool "$(containerd_dir)" containerd \
     'github.com/containerd/containerd/v2/cmd/containerd github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 github.com/containerd/containerd/v2/cmd/ctr' \
     '' -tags 'no_btrfs no_zfs no_devmapper'
@@ -147,7 +147,7 @@ tools_helm() {
 # Debian packages of what is not a Go module, installed where they are missing.
 install_packages() {
   local program packages=()
-  for program in runc:runc iptables:iptables conntrack:conntrack ip:iproute2 openssl:openssl nsenter:util-linux pgrep:procps; do
+  for program in runc:runc iptables:iptables nft:nftables conntrack:conntrack ip:iproute2 openssl:openssl nsenter:util-linux pgrep:procps; do
     command -v "${program%%:*}" >/dev/null || packages+=("${program#*:}")
   done
   [[ -x /usr/lib/cni/ptp ]] || packages+=(containernetworking-plugins)
