@@ -34,6 +34,9 @@ const MANAGER: &str = "ehrnet-demo";
 /// Packs this very binary as the operator's image, loads it and returns the image's name. The tag is a digest of the
 /// binary, so that a new build rolls out and an old one changes nothing.
 pub(super) async fn load_operator_image(project: &Path, cluster: &Cluster) -> Result<String, DemoError> {
+    if !cfg!(target_os = "linux") {
+        return Err(DemoError::CannotPack);
+    }
     let binary = std::env::current_exe()?;
     let bytes = std::fs::read(&binary).map_err(|source| DemoError::File { path: binary.clone(), source })?;
     let image = format!("{REPOSITORY}:demo-{}", &hex::encode(Sha256::digest(&bytes))[..12]);

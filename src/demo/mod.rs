@@ -80,6 +80,11 @@ pub enum DemoError {
         /// The context given by the user.
         context: String,
     },
+    /// The binary that runs cannot run in a container.
+    #[error(
+        "only a Linux binary can be packed as an image: build one with deploy/Dockerfile, put it where the cluster finds it and name it by --image"
+    )]
+    CannotPack,
     /// A program that it needs is missing or failed.
     #[error(transparent)]
     Program(#[from] ProgramError),

@@ -155,6 +155,7 @@ install_packages() {
   command -v apt-get >/dev/null || die "missing: ${packages[*]}; they are installed by apt-get, which this system does not have"
   detail "installing ${packages[*]}"
   {
-    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
+    apt-get -o DPkg::Lock::Timeout=300 update -q &&
+      DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends "${packages[@]}"
   } >"$CACHE/apt.log" 2>&1 || die "installing ${packages[*]} failed; see $CACHE/apt.log"
 }
