@@ -6,8 +6,11 @@
 //! ```
 //! Nothing here knows Kubernetes. Decisions are pure; time and randomness come in one [`envelope::Stamp`].
 
+pub mod authorization;
 pub mod blocks;
+pub mod config_rules;
 pub mod config_tree;
+pub mod config_update;
 pub mod definition;
 pub mod duration;
 pub mod envelope;
@@ -16,6 +19,7 @@ pub mod genesis;
 mod grpc;
 mod http;
 pub mod identity;
+pub mod membership;
 pub mod msp;
 pub mod net;
 pub mod operations;
