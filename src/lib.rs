@@ -14,6 +14,7 @@
 pub mod api;
 pub mod apply;
 pub mod demo;
+pub mod desired;
 pub mod fabric;
 pub mod pki;
 pub mod runtime;

@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::certificate::Certificate;
 use super::key::PrivateKey;
-use super::{IssueError, KeyPairError};
+use super::{KeyPairError, PkiError};
 
 /// How far a new CA starts before now: further than any leaf (see `leaf::BACKDATE`), because Fabric judges a chain at the leaf's start.
 pub const BACKDATE: Duration = Duration::from_secs(24 * 3600);
@@ -37,9 +37,9 @@ pub struct Authority {
 
 impl Authority {
     /// A new self-signed CA for leaves (path length 0), valid from `BACKDATE` before `now` until `validity` after it.
-    pub fn create(name: &AuthorityName, validity: Duration, now: Timestamp) -> Result<Self, IssueError> {
+    pub fn create(name: &AuthorityName, validity: Duration, now: Timestamp) -> Result<Self, PkiError> {
         let key = PrivateKey::generate();
-        let start = now.checked_sub(BACKDATE).map_err(|_| IssueError::Validity(BACKDATE))?;
+        let start = now.checked_sub(BACKDATE).map_err(|_| PkiError::Validity(BACKDATE))?;
         let subject = subject(&name.common_name, None, name.organization.as_deref())?;
         let params = ca_params(subject, start, end(now, validity)?)?;
         Ok(Self { certificate: own(params.self_signed(&key)?.pem())?, key })
@@ -97,8 +97,8 @@ impl Authority {
     ///
     /// # Errors
     /// `UnsupportedSubject` for a CA that was not made by [`Authority::create`]: that one is its owner's to renew.
-    pub fn reissue(&self, validity: Duration, now: Timestamp) -> Result<Self, IssueError> {
-        let (old, foreign) = (&self.certificate, IssueError::Authority(KeyPairError::UnsupportedSubject));
+    pub fn reissue(&self, validity: Duration, now: Timestamp) -> Result<Self, PkiError> {
+        let (old, foreign) = (&self.certificate, PkiError::Authority(KeyPairError::UnsupportedSubject));
         let Some(common_name) = old.common_name() else {
             return Err(foreign);
         };
@@ -124,7 +124,7 @@ impl Authority {
         &self.key
     }
 
-    pub(super) fn issuer(&self) -> Result<Issuer<'static, &PrivateKey>, IssueError> {
+    pub(super) fn issuer(&self) -> Result<Issuer<'static, &PrivateKey>, PkiError> {
         Ok(Issuer::from_ca_cert_der(&CertificateDer::from(self.certificate.der()), &self.key)?)
     }
 
@@ -138,7 +138,7 @@ impl Authority {
     }
 }
 
-fn ca_params(subject: DistinguishedName, start: Timestamp, end: Timestamp) -> Result<CertificateParams, IssueError> {
+fn ca_params(subject: DistinguishedName, start: Timestamp, end: Timestamp) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = subject;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -149,8 +149,8 @@ fn ca_params(subject: DistinguishedName, start: Timestamp, end: Timestamp) -> Re
 }
 
 /// Reads back what was just made, so that nobody relies on a certificate that does not parse.
-pub(super) fn own(pem: String) -> Result<Certificate, IssueError> {
-    Certificate::from_pem(&pem).map_err(|error| IssueError::Encoding(error.to_string()))
+pub(super) fn own(pem: String) -> Result<Certificate, PkiError> {
+    Certificate::from_pem(&pem).map_err(|error| PkiError::Encoding(error.to_string()))
 }
 
 /// Subject of a certificate: CN, the role (OU) where there is one, O.
@@ -158,7 +158,7 @@ pub(super) fn subject(
     common_name: &str,
     unit: Option<&str>,
     organization: Option<&str>,
-) -> Result<DistinguishedName, IssueError> {
+) -> Result<DistinguishedName, PkiError> {
     let mut subject = DistinguishedName::new();
     let attributes = [
         (DnType::CommonName, Some(common_name)),
@@ -169,7 +169,7 @@ pub(super) fn subject(
         let Some(text) = text else { continue };
         if text.is_empty() || text.chars().count() > MAX_NAME {
             let cause = format!("it must have 1 to {MAX_NAME} characters");
-            return Err(IssueError::Name { name: text.to_owned(), cause });
+            return Err(PkiError::Name { name: text.to_owned(), cause });
         }
         subject.push(kind, text);
     }
@@ -177,10 +177,10 @@ pub(super) fn subject(
 }
 
 /// Sets validity and a random serial number: rcgen's default serial is made from the key, and renewal keeps the key.
-pub(super) fn set_validity(params: &mut CertificateParams, start: Timestamp, end: Timestamp) -> Result<(), IssueError> {
+pub(super) fn set_validity(params: &mut CertificateParams, start: Timestamp, end: Timestamp) -> Result<(), PkiError> {
     let calendar = |time: Timestamp| {
         time::OffsetDateTime::from_unix_timestamp(time.as_second())
-            .map_err(|error| IssueError::Encoding(error.to_string()))
+            .map_err(|error| PkiError::Encoding(error.to_string()))
     };
     params.not_before = calendar(start)?;
     params.not_after = calendar(end)?;
@@ -193,10 +193,10 @@ pub(super) fn set_validity(params: &mut CertificateParams, start: Timestamp, end
 }
 
 /// `now` + `validity`.
-pub(super) fn end(now: Timestamp, validity: Duration) -> Result<Timestamp, IssueError> {
-    let seconds = i64::try_from(validity.as_secs()).map_err(|_| IssueError::Validity(validity))?;
+pub(super) fn end(now: Timestamp, validity: Duration) -> Result<Timestamp, PkiError> {
+    let seconds = i64::try_from(validity.as_secs()).map_err(|_| PkiError::Validity(validity))?;
     if seconds == 0 {
-        return Err(IssueError::Validity(validity));
+        return Err(PkiError::Validity(validity));
     }
-    now.checked_add(jiff::SignedDuration::from_secs(seconds)).map_err(|_| IssueError::Validity(validity))
+    now.checked_add(jiff::SignedDuration::from_secs(seconds)).map_err(|_| PkiError::Validity(validity))
 }

@@ -11,7 +11,7 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, S
 use super::authority::{Authority, end, own, set_validity, subject};
 use super::certificate::Certificate;
 use super::key::PrivateKey;
-use super::{IssueError, KeyPairError};
+use super::{KeyPairError, PkiError};
 
 /// How far a leaf starts before now, so that a node whose clock runs behind accepts it.
 pub const BACKDATE: Duration = Duration::from_secs(3600);
@@ -57,12 +57,12 @@ impl SubjectAltNames {
         &self.0
     }
 
-    fn encode(&self) -> Result<Vec<SanType>, IssueError> {
+    fn encode(&self) -> Result<Vec<SanType>, PkiError> {
         let encode = |name: &String| match name.parse::<IpAddr>() {
             Ok(address) => Ok(SanType::IpAddress(address)),
             Err(_) => Ia5String::try_from(name.as_str())
                 .map(SanType::DnsName)
-                .map_err(|error| IssueError::Name { name: name.clone(), cause: error.to_string() }),
+                .map_err(|error| PkiError::Name { name: name.clone(), cause: error.to_string() }),
         };
         self.0.iter().map(encode).collect()
     }
@@ -119,9 +119,9 @@ impl Authority {
         key: &PrivateKey,
         validity: Duration,
         now: Timestamp,
-    ) -> Result<Certificate, IssueError> {
+    ) -> Result<Certificate, PkiError> {
         self.check_dates(now)?;
-        let start = now.checked_sub(BACKDATE).map_err(|_| IssueError::Validity(BACKDATE))?;
+        let start = now.checked_sub(BACKDATE).map_err(|_| PkiError::Validity(BACKDATE))?;
         let start = start.max(self.certificate().not_before());
         let end = end(now, validity)?.min(self.certificate().not_after());
 

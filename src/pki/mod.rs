@@ -69,7 +69,7 @@ pub enum KeyPairError {
 
 /// Why a certificate could not be issued.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum IssueError {
+pub enum PkiError {
     /// The CA cannot sign now.
     #[error("the CA cannot issue: {0}")]
     Authority(#[from] KeyPairError),
@@ -89,7 +89,7 @@ pub enum IssueError {
     Encoding(String),
 }
 
-impl From<rcgen::Error> for IssueError {
+impl From<rcgen::Error> for PkiError {
     fn from(error: rcgen::Error) -> Self {
         Self::Encoding(error.to_string())
     }

@@ -392,14 +392,14 @@ proptest! {
         let ca = ca("elsewhere");
         let present = later(ca.certificate().not_after(), Duration::from_secs(hours_late * 3600));
         let refused = ca.issue(&enrolment(Role::Peer), &PrivateKey::generate(), YEAR, present);
-        let is_expired = matches!(refused, Err(IssueError::Authority(KeyPairError::Expired { .. })));
+        let is_expired = matches!(refused, Err(PkiError::Authority(KeyPairError::Expired { .. })));
         prop_assert!(is_expired);
     }
 
     #[test]
     fn a_name_that_does_not_fit_is_refused_by_name(name in "[é-ü]{1,20}\\.svc") {
         let refused = ca("elsewhere").issue(&tls(&[&name]), &PrivateKey::generate(), YEAR, now());
-        let is_named = matches!(refused, Err(IssueError::Name { name: refused, .. }) if refused == name);
+        let is_named = matches!(refused, Err(PkiError::Name { name: refused, .. }) if refused == name);
         prop_assert!(is_named);
     }
 }

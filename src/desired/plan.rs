@@ -1,0 +1,303 @@
+//! Validated input of the builders: what remains of a spec once defaults, references and addresses are resolved.
+//!
+//! Builders see nothing else, so a spec that makes no sense never reaches them, and they cannot fail.
+
+use std::collections::BTreeSet;
+
+use crate::api::common::{DeletionPolicy, Image, PullPolicy, Resources, Scheduling, Storage};
+use crate::api::node::{NodeSpec, StateDatabase};
+use crate::api::{Hospital, Orderer, Peer};
+use crate::pki::{Leaf, Profile, Role, SubjectAltNames, Window};
+
+use super::names::{self, Parent};
+
+/// Why a resource cannot be planned.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// The object is not one that a cluster returned.
+    #[error("the resource has no UID, name or namespace: it was not read from a cluster")]
+    NotFromCluster,
+    /// `host:port` that is none.
+    #[error("externalEndpoint {text:?} is not host:port with a port from 1 to 65535")]
+    Endpoint {
+        /// As written in the spec.
+        text: String,
+    },
+}
+
+/// What is the same for every resource: the operator's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Default images.
+    pub images: NodeImages,
+    /// DNS domain of the cluster.
+    pub cluster_domain: String,
+    /// Namespace in which the operator runs; `None` outside a cluster.
+    pub operator_namespace: Option<String>,
+}
+
+/// Image and command of each sort of node, where its resource names no image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeImages {
+    /// Orderers.
+    pub orderer: DefaultImage,
+    /// Peers.
+    pub peer: DefaultImage,
+    /// CouchDB.
+    pub couchdb: DefaultImage,
+}
+
+/// An image, and the command that goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultImage {
+    /// Image reference.
+    pub reference: String,
+    /// Command; empty for the image's own.
+    pub command: Vec<String>,
+}
+
+/// Image of one container, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerImage {
+    /// Image reference.
+    pub reference: String,
+    /// Command; empty for the image's own.
+    pub command: Vec<String>,
+    /// When to pull; Kubernetes' default if absent.
+    pub pull_policy: Option<PullPolicy>,
+    /// Secrets with registry credentials.
+    pub pull_secrets: Vec<String>,
+}
+
+impl ContainerImage {
+    /// A resource that names an image brings that image's own command as well.
+    fn resolve(image: &Image, default: &DefaultImage) -> Self {
+        let (reference, command) = match &image.reference {
+            Some(reference) => (reference.clone(), Vec::new()),
+            None => (default.reference.clone(), default.command.clone()),
+        };
+        Self { reference, command, pull_policy: image.pull_policy, pull_secrets: image.pull_secrets.clone() }
+    }
+}
+
+/// `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// DNS name or IPv4 address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl std::str::FromStr for Endpoint {
+    type Err = PlanError;
+
+    fn from_str(text: &str) -> Result<Self, PlanError> {
+        let bad = || PlanError::Endpoint { text: text.to_owned() };
+        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)?;
+        if host.is_empty() || host.contains(':') {
+            return Err(bad());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// A hospital.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HospitalPlan {
+    /// The Hospital.
+    pub parent: Parent,
+    /// Fabric's name of it.
+    pub msp_id: String,
+    /// Name for people, the organisation of its certificates.
+    pub organization: Option<String>,
+    /// Whether keys outlive the resource.
+    pub deletion_policy: DeletionPolicy,
+    /// Validity and renewal of its CAs.
+    pub ca_window: Window,
+    /// Validity and renewal of its leaves.
+    pub leaf_window: Window,
+}
+
+impl HospitalPlan {
+    /// Plans a Hospital.
+    pub fn new(hospital: &Hospital) -> Result<Self, PlanError> {
+        let spec = &hospital.spec;
+        let window = |lifetime: &crate::api::hospital::Lifetime| Window {
+            validity: lifetime.validity.0,
+            renew_before: lifetime.renew_before.0,
+        };
+        Ok(Self {
+            parent: Parent::of(hospital).ok_or(PlanError::NotFromCluster)?,
+            msp_id: spec.msp_id.clone(),
+            organization: spec.display_name.clone(),
+            deletion_policy: spec.deletion_policy,
+            ca_window: window(&spec.pki.ca),
+            leaf_window: window(&spec.pki.leaf),
+        })
+    }
+
+    /// The certificate of its admin.
+    pub fn admin_leaf(&self) -> Leaf {
+        self.leaf(format!("{}-admin", self.parent.name), Profile::Enrolment { role: Role::Admin })
+    }
+
+    fn leaf(&self, common_name: String, profile: Profile) -> Leaf {
+        Leaf { common_name, organization: self.organization.clone(), profile }
+    }
+}
+
+/// An orderer or peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodePlan {
+    /// The Orderer or Peer.
+    pub parent: Parent,
+    /// Name of its Hospital.
+    pub hospital: String,
+    /// Fabric's name of its hospital.
+    pub msp_id: String,
+    /// Organisation of its certificates.
+    pub organization: Option<String>,
+    /// Its container.
+    pub image: ContainerImage,
+    /// Volume of the ledger.
+    pub storage: Storage,
+    /// CPU and memory; empty for the defaults.
+    pub resources: Resources,
+    /// Where its pod may run.
+    pub scheduling: Scheduling,
+    /// Address for those outside the cluster.
+    pub external_endpoint: Option<Endpoint>,
+    /// Whether its keys and volume outlive the resource.
+    pub deletion_policy: DeletionPolicy,
+    /// DNS domain of the cluster.
+    pub cluster_domain: String,
+    /// Namespace of the operator, which may call the node; `None` outside a cluster.
+    pub operator_namespace: Option<String>,
+    /// Ports of nodes outside the cluster that it must be able to reach.
+    pub outside_ports: BTreeSet<u16>,
+    /// Digest of the certificates that it is started with (see [`material`]); a new value restarts the pod.
+    pub material: String,
+}
+
+impl NodePlan {
+    fn new(
+        parent: Option<Parent>,
+        hospital: &Hospital,
+        node: &NodeSpec,
+        default_image: &DefaultImage,
+        site: &Site,
+    ) -> Result<Self, PlanError> {
+        let parent = parent.ok_or(PlanError::NotFromCluster)?;
+        let hospital_name = hospital.metadata.name.clone().ok_or(PlanError::NotFromCluster)?;
+        let external_endpoint = node.external_endpoint.as_deref().map(str::parse::<Endpoint>).transpose()?;
+        Ok(Self {
+            hospital: hospital_name,
+            msp_id: hospital.spec.msp_id.clone(),
+            organization: hospital.spec.display_name.clone(),
+            image: ContainerImage::resolve(&node.image, default_image),
+            storage: node.storage.clone(),
+            resources: node.resources.clone(),
+            scheduling: node.scheduling.clone(),
+            deletion_policy: node.deletion_policy,
+            cluster_domain: site.cluster_domain.clone(),
+            operator_namespace: site.operator_namespace.clone(),
+            outside_ports: BTreeSet::new(),
+            material: String::new(),
+            external_endpoint,
+            parent,
+        })
+    }
+
+    /// The name under which everyone in the cluster reaches it.
+    pub fn host(&self) -> String {
+        names::host(&self.parent.name, &self.parent.namespace)
+    }
+
+    /// Its TLS certificate: every name inside the cluster, and the host outside.
+    pub fn tls_leaf(&self) -> Leaf {
+        let mut hosts = names::hosts(&self.parent.name, &self.parent.namespace, &self.cluster_domain);
+        hosts.extend(self.external_endpoint.iter().map(|endpoint| endpoint.host.clone()));
+        self.leaf(Profile::Tls { names: SubjectAltNames::new(hosts) })
+    }
+
+    /// Its identity in the MSP.
+    pub fn identity_leaf(&self) -> Leaf {
+        let role = match self.parent.component {
+            names::Component::Orderer => Role::Orderer,
+            _ => Role::Peer,
+        };
+        self.leaf(Profile::Enrolment { role })
+    }
+
+    fn leaf(&self, profile: Profile) -> Leaf {
+        Leaf { common_name: self.parent.name.clone(), organization: self.organization.clone(), profile }
+    }
+}
+
+/// An orderer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrdererPlan {
+    /// What every node has.
+    pub node: NodePlan,
+}
+
+impl OrdererPlan {
+    /// Plans an Orderer. `outside_ports` and `material` are the caller's to set.
+    pub fn new(orderer: &Orderer, hospital: &Hospital, site: &Site) -> Result<Self, PlanError> {
+        let node = &orderer.spec.node;
+        Ok(Self { node: NodePlan::new(Parent::of(orderer), hospital, node, &site.images.orderer, site)? })
+    }
+}
+
+/// A peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerPlan {
+    /// What every node has.
+    pub node: NodePlan,
+    /// Its CouchDB, if its state is kept there.
+    pub couchdb: Option<CouchDbPlan>,
+}
+
+/// The CouchDB of a peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CouchDbPlan {
+    /// Its container.
+    pub image: ContainerImage,
+    /// Volume of the database.
+    pub storage: Storage,
+    /// CPU and memory; empty for the defaults.
+    pub resources: Resources,
+}
+
+impl PeerPlan {
+    /// Plans a Peer. `outside_ports` and `material` are the caller's to set.
+    pub fn new(peer: &Peer, hospital: &Hospital, site: &Site) -> Result<Self, PlanError> {
+        let spec = &peer.spec;
+        let couchdb = spec.couchdb.clone().unwrap_or_default();
+        let couchdb = (spec.state_database == StateDatabase::CouchDB).then(|| CouchDbPlan {
+            image: ContainerImage::resolve(&couchdb.image, &site.images.couchdb),
+            storage: couchdb.storage,
+            resources: couchdb.resources,
+        });
+        Ok(Self { node: NodePlan::new(Parent::of(peer), hospital, &spec.node, &site.images.peer, site)?, couchdb })
+    }
+}
+
+/// Digest of what a node reads once, at its start: certificates, never keys (a new key comes with a new certificate).
+pub fn material<'a>(certificates: impl IntoIterator<Item = &'a str>) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for certificate in certificates {
+        hash.update((certificate.len() as u64).to_be_bytes());
+        hash.update(certificate.as_bytes());
+    }
+    hex::encode(hash.finalize())
+}
