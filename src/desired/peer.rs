@@ -80,6 +80,9 @@ fn environment(plan: &NodePlan) -> Vec<EnvVar> {
         env("CORE_LEDGER_SNAPSHOTS_ROOTDIR", format!("{LEDGER_DIR}/snapshots")),
         env("CORE_PEER_LISTENADDRESS", format!("0.0.0.0:{}", names::PEER_PORT)),
         env("CORE_PEER_ADDRESS", &address),
+        // Chaincode runs as a service and never dials its peer. Unset, the peer would listen on the address that its own
+        // Service's name resolves to, which is no address of its pod, and give up.
+        env("CORE_PEER_CHAINCODELISTENADDRESS", "127.0.0.1:7052"),
         env("CORE_PEER_TLS_ENABLED", "true"),
         env("CORE_PEER_TLS_CERT_FILE", tls(TLS_CRT)),
         env("CORE_PEER_TLS_KEY_FILE", tls(TLS_KEY)),

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::api::common::{DeletionPolicy, Image, PullPolicy, Resources, Scheduling, Storage};
 use crate::api::node::{NodeSpec, StateDatabase};
 use crate::api::{Hospital, Orderer, Peer};
-use crate::pki::{Leaf, Profile, Role, SubjectAltNames, Window};
+use crate::pki::{AuthorityName, Leaf, Profile, Role, SubjectAltNames, Window};
 
 use super::names::{self, Parent};
 
@@ -142,6 +142,21 @@ impl HospitalPlan {
             ca_window: window(&spec.pki.ca),
             leaf_window: window(&spec.pki.leaf),
         })
+    }
+
+    /// Subject of the signing CA that is made for it.
+    pub fn signing_ca_name(&self) -> AuthorityName {
+        self.ca_name("signing CA")
+    }
+
+    /// Subject of the TLS CA that is made for it.
+    pub fn tls_ca_name(&self) -> AuthorityName {
+        self.ca_name("TLS CA")
+    }
+
+    fn ca_name(&self, purpose: &str) -> AuthorityName {
+        let common_name = format!("{} {purpose}", self.parent.name);
+        AuthorityName { common_name, organization: self.organization.clone() }
     }
 
     /// The certificate of its admin.

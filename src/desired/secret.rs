@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::common::DeletionPolicy;
-use crate::pki::{Authority, Certificate, Leaf, PrivateKey, Profile};
+use crate::pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey, Profile};
 
 use super::names::{self, CA_CRT, CA_KEY, Parent, TLS_CRT, TLS_KEY};
 use super::plan::{HospitalPlan, NodePlan};
@@ -41,6 +41,11 @@ pub fn node_identity(plan: &NodePlan, certificate: &Certificate, key: &PrivateKe
 /// Secret with a node's TLS key pair. `issuer` is the TLS CA's certificate.
 pub fn node_tls(plan: &NodePlan, certificate: &Certificate, key: &PrivateKey, issuer: &Certificate) -> Secret {
     key_pair(node_meta(plan, names::node_tls(&plan.parent.name)), certificate, key, issuer)
+}
+
+/// Subject of the CA of the orderers' admin endpoints.
+pub fn operator_ca_name() -> AuthorityName {
+    AuthorityName { common_name: "ehrnet operator CA".into(), organization: None }
 }
 
 /// The client certificate with which the operator administers orderers.
