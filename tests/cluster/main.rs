@@ -4,6 +4,7 @@
 //! test as ignored and says why; with `CI=true` that is a failure.
 
 mod admission;
+mod node;
 mod support;
 
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 use support::server::TestCluster;
+use tracing_subscriber::EnvFilter;
 
 /// Registers each test of `$module` under its own name.
 macro_rules! tests {
@@ -28,6 +30,10 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             refuses_what_one_object_can_get_wrong
             refuses_changes_to_what_cannot_change
             admits_changes_that_are_allowed;
+        node:
+            runs_a_pod_as_its_spec_says
+            refuses_a_pod_that_is_not_restricted
+            reports_crashes_and_collects_garbage;
     }
 }
 
@@ -51,6 +57,11 @@ fn main() -> ExitCode {
         return libtest_mimic::run(&arguments, trials(None)).exit_code();
     }
     rustls::crypto::ring::default_provider().install_default().expect("first to install a TLS provider");
+    // `RUST_LOG=debug` shows what the operator and the stand-ins say.
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into()))
+        .with_writer(std::io::stderr)
+        .init();
     let assets = match support::assets::find() {
         Ok(folder) => folder,
         Err(reason) => return skip_all(&arguments, &reason),

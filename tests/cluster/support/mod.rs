@@ -1,6 +1,7 @@
 //! What the tests against a real kube-apiserver stand on.
 
 pub mod assets;
+pub mod kubelet;
 pub mod objects;
 pub mod process;
 pub mod server;

@@ -14,12 +14,12 @@ use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 type Started = io::Result<std::process::Child>;
 
-static STARTER: LazyLock<mpsc::Sender<(Command, mpsc::Sender<Started>)>> = LazyLock::new(|| {
-    let (sender, jobs) = mpsc::channel::<(Command, mpsc::Sender<Started>)>();
+static STARTER: LazyLock<mpsc::Sender<(Command, oneshot::Sender<Started>)>> = LazyLock::new(|| {
+    let (sender, jobs) = mpsc::channel::<(Command, oneshot::Sender<Started>)>();
     std::thread::Builder::new()
         .name("process-starter".into())
         .spawn(move || {
@@ -43,7 +43,7 @@ pub struct Process {
 
 impl Process {
     /// Starts `program` with `arguments` in a process group of its own; its output goes to `log`.
-    pub fn start(
+    pub async fn start(
         name: &str,
         program: &Path,
         arguments: &[String],
@@ -56,9 +56,9 @@ impl Process {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(env.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
-        let (reply, answer) = mpsc::channel();
+        let (reply, answer) = oneshot::channel();
         STARTER.send((command, reply)).map_err(io::Error::other)?;
-        let mut child = answer.recv().map_err(io::Error::other)??;
+        let mut child = answer.await.map_err(io::Error::other)??;
         let pid = child.id();
         let pidfd = pidfd_open(rustix::process::Pid::from_child(&child), PidfdFlags::empty())?;
         let (gone, exit) = watch::channel(None);
@@ -101,7 +101,8 @@ impl Process {
         let mut exit = self.exit.clone();
         let by_itself = tokio::time::timeout(grace, exit.wait_for(Option::is_some)).await.is_ok();
         self.signal(Signal::KILL);
-        self.gone();
+        // An error means that the waiting thread is gone, and with it the process.
+        let _ = exit.wait_for(Option::is_some).await;
         by_itself
     }
 
@@ -111,19 +112,14 @@ impl Process {
         let all: Vec<_> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
-
-    fn gone(&self) {
-        let mut exit = self.exit.clone();
-        // The thread that waits for the child wakes us; a blocking wait is right here, because drop cannot await.
-        std::thread::scope(|scope| {
-            scope.spawn(|| futures::executor::block_on(exit.wait_for(Option::is_some)).map(|_| ()).ok());
-        });
-    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
-        self.gone();
+        // Drop cannot await; a killed process is gone within milliseconds.
+        while self.exited().is_none() && self.exit.has_changed().is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }

@@ -53,10 +53,10 @@ impl TestCluster {
             .map_err(|e| format!("temporary folder: {e}"))?;
         let subnet = Subnet::claim().map_err(|e| format!("no free loopback addresses 127.x.0.0/16: {e}"))?;
         let address = subnet.take();
-        let etcd = start_etcd(assets, folder.path(), address)?;
+        let etcd = start_etcd(assets, folder.path(), address).await?;
         let ca = tls::authority("test-cluster");
         let admin = ca.client("admin", "system:masters");
-        let apiserver = start_apiserver(assets, folder.path(), address, &ca)?;
+        let apiserver = start_apiserver(assets, folder.path(), address, &ca).await?;
         let url = format!("https://{address}:6443");
         let mut cluster = Self { apiserver, etcd, subnet, ca, admin, url, folder, started_in: Duration::ZERO };
         cluster.wait_until_ready().await?;
@@ -231,7 +231,7 @@ fn remove_leftovers() {
     }
 }
 
-fn start_etcd(assets: &Path, folder: &Path, address: Ipv4Addr) -> Result<Process, String> {
+async fn start_etcd(assets: &Path, folder: &Path, address: Ipv4Addr) -> Result<Process, String> {
     let client = format!("http://{address}:2379");
     let peer = format!("http://{address}:2380");
     let arguments = [
@@ -245,10 +245,10 @@ fn start_etcd(assets: &Path, folder: &Path, address: Ipv4Addr) -> Result<Process
         ("unsafe-no-fsync", "true".to_owned()),
         ("log-level", "error".to_owned()),
     ];
-    start(assets, "etcd", &arguments, folder)
+    start(assets, "etcd", &arguments, folder).await
 }
 
-fn start_apiserver(assets: &Path, folder: &Path, address: Ipv4Addr, ca: &Pair) -> Result<Process, String> {
+async fn start_apiserver(assets: &Path, folder: &Path, address: Ipv4Addr, ca: &Pair) -> Result<Process, String> {
     let file = |name: &str, text: &str| -> Result<String, String> {
         let path = folder.join(name);
         std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -278,16 +278,18 @@ fn start_apiserver(assets: &Path, folder: &Path, address: Ipv4Addr, ca: &Pair) -
         ("service-cluster-ip-range", "10.96.0.0/16".to_owned()),
         ("authorization-mode", "RBAC".to_owned()),
         ("enable-admission-plugins", "PodSecurity,OwnerReferencesPermissionEnforcement".to_owned()),
+        // It guards volumes by a finalizer that only the controller manager takes away.
+        ("disable-admission-plugins", "StorageObjectInUseProtection".to_owned()),
         // A loopback address is no valid endpoint of the service `kubernetes`, and no pod asks for it.
         ("endpoint-reconciler-type", "none".to_owned()),
         ("audit-log-path", folder.join("audit.log").display().to_string()),
         ("audit-policy-file", file("audit-policy.json", &policy.to_string())?),
     ];
-    start(assets, "kube-apiserver", &arguments, folder)
+    start(assets, "kube-apiserver", &arguments, folder).await
 }
 
-fn start(assets: &Path, name: &str, arguments: &[(&str, String)], folder: &Path) -> Result<Process, String> {
+async fn start(assets: &Path, name: &str, arguments: &[(&str, String)], folder: &Path) -> Result<Process, String> {
     let arguments: Vec<_> = arguments.iter().map(|(flag, value)| format!("--{flag}={value}")).collect();
     let log = folder.join(format!("{name}.log"));
-    Process::start(name, &assets.join(name), &arguments, &[], &log).map_err(|e| format!("{name}: {e}"))
+    Process::start(name, &assets.join(name), &arguments, &[], &log).await.map_err(|e| format!("{name}: {e}"))
 }
