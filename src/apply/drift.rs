@@ -107,11 +107,14 @@ const MAP_LISTS: &[(&str, &[(&str, &str)])] = &[
 pub fn drift(live: &Value, declared: &Value) -> Drift {
     let mut drift = Drift::default();
     let kind = declared.get("kind").and_then(Value::as_str).unwrap_or_default();
-    for field in ["labels", "annotations", "ownerReferences"] {
-        if let Some(declared) = declared.get("metadata").and_then(|metadata| metadata.get(field)) {
-            let place = Place { path: format!("/metadata/{field}"), key: field, ..Place::default() };
-            place.compare(live.get("metadata").and_then(|metadata| metadata.get(field)), declared, &mut drift);
-        }
+    // What was declared without owners is kept when its resource goes: an owner that it has lost must not stay.
+    let no_owners = Value::Array(Vec::new());
+    for (field, undeclared) in
+        [("labels", &Value::Null), ("annotations", &Value::Null), ("ownerReferences", &no_owners)]
+    {
+        let declared = declared.pointer("/metadata").and_then(|metadata| metadata.get(field)).unwrap_or(undeclared);
+        let place = Place { path: format!("/metadata/{field}"), key: field, ..Place::default() };
+        place.compare(live.pointer("/metadata").and_then(|metadata| metadata.get(field)), declared, &mut drift);
     }
     for (key, declared) in declared.as_object().into_iter().flatten() {
         if matches!(key.as_str(), "apiVersion" | "kind" | "metadata" | "status") {

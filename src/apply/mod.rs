@@ -24,9 +24,6 @@ pub use error::{ApplyError, Verb};
 pub use ownership::Owner;
 pub use write::{Applier, Change, Child, Written};
 
-/// Field manager of everything that is applied.
-pub const FIELD_MANAGER: &str = "ehrnet";
-
 /// What is known of the live objects of one kind: a cache of those with our `managed-by` label.
 pub trait Live<K>: Send + Sync {
     /// The object of that name, if it is known.

@@ -5,13 +5,9 @@
 //! created again takes them back. Everything else is somebody else's and is never touched: by UID and not by name,
 //! because a resource that was deleted and created again has the same name.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 
-/// Label that names who manages an object.
-pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Label that names the resource an object was made for.
-pub const INSTANCE: &str = "app.kubernetes.io/instance";
+use crate::desired::names;
 
 /// The resource for which objects are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,23 +49,23 @@ impl Owner {
     }
 
     /// Whether an object has this owner's UID among its owners.
-    pub fn owns(&self, object: &ObjectMeta) -> bool {
-        let mut owners = object.owner_references.iter().flatten();
+    pub fn owns<K: Resource>(&self, object: &K) -> bool {
+        let mut owners = object.owner_references().iter();
         self.uid.as_ref().is_some_and(|uid| owners.any(|owner| owner.uid == *uid))
     }
 
     /// Whose `object` is, seen from this owner.
-    pub fn standing(&self, object: &ObjectMeta) -> Standing {
+    pub fn standing<K: Resource>(&self, object: &K) -> Standing {
         if self.owns(object) {
             return Standing::Ours;
         }
-        let label = |key: &str| object.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
-        let managed = label(MANAGED_BY) == Some(super::FIELD_MANAGER);
-        let owners = object.owner_references.as_deref().unwrap_or_default();
+        let label = |key: &str| object.labels().get(key).map(String::as_str);
+        let managed = label(names::MANAGED_BY) == Some(names::MANAGER);
+        let owners = object.owner_references();
         let Some(owner) = owners.iter().find(|owner| owner.controller == Some(true)).or(owners.first()) else {
-            return match (managed, label(INSTANCE)) {
-                (true, Some(instance)) if instance == self.name => Standing::Ours,
-                (true, Some(instance)) => Standing::Foreign(format!("was made for {instance}")),
+            return match (managed, label(names::INSTANCE)) {
+                (true, Some(instance)) if instance == self.name && self.is_kind_of(object) => Standing::Ours,
+                (true, Some(instance)) => Standing::Foreign(format!("was made for another resource, {instance}")),
                 _ => Standing::Foreign("was not made by this operator".to_owned()),
             };
         };
@@ -78,12 +74,19 @@ impl Owner {
         }
         Standing::Foreign(format!("belongs to {} {}", owner.kind, owner.name))
     }
+
+    /// What is shared is of no kind.
+    fn is_kind_of<K: Resource>(&self, object: &K) -> bool {
+        self.uid.is_none() || names::made_for(object).is_some_and(|(kind, _)| kind == self.kind)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::Peer;
+    use k8s_openapi::api::core::v1::Secret;
+    use names::{COMPONENT, INSTANCE, MANAGED_BY};
     use serde_json::json;
 
     fn owner() -> Owner {
@@ -95,9 +98,13 @@ mod tests {
         Owner::of(&serde_json::from_value::<Peer>(peer).expect("a peer")).expect("from a cluster")
     }
 
+    fn secret(labels: serde_json::Value, owners: serde_json::Value) -> Secret {
+        serde_json::from_value(json!({"metadata": {"name": "peer0", "labels": labels, "ownerReferences": owners}}))
+            .expect("a secret")
+    }
+
     fn standing(labels: serde_json::Value, owners: serde_json::Value) -> Standing {
-        let meta = json!({"name": "peer0", "labels": labels, "ownerReferences": owners});
-        owner().standing(&serde_json::from_value(meta).expect("metadata"))
+        owner().standing(&secret(labels, owners))
     }
 
     fn reference(kind: &str, name: &str, uid: &str) -> serde_json::Value {
@@ -107,7 +114,7 @@ mod tests {
     #[test]
     fn the_uid_decides_whatever_the_labels_say() {
         assert_eq!(standing(json!({}), reference("Peer", "peer0", "new")), Standing::Ours);
-        let labels = json!({MANAGED_BY: "ehrnet", INSTANCE: "peer0"});
+        let labels = json!({MANAGED_BY: "ehrnet", INSTANCE: "peer0", COMPONENT: "peer"});
         assert_eq!(standing(labels.clone(), reference("Peer", "peer0", "old")), Standing::Leftover);
         assert_eq!(
             standing(labels, reference("Orderer", "peer0", "x")),
@@ -116,14 +123,18 @@ mod tests {
     }
 
     #[test]
-    fn what_outlived_its_resource_is_taken_back_by_one_of_the_same_name() {
-        assert_eq!(standing(json!({MANAGED_BY: "ehrnet", INSTANCE: "peer0"}), json!([])), Standing::Ours);
-        assert!(matches!(standing(json!({MANAGED_BY: "ehrnet", INSTANCE: "peer1"}), json!([])), Standing::Foreign(_)));
+    fn what_outlived_its_resource_is_taken_back_by_one_of_the_same_kind_and_name() {
+        let labels =
+            |instance: &str, component: &str| json!({MANAGED_BY: "ehrnet", INSTANCE: instance, COMPONENT: component});
+        assert_eq!(standing(labels("peer0", "peer"), json!([])), Standing::Ours);
+        for (instance, component) in [("peer1", "peer"), ("peer0", "orderer")] {
+            assert!(matches!(standing(labels(instance, component), json!([])), Standing::Foreign(_)));
+        }
     }
 
     #[test]
     fn what_others_made_is_foreign() {
-        for labels in [json!({}), json!({MANAGED_BY: "Helm", INSTANCE: "peer0"}), json!({INSTANCE: "peer0"})] {
+        for labels in [json!({}), json!({MANAGED_BY: "Helm", INSTANCE: "peer0", COMPONENT: "peer"})] {
             assert!(matches!(standing(labels, json!([])), Standing::Foreign(_)));
         }
         let theirs = standing(json!({}), reference("Peer", "peer0", "old"));
@@ -133,8 +144,8 @@ mod tests {
     #[test]
     fn what_a_namespace_shares_has_no_owner_and_is_known_by_its_labels() {
         let shared = Owner::shared("mercy", "ehrnet-operator");
-        let meta = |labels| serde_json::from_value(json!({"labels": labels})).expect("metadata");
-        assert_eq!(shared.standing(&meta(json!({MANAGED_BY: "ehrnet", INSTANCE: "ehrnet-operator"}))), Standing::Ours);
-        assert!(matches!(shared.standing(&meta(json!({}))), Standing::Foreign(_)));
+        let ours = json!({MANAGED_BY: "ehrnet", INSTANCE: "ehrnet-operator", COMPONENT: "operator"});
+        assert_eq!(shared.standing(&secret(ours, json!([]))), Standing::Ours);
+        assert!(matches!(shared.standing(&secret(json!({}), json!([]))), Standing::Foreign(_)));
     }
 }

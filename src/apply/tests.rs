@@ -108,7 +108,7 @@ fn declared<K: Child>(kind: &str, data: Value) -> K {
     serde_json::from_value(json!({
         "apiVersion": "v1", "kind": kind, "data": data,
         "metadata": {"name": "peer0", "namespace": "mercy",
-            "labels": {"app.kubernetes.io/managed-by": "ehrnet", "app.kubernetes.io/instance": "peer0"},
+            "labels": {"app.kubernetes.io/managed-by": "ehrnet", "app.kubernetes.io/instance": "peer0", "app.kubernetes.io/component": "peer"},
             "ownerReferences": [{"apiVersion": "ehrnet.dev/v1alpha1", "kind": "Peer", "name": "peer0", "uid": "u1", "controller": true}]},
     }))
     .expect("an object")
@@ -288,6 +288,26 @@ async fn kept_keys_are_taken_back_with_their_content() {
     ];
     let written = scenario(requests, async |applier| applier.create_once(&owner(), &live, &wanted).await).await;
     assert_eq!(written.expect("taken back").change, Change::Repaired(vec!["/metadata/ownerReferences/0".into()]));
+}
+
+#[tokio::test]
+async fn keys_that_are_to_be_kept_from_now_on_lose_their_owner() {
+    let live = Cache::of([stored("Secret", json!({"key": "b2xk"}), "3")]);
+    let mut kept: Secret = declared("Secret", json!({"key": "bmV3"}));
+    kept.metadata.owner_references = None;
+    let mut freed = stored("Secret", json!({"key": "b2xk"}), "4");
+    freed["metadata"]["ownerReferences"] = json!([]);
+    let requests = vec![
+        expect("PATCH", "secrets/peer0", 200, freed)
+            .sending("/metadata/ownerReferences", json!([]))
+            .sending("/data", Value::Null),
+    ];
+    scenario(requests, async |applier| {
+        applier.create_once(&owner(), &live, &kept).await.expect("freed");
+        let again = applier.create_once(&owner(), &live, &kept).await.expect("nothing to do");
+        assert_eq!(again.change, Change::None);
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -5,19 +5,19 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::Live;
 use super::drift::drift;
 use super::error::{ApplyError, Verb};
 use super::ownership::{Owner, Standing};
 use super::unsettled::Unsettled;
-use super::{FIELD_MANAGER, Live};
+use crate::desired::names::MANAGER;
 
 /// A namespaced kind that the operator writes.
 pub trait Child:
@@ -93,6 +93,7 @@ impl Applier {
                 None => {
                     let object = Arc::new(at.server_side_apply(wanted, None).await?);
                     live.wrote(object.clone());
+                    tracing::debug!(kind = at.kind, namespace = at.namespace, name = at.name, "made");
                     return Ok(Written { object, change: Change::Created });
                 }
             },
@@ -105,6 +106,7 @@ impl Applier {
         }
         let object = Arc::new(at.repair(&current, declared, &wanted, &found.missing).await?);
         live.wrote(object.clone());
+        tracing::info!(kind = at.kind, namespace = at.namespace, name = at.name, fields = ?found.paths().collect::<Vec<_>>(), "brought to what is declared");
         let left = drift(&at.json(&*object)?, &wanted);
         if self.unsettled.remember(&uid, &wanted, &left) {
             let fields: Vec<_> = left.paths().collect();
@@ -141,16 +143,17 @@ impl Applier {
         at.ours(owner, &*existing)?;
         let metadata = json!({"metadata": at.json(declared)?["metadata"]});
         let found = drift(&at.json(&*existing)?, &metadata);
-        if found.missing.is_empty() {
+        if found.is_empty() {
             return Ok(Written { object: existing, change: Change::None });
         }
-        let metadata = metadata["metadata"].clone();
-        let fields = json!({
-            "labels": metadata["labels"], "annotations": metadata["annotations"], "ownerReferences": metadata["ownerReferences"],
-        });
-        let object = Arc::new(at.merge(&*existing, json!({"metadata": without_nulls(fields)})).await?);
+        let ObjectMeta { labels, annotations, owner_references, .. } = declared.meta().clone();
+        let fields = json!({"metadata": {
+            "labels": labels.unwrap_or_default(), "annotations": annotations.unwrap_or_default(),
+            "ownerReferences": owner_references.unwrap_or_default(),
+        }});
+        let object = Arc::new(at.merge(&*existing, fields).await?);
         live.wrote(object.clone());
-        Ok(Written { object, change: Change::Repaired(found.missing) })
+        Ok(Written { object, change: Change::Repaired(found.paths().map(str::to_owned).collect()) })
     }
 
     /// Puts `object` in the place of the state that it was made from: its `resourceVersion` must be unchanged.
@@ -189,7 +192,7 @@ impl Applier {
         let mut deleted = Vec::new();
         for object in live.list(&owner.namespace) {
             let meta = object.meta();
-            if owner.owns(meta) && meta.deletion_timestamp.is_none() && !keep.contains(&object.name_any()) {
+            if owner.owns(&*object) && meta.deletion_timestamp.is_none() && !keep.contains(&object.name_any()) {
                 self.delete(&*object).await?;
                 deleted.push(object.name_any());
             }
@@ -215,7 +218,7 @@ impl Applier {
             "apiVersion": K::api_version(&()), "kind": K::kind(&()),
             "metadata": {"name": at.name, "uid": resource.uid()}, "status": declared,
         });
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let parameters = PatchParams::apply(MANAGER).force();
         let written = at.api.patch_status(&at.name, &parameters, &Patch::Apply(status)).await;
         written.map(Some).map_err(|error| at.failed(Verb::Patch, error))
     }
@@ -223,19 +226,6 @@ impl Applier {
     /// Sets the finalizers of `resource`, if nobody changed it since it was read.
     pub async fn finalizers<K: Child>(&self, resource: &K, finalizers: &[String]) -> Result<K, ApplyError> {
         At::<K>::of(self, resource)?.merge(resource, json!({"metadata": {"finalizers": finalizers}})).await
-    }
-
-    /// Asks for a larger volume, if nobody changed the claim since it was read.
-    pub async fn grow(
-        &self,
-        live: &dyn Live<PersistentVolumeClaim>,
-        claim: &PersistentVolumeClaim,
-        size: &Quantity,
-    ) -> Result<Arc<PersistentVolumeClaim>, ApplyError> {
-        let larger = json!({"spec": {"resources": {"requests": {"storage": size}}}});
-        let claim = Arc::new(At::of(self, claim)?.merge(claim, larger).await?);
-        live.wrote(claim.clone());
-        Ok(claim)
     }
 }
 
@@ -269,7 +259,7 @@ impl<K: Child> At<K> {
     /// Refuses an object that is not the owner's or on its way out.
     fn ours(&self, owner: &Owner, object: &K) -> Result<(), ApplyError> {
         let (kind, name) = (self.kind.clone(), self.name.clone());
-        match owner.standing(object.meta()) {
+        match owner.standing(object) {
             Standing::Ours if object.meta().deletion_timestamp.is_none() => Ok(()),
             Standing::Ours | Standing::Leftover => Err(ApplyError::Leftover { kind, name }),
             Standing::Foreign(holder) => Err(ApplyError::NameTaken { kind, name, holder }),
@@ -277,7 +267,7 @@ impl<K: Child> At<K> {
     }
 
     async fn create(&self, object: &K) -> Result<K, ApplyError> {
-        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         self.api.create(&parameters, object).await.map_err(|error| self.failed(Verb::Create, error))
     }
 
@@ -286,7 +276,7 @@ impl<K: Child> At<K> {
         if let Some(uid) = uid {
             wanted["metadata"]["uid"] = uid.into();
         }
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let parameters = PatchParams::apply(MANAGER).force();
         let applied = self.api.patch(&self.name, &parameters, &Patch::Apply(wanted)).await;
         applied.map_err(|error| self.failed(Verb::Patch, error))
     }
@@ -326,7 +316,7 @@ impl<K: Child> At<K> {
     }
 
     async fn update(&self, object: &K) -> Result<K, ApplyError> {
-        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         self.api.replace(&self.name, &parameters, object).await.map_err(|error| self.failed(Verb::Update, error))
     }
 
@@ -334,7 +324,7 @@ impl<K: Child> At<K> {
     async fn merge(&self, object: &K, mut fields: Value) -> Result<K, ApplyError> {
         fields["metadata"]["uid"] = json!(object.uid());
         fields["metadata"]["resourceVersion"] = json!(object.resource_version());
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let merged = self.api.patch(&self.name, &parameters, &Patch::Merge(fields)).await;
         merged.map_err(|error| self.failed(Verb::Patch, error))
     }
@@ -364,11 +354,4 @@ fn without_times(mut status: Value) -> Value {
         }
     }
     status
-}
-
-fn without_nulls(mut object: Value) -> Value {
-    if let Some(fields) = object.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-    }
-    object
 }

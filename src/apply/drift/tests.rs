@@ -232,4 +232,10 @@ fn an_owner_that_is_gone_or_added_is_drift() {
         &[],
         &["/metadata/ownerReferences/1"],
     );
+    check(
+        json!({"metadata": {"ownerReferences": [owner("1")]}}),
+        json!({"metadata": {}}),
+        &[],
+        &["/metadata/ownerReferences/0"],
+    );
 }
