@@ -9,7 +9,10 @@
 
 use prost::Message;
 
-use super::definition::{ApplicationOrg, BftOptions, ChannelDefinition, Consensus, Endpoint, OrdererOrg, RaftOptions};
+use super::definition::{
+    ApplicationOrg, BftConsenter, BftOptions, ChannelDefinition, Consensus, Endpoint, OrdererOrg, RaftConsenter,
+    RaftOptions,
+};
 use super::duration;
 use super::policy::{any_role, bft_block_validation, implicit_meta};
 use super::proto::common::implicit_meta_policy::Rule;
@@ -77,15 +80,7 @@ fn orderer_group(channel: &ChannelDefinition) -> ConfigGroup {
     match &channel.consensus {
         Consensus::Raft { consenters, options } => {
             put_policy(&mut group, BLOCK_VALIDATION, implicit_meta(Rule::Any, WRITERS));
-            let consenters = consenters
-                .iter()
-                .map(|c| etcdraft::Consenter {
-                    host: c.endpoint.host.clone(),
-                    port: c.endpoint.port.into(),
-                    client_tls_cert: c.tls_certificate.clone().into_bytes(),
-                    server_tls_cert: c.tls_certificate.clone().into_bytes(),
-                })
-                .collect();
+            let consenters = consenters.iter().map(RaftConsenter::message).collect();
             put_value(&mut group, CONSENSUS_TYPE, &raft(consenters, options));
         }
         Consensus::Bft { consenters, options } => {
@@ -220,7 +215,19 @@ pub fn anchor_peers(endpoints: &[Endpoint]) -> AnchorPeers {
     AnchorPeers { anchor_peers }
 }
 
-impl super::definition::BftConsenter {
+impl RaftConsenter {
+    /// The consenter as the configuration has it.
+    pub fn message(&self) -> etcdraft::Consenter {
+        etcdraft::Consenter {
+            host: self.endpoint.host.clone(),
+            port: self.endpoint.port.into(),
+            client_tls_cert: self.tls_certificate.clone().into_bytes(),
+            server_tls_cert: self.tls_certificate.clone().into_bytes(),
+        }
+    }
+}
+
+impl BftConsenter {
     /// The consenter under its id.
     pub fn numbered(&self, id: u32) -> Consenter {
         Consenter {

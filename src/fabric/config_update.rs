@@ -259,6 +259,13 @@ pub fn guards(current: &ConfigGroup, update: &ConfigUpdate) -> Result<Vec<Need>,
     paths.iter().map(|path| Need::of_policy(current, path).map_err(UpdateError)).collect()
 }
 
+/// The tree after `update`, if the versions it relies on fit. Nobody's signature is asked for.
+pub fn outcome(current: &ConfigGroup, update: &ConfigUpdate) -> Result<ConfigGroup, UpdateError> {
+    let existing = elements(current)?;
+    let changed = delta(&existing, update)?;
+    rebuild("/Channel", &existing, &changed)
+}
+
 /// The configuration after `update`, if the versions fit and `signers` satisfy each changed element's policy.
 ///
 /// What the new configuration says is not judged here but in [`super::config_rules`].

@@ -26,9 +26,11 @@ pub mod operations;
 pub mod orderer;
 pub mod participation;
 pub mod peer;
+pub mod plan;
 pub mod policy;
 pub mod proto;
 #[cfg(test)]
 mod testing;
+pub mod view;
 
 pub use error::{LedgerError, NotAllowed};
