@@ -13,8 +13,12 @@
 
 pub mod api;
 pub mod apply;
+pub mod controllers;
 pub mod demo;
 pub mod desired;
 pub mod fabric;
+pub mod observe;
+pub mod operator;
 pub mod pki;
 pub mod runtime;
+pub mod status;

@@ -16,6 +16,8 @@ struct Cli {
 enum Command {
     /// Print the custom resource definitions as YAML.
     Crds,
+    /// Watch the declared resources of a cluster and keep it in the declared state.
+    Operator(Box<ehrnet::runtime::Settings>),
     /// Bring up a cluster with a sample network and show it become ready.
     Demo(ehrnet::demo::DemoArgs),
 }
@@ -37,6 +39,7 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
                 print!("---\n{}", serde_yaml::to_string(&crd)?);
             }
         }
+        Command::Operator(settings) => tokio::runtime::Runtime::new()?.block_on(ehrnet::operator::main(*settings))?,
         Command::Demo(args) => tokio::runtime::Runtime::new()?.block_on(ehrnet::demo::run(args))?,
     }
     Ok(())

@@ -1,0 +1,94 @@
+//! The two CAs of a hospital, as others need them: readable and within their dates, or why not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt};
+
+use super::context::Context;
+use super::keys::Pair;
+use crate::api::Hospital;
+use crate::api::conditions::Reason;
+use crate::api::hospital::ExistingCa;
+use crate::desired::names;
+use crate::pki::Authority;
+use crate::status::Finding;
+
+/// A hospital's CAs.
+#[derive(Clone)]
+pub struct Authorities {
+    /// Signs identities.
+    pub signing: Authority,
+    /// Signs TLS certificates.
+    pub tls: Authority,
+}
+
+/// The certificate and key of a Secret in the layout of `kubernetes.io/tls`.
+pub fn pair(secret: &Secret) -> Option<Pair> {
+    pair_at(secret, names::TLS_CRT, names::TLS_KEY)
+}
+
+/// The certificate and key under these names.
+pub fn pair_at(secret: &Secret, certificate: &str, key: &str) -> Option<Pair> {
+    let data = secret.data.as_ref()?;
+    Some(Pair { certificate: text(data, certificate)?, key: text(data, key)?.into() })
+}
+
+fn text(data: &BTreeMap<String, ByteString>, key: &str) -> Option<String> {
+    String::from_utf8(data.get(key)?.0.clone()).ok()
+}
+
+/// Both CAs of a hospital.
+pub async fn of_hospital(ctx: &Context, hospital: &Hospital) -> Result<Authorities, Finding> {
+    let name = hospital.name_any();
+    let signing = one(ctx, hospital, hospital.spec.signing_ca.as_ref(), &names::signing_ca(&name)).await?;
+    let tls = one(ctx, hospital, hospital.spec.tls_ca.as_ref(), &names::tls_ca(&name)).await?;
+    Ok(Authorities { signing, tls })
+}
+
+async fn one(ctx: &Context, hospital: &Hospital, given: Option<&ExistingCa>, made: &str) -> Result<Authority, Finding> {
+    let namespace = hospital.namespace().unwrap_or_default();
+    let secret = match given {
+        Some(ca) => Some(given_secret(ctx, &namespace, &ca.secret_ref.name).await?),
+        None => ctx.world.secrets.get(&namespace, made),
+    };
+    let secret_name = given.map_or(made, |ca| ca.secret_ref.name.as_str());
+    let Some(secret) = secret else {
+        return Err(Finding::not(
+            Reason::WaitingForDependency,
+            format!("Hospital {} has no CA in Secret {secret_name} yet", hospital.name_any()),
+        ));
+    };
+    read(&secret, secret_name, (ctx.clock)())
+}
+
+/// The CA in a Secret, or what is wrong with it.
+pub fn read(secret: &Secret, name: &str, now: jiff::Timestamp) -> Result<Authority, Finding> {
+    let invalid =
+        |cause: String| Finding::not(Reason::InvalidKeyPair, format!("Secret {name} cannot be used as a CA: {cause}"));
+    let pair = pair(secret).ok_or_else(|| invalid(format!("it lacks {} or {}", names::TLS_CRT, names::TLS_KEY)))?;
+    Authority::load(&pair.certificate, &pair.key, now).map_err(|error| invalid(error.to_string()))
+}
+
+/// A user's Secret, read again whenever the watch saw another version of it.
+pub async fn given_secret(ctx: &Context, namespace: &str, name: &str) -> Result<Arc<Secret>, Finding> {
+    let Some(seen) = ctx.world.tls_secrets.get(namespace, name) else {
+        let message = format!(
+            "Secret {name} of type kubernetes.io/tls does not exist yet: create it with the CA's tls.crt and tls.key"
+        );
+        return Err(Finding::not(Reason::WaitingForReference, message));
+    };
+    let key = (namespace.to_owned(), name.to_owned());
+    if let Some(known) =
+        ctx.given.get(&key).filter(|known| known.metadata.resource_version == seen.metadata.resource_version)
+    {
+        return Ok(known);
+    }
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
+    match api.get(name).await {
+        Ok(secret) => Ok(ctx.given.put(key, secret)),
+        Err(error) => Err(Finding::unknown(Reason::ApiRefused, format!("Secret {name} cannot be read: {error}"))),
+    }
+}

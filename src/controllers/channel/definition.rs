@@ -1,0 +1,175 @@
+//! From the declaration to what the ledger's configuration should say. Pure.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+
+use super::facts::{ChannelFacts, OrdererFact};
+use crate::api::channel::{BftOptions, ConsensusType, Quorum, RaftOptions};
+use crate::api::conditions::Reason;
+use crate::desired::names;
+use crate::fabric::definition as fabric;
+use crate::fabric::msp::MspDefinition;
+use crate::fabric::proto::common::implicit_meta_policy::Rule;
+use crate::status::Finding;
+
+/// The channel as declared, or what has to exist before it can be written down.
+pub fn definition(facts: &ChannelFacts) -> Result<fabric::ChannelDefinition, Finding> {
+    let spec = &facts.channel.spec;
+    let declared = fabric::ChannelDefinition {
+        channel_name: spec.channel_name.clone(),
+        consensus: consensus(facts)?,
+        orderer_orgs: orderer_orgs(facts)?,
+        application_orgs: application_orgs(facts)?,
+        batch: fabric::Batch {
+            timeout: spec.batch.timeout.0,
+            max_message_count: spec.batch.max_message_count,
+            absolute_max_bytes: spec.batch.absolute_max_bytes,
+            preferred_max_bytes: spec.batch.preferred_max_bytes,
+        },
+        policies: fabric::Policies {
+            lifecycle_endorsement: rule(spec.policies.lifecycle_endorsement),
+            endorsement: rule(spec.policies.endorsement),
+        },
+        capabilities: fabric::Capabilities {
+            channel: spec.capabilities.channel.clone(),
+            orderer: spec.capabilities.orderer.clone(),
+            application: spec.capabilities.application.clone(),
+        },
+    };
+    declared.validate().map_err(|error| Finding::not(Reason::InvalidSpec, error.to_string()))?;
+    Ok(declared)
+}
+
+fn rule(quorum: Quorum) -> Rule {
+    match quorum {
+        Quorum::Any => Rule::Any,
+        Quorum::All => Rule::All,
+        Quorum::Majority => Rule::Majority,
+    }
+}
+
+fn waiting(what: String) -> Finding {
+    Finding::not(Reason::WaitingForDependency, what)
+}
+
+fn consensus(facts: &ChannelFacts) -> Result<fabric::Consensus, Finding> {
+    let spec = &facts.channel.spec.consensus;
+    match spec.type_ {
+        ConsensusType::Raft => {
+            let consenters =
+                facts.orderers.iter().map(|orderer| raft_consenter(facts, orderer)).collect::<Result<_, _>>()?;
+            Ok(fabric::Consensus::Raft { consenters, options: raft_options(spec.raft.as_ref()) })
+        }
+        ConsensusType::Bft => {
+            let consenters =
+                facts.orderers.iter().map(|orderer| bft_consenter(facts, orderer)).collect::<Result<_, _>>()?;
+            Ok(fabric::Consensus::Bft { consenters, options: bft_options(spec.bft.as_ref()) })
+        }
+    }
+}
+
+fn raft_options(declared: Option<&RaftOptions>) -> fabric::RaftOptions {
+    let options = declared.cloned().unwrap_or_default();
+    fabric::RaftOptions {
+        tick_interval: options.tick_interval.0,
+        election_tick: options.election_tick,
+        heartbeat_tick: options.heartbeat_tick,
+        max_inflight_blocks: options.max_inflight_blocks,
+        snapshot_interval_size: options.snapshot_interval_size,
+    }
+}
+
+fn bft_options(declared: Option<&BftOptions>) -> fabric::BftOptions {
+    let options = declared.cloned().unwrap_or_default();
+    fabric::BftOptions {
+        request_forward_timeout: options.request_forward_timeout.0,
+        request_complain_timeout: options.request_complain_timeout.0,
+        leader_heartbeat_timeout: options.leader_heartbeat_timeout.0,
+        ..Default::default()
+    }
+}
+
+fn internal_endpoint(facts: &ChannelFacts, orderer: &OrdererFact) -> fabric::Endpoint {
+    fabric::Endpoint::new(names::host(&orderer.name, &facts.namespace), names::ORDERER_PORT)
+}
+
+fn tls_certificate(orderer: &OrdererFact) -> Result<String, Finding> {
+    orderer
+        .tls_certificate
+        .clone()
+        .ok_or_else(|| waiting(format!("Orderer {} has no TLS certificate yet", orderer.name)))
+}
+
+fn raft_consenter(facts: &ChannelFacts, orderer: &OrdererFact) -> Result<fabric::RaftConsenter, Finding> {
+    Ok(fabric::RaftConsenter {
+        endpoint: internal_endpoint(facts, orderer),
+        tls_certificate: tls_certificate(orderer)?,
+    })
+}
+
+fn bft_consenter(facts: &ChannelFacts, orderer: &OrdererFact) -> Result<fabric::BftConsenter, Finding> {
+    let no_identity = || waiting(format!("Orderer {} has no identity yet", orderer.name));
+    let identity = orderer.identity_certificate.clone().ok_or_else(no_identity)?;
+    let hospital = orderer.orderer.as_ref().map(|o| o.spec.hospital_ref.name.clone()).unwrap_or_default();
+    Ok(fabric::BftConsenter {
+        endpoint: internal_endpoint(facts, orderer),
+        msp_id: msp(facts, &hospital)?.id,
+        identity,
+        tls_certificate: tls_certificate(orderer)?,
+    })
+}
+
+/// The public MSP of a hospital, straight from its CAs.
+fn msp(facts: &ChannelFacts, hospital: &str) -> Result<MspDefinition, Finding> {
+    let organisation = facts
+        .organisation(hospital)
+        .ok_or_else(|| Finding::not(Reason::WaitingForReference, format!("Hospital {hospital} does not exist yet")))?;
+    let authorities = organisation.authorities.as_ref().map_err(Clone::clone)?;
+    Ok(MspDefinition {
+        id: organisation.hospital.spec.msp_id.clone(),
+        root_certs: vec![authorities.signing.certificate().pem().to_owned()],
+        tls_root_certs: vec![authorities.tls.certificate().pem().to_owned()],
+        ..Default::default()
+    })
+}
+
+/// `host:port` as the API's schema admits it.
+fn endpoint(text: &str) -> Result<fabric::Endpoint, Finding> {
+    let parsed = text.rsplit_once(':').and_then(|(host, port)| Some(fabric::Endpoint::new(host, port.parse().ok()?)));
+    parsed.ok_or_else(|| {
+        Finding::not(Reason::InvalidSpec, format!("externalEndpoint {text:?} is not host:port with a port up to 65535"))
+    })
+}
+
+fn orderer_orgs(facts: &ChannelFacts) -> Result<Vec<fabric::OrdererOrg>, Finding> {
+    let mut endpoints: BTreeMap<String, Vec<fabric::Endpoint>> = BTreeMap::new();
+    for fact in &facts.orderers {
+        let Some(orderer) = &fact.orderer else {
+            return Err(Finding::not(Reason::WaitingForReference, format!("Orderer {} does not exist yet", fact.name)));
+        };
+        let reached_at = match &orderer.spec.node.external_endpoint {
+            Some(external) => endpoint(external)?,
+            None => internal_endpoint(facts, fact),
+        };
+        endpoints.entry(orderer.spec.hospital_ref.name.clone()).or_default().push(reached_at);
+    }
+    endpoints
+        .into_iter()
+        .map(|(hospital, endpoints)| Ok(fabric::OrdererOrg { msp: msp(facts, &hospital)?, endpoints }))
+        .collect()
+}
+
+fn application_orgs(facts: &ChannelFacts) -> Result<Vec<fabric::ApplicationOrg>, Finding> {
+    let org = |member: &String| {
+        let anchors = facts.peers.iter().filter(|peer| peer.spec.anchor && peer.spec.hospital_ref.name == *member);
+        let anchor_peers = anchors
+            .map(|peer| match &peer.spec.node.external_endpoint {
+                Some(external) => endpoint(external),
+                None => Ok(fabric::Endpoint::new(names::host(&peer.name_any(), &facts.namespace), names::PEER_PORT)),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(fabric::ApplicationOrg { msp: msp(facts, member)?, anchor_peers })
+    };
+    facts.channel.spec.members.iter().map(org).collect()
+}

@@ -1,0 +1,133 @@
+//! The genesis block: made once, stored before anything uses it, never made a second time.
+//!
+//! Invariant (S2): once a genesis hash stands in the status, or an orderer answered that it has the channel, no other
+//! block is ever used for it. A node that does not answer says nothing about whether the channel exists.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use prost::Message;
+
+use super::facts::ChannelFacts;
+use crate::api::conditions::Reason;
+use crate::apply::Owner;
+use crate::controllers::context::Context;
+use crate::controllers::ledger;
+use crate::controllers::outcome::ReconcileError;
+use crate::desired::{self, names};
+use crate::fabric::definition::ChannelDefinition;
+use crate::fabric::envelope::Stamp;
+use crate::fabric::proto::common::Block;
+use crate::fabric::{blocks, genesis};
+use crate::status::Finding;
+
+/// A channel's first block.
+#[derive(Clone)]
+pub struct Genesis {
+    /// The block.
+    pub block: Block,
+    /// Hash of its header, lower-case hexadecimal.
+    pub hash: String,
+}
+
+impl Genesis {
+    fn of(block: Block) -> Option<Self> {
+        let hash = hex::encode(blocks::header_hash(block.header.as_ref()?));
+        Some(Self { block, hash })
+    }
+
+    /// Reads the block out of its ConfigMap.
+    pub fn read(config_map: &ConfigMap) -> Option<Self> {
+        let bytes = config_map.binary_data.as_ref()?.get(names::GENESIS_BLOCK)?;
+        Self::of(Block::decode(bytes.0.as_slice()).ok()?)
+    }
+}
+
+/// What to do about the genesis block. Pure.
+enum Decision {
+    Use(Genesis),
+    Refuse(Finding),
+    Make,
+    BringBack { hash: String },
+}
+
+fn decide(facts: &ChannelFacts) -> Decision {
+    let known = facts.channel.status.as_ref().and_then(|status| status.genesis_hash.clone());
+    let stored = facts.genesis.as_deref().map(Genesis::read);
+    match (stored, known) {
+        (None, None) => Decision::Make,
+        (None, Some(hash)) => Decision::BringBack { hash },
+        (Some(Some(stored)), Some(hash)) if stored.hash != hash => Decision::Refuse(Finding::not(
+            Reason::GenesisMismatch,
+            format!(
+                "ConfigMap {} holds a block with hash {}, but the channel began with {hash}: delete the ConfigMap and the true block is fetched from an orderer",
+                names::genesis(&facts.channel.name_any()),
+                stored.hash
+            ),
+        )),
+        (Some(Some(stored)), _) => Decision::Use(stored),
+        (Some(None), _) => Decision::Refuse(Finding::not(
+            Reason::GenesisMismatch,
+            format!(
+                "ConfigMap {} holds no readable block: delete it, and the block is made or fetched again",
+                names::genesis(&facts.channel.name_any())
+            ),
+        )),
+    }
+}
+
+/// The stored block; made and stored if the channel is new, fetched from an orderer if its ConfigMap is gone.
+pub async fn ensure(
+    ctx: &Context,
+    facts: &ChannelFacts,
+    declared: &ChannelDefinition,
+) -> Result<Result<Genesis, Finding>, ReconcileError> {
+    let block = match decide(facts) {
+        Decision::Use(stored) => return Ok(Ok(stored)),
+        Decision::Refuse(finding) => return Ok(Err(finding)),
+        Decision::Make => match genesis::block(declared, &Stamp::now()) {
+            Ok(block) => block,
+            Err(error) => return Ok(Err(Finding::not(Reason::InvalidSpec, error.to_string()))),
+        },
+        Decision::BringBack { hash } => match fetch(ctx, facts, &hash).await {
+            Ok(block) => block,
+            Err(finding) => return Ok(Err(finding)),
+        },
+    };
+    let config_map = desired::config_map::genesis(&facts.channel, &block.encode_to_vec());
+    // Whoever stores first has made the channel's genesis block: what is stored is used, not what was made here.
+    let Some(owner) = Owner::of(&*facts.channel) else {
+        return Ok(Err(Finding::not(Reason::InvalidSpec, "the resource has no UID")));
+    };
+    let stored = ctx.applier.create_once(&owner, &ctx.world.config_maps, &config_map).await?.object;
+    Ok(Genesis::read(&stored).ok_or_else(|| {
+        Finding::not(Reason::NameTaken, format!("ConfigMap {} exists and is no genesis block", stored.name_any()))
+    }))
+}
+
+/// Block 0 from any orderer that has it, if it is the one the channel began with.
+async fn fetch(ctx: &Context, facts: &ChannelFacts, hash: &str) -> Result<Block, Finding> {
+    let channel = &facts.channel.spec.channel_name;
+    let mut silent = Vec::new();
+    for orderer in &facts.orderers {
+        let answer = match ledger::orderer(ctx, facts, orderer) {
+            Ok(client) => client.block(channel, 0).await.map_err(|error| error.to_string()),
+            Err(finding) => Err(finding.message),
+        };
+        match answer {
+            Ok(block) => match Genesis::of(block) {
+                Some(found) if found.hash == hash => return Ok(found.block),
+                Some(found) => silent.push(format!("Orderer {} has another one ({})", orderer.name, found.hash)),
+                None => silent.push(format!("Orderer {} sent a block without a header", orderer.name)),
+            },
+            Err(error) => silent.push(format!("Orderer {}: {error}", orderer.name)),
+        }
+    }
+    Err(Finding::not(
+        Reason::NodeUnreachable,
+        format!(
+            "ConfigMap {} with the genesis block is gone, and no orderer could send it again: {}",
+            names::genesis(&facts.channel.name_any()),
+            silent.join("; ")
+        ),
+    ))
+}

@@ -1,0 +1,117 @@
+//! Every declared orderer takes part in the channel: ask, join those that answer that they do not, ask again.
+
+use futures::future::join_all;
+
+use super::facts::{ChannelFacts, OrdererFact};
+use super::genesis::Genesis;
+use crate::api::conditions::Reason;
+use crate::controllers::context::Context;
+use crate::controllers::ledger;
+use crate::fabric::LedgerError;
+use crate::fabric::participation::{ChannelInfo, ChannelStatus};
+use crate::fabric::proto::common::Block;
+use crate::status::Finding;
+
+/// The channel as one orderer sees it.
+pub struct OrdererView {
+    /// Name of the Orderer.
+    pub name: String,
+    /// What it said: its part in the channel, that it has none, or why it could not be asked.
+    pub answer: Result<Option<ChannelInfo>, Finding>,
+}
+
+/// Asks all declared orderers, and makes those join that answered that they have not.
+pub async fn joined(ctx: &Context, facts: &ChannelFacts, genesis: &Genesis) -> Vec<OrdererView> {
+    let asked = join_all(facts.orderers.iter().map(|orderer| ask(ctx, facts, orderer))).await;
+    if asked.iter().all(|view| !matches!(view.answer, Ok(None))) {
+        return asked;
+    }
+    let block = join_block(ctx, facts, &asked, genesis).await;
+    let block = &block;
+    let pairs = facts.orderers.iter().zip(asked);
+    join_all(pairs.map(|(orderer, view)| async move {
+        match view.answer {
+            Ok(None) => join(ctx, facts, orderer, block).await,
+            Ok(Some(_)) | Err(_) => view,
+        }
+    }))
+    .await
+}
+
+async fn ask(ctx: &Context, facts: &ChannelFacts, orderer: &OrdererFact) -> OrdererView {
+    let answer = match client(ctx, facts, orderer) {
+        Ok(client) => client.info(&facts.channel.spec.channel_name).await.map_err(|error| problem(orderer, &error)),
+        Err(finding) => Err(finding),
+    };
+    OrdererView { name: orderer.name.clone(), answer }
+}
+
+fn client(
+    ctx: &Context,
+    facts: &ChannelFacts,
+    orderer: &OrdererFact,
+) -> Result<crate::fabric::participation::Client, Finding> {
+    if !orderer.ready {
+        return Err(Finding::not(Reason::WaitingForDependency, format!("Orderer {} is not ready", orderer.name)));
+    }
+    ledger::participation(ctx, facts, orderer)
+}
+
+fn problem(orderer: &OrdererFact, error: &LedgerError) -> Finding {
+    ledger::finding(&format!("Orderer {}", orderer.name), error)
+}
+
+/// The block that a newcomer joins with: the latest configuration that another orderer has, so that it knows where to
+/// copy the others from; the genesis block when nobody has the channel yet.
+async fn join_block(ctx: &Context, facts: &ChannelFacts, asked: &[OrdererView], genesis: &Genesis) -> Block {
+    let members = facts.orderers.iter().zip(asked).filter(|(_, view)| matches!(view.answer, Ok(Some(_))));
+    for (orderer, _) in members {
+        let Ok(client) = ledger::orderer(ctx, facts, orderer) else { continue };
+        match client.config_block(&facts.channel.spec.channel_name).await {
+            Ok(block) => return block,
+            Err(error) => tracing::debug!(orderer = orderer.name, %error, "no configuration block from this orderer"),
+        }
+    }
+    genesis.block.clone()
+}
+
+async fn join(ctx: &Context, facts: &ChannelFacts, orderer: &OrdererFact, block: &Block) -> OrdererView {
+    let channel = &facts.channel.spec.channel_name;
+    let answer = match client(ctx, facts, orderer) {
+        Ok(client) => match client.join(channel, block).await {
+            Ok(info) => Ok(Some(info)),
+            // Somebody was first, or an earlier attempt did reach it: what it says now is what counts.
+            Err(LedgerError::Refused { status: 405, .. }) => {
+                client.info(channel).await.map_err(|error| problem(orderer, &error))
+            }
+            Err(error) => Err(problem(orderer, &error)),
+        },
+        Err(finding) => Err(finding),
+    };
+    OrdererView { name: orderer.name.clone(), answer }
+}
+
+/// Whether all declared orderers take part. Pure.
+pub fn finding(views: &[OrdererView]) -> Finding {
+    for view in views {
+        match &view.answer {
+            Err(finding) => return finding.clone(),
+            Ok(None) => {
+                return Finding::not(
+                    Reason::Progressing,
+                    format!("Orderer {} has not joined the channel yet", view.name),
+                );
+            }
+            Ok(Some(info)) if info.status == ChannelStatus::Failed => {
+                let message = format!("Orderer {} failed to serve the channel: see its log", view.name);
+                return Finding::not(Reason::LedgerRefused, message);
+            }
+            Ok(Some(info)) if info.status == ChannelStatus::Onboarding => {
+                let message = format!("Orderer {} is copying the channel's blocks (has {})", view.name, info.height);
+                return Finding::not(Reason::Progressing, message);
+            }
+            Ok(Some(_)) => {}
+        }
+    }
+    Finding::good(format!("{} orderers take part", views.len()))
+}

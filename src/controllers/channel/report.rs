@@ -1,0 +1,82 @@
+//! What a channel's status says. Pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+
+use super::View;
+use super::facts::ChannelFacts;
+use super::orderers::OrdererView;
+use crate::api::ChannelStatus;
+use crate::api::Peer;
+use crate::api::channel::{ChannelNode, NodeKind};
+use crate::api::conditions::Reason;
+use crate::desired::names;
+use crate::fabric::participation::ConsensusRelation;
+use crate::status::Finding;
+
+/// The conditions as they were.
+pub fn previous(facts: &ChannelFacts) -> Vec<Condition> {
+    facts.channel.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default()
+}
+
+/// The whole status. What could not be asked this time keeps its last known value.
+pub fn status(facts: &ChannelFacts, view: &View, conditions: Vec<Condition>) -> ChannelStatus {
+    let before = facts.channel.status.clone().unwrap_or_default();
+    let genesis = view.genesis.as_ref().and_then(|genesis| genesis.as_ref().ok());
+    let config = view.config.as_ref();
+    let height = view.orderers.iter().filter_map(|v| v.answer.as_ref().ok()?.as_ref()).map(|info| info.height).max();
+    ChannelStatus {
+        observed_generation: facts.channel.metadata.generation,
+        conditions,
+        genesis_config_map: genesis.map(|_| names::genesis(&facts.channel.name_any())).or(before.genesis_config_map),
+        genesis_hash: genesis.map(|genesis| genesis.hash.clone()).or(before.genesis_hash),
+        config_sequence: config.and_then(|config| config.sequence).or(before.config_sequence),
+        height: height.or(before.height),
+        plan: config.map(|config| config.plan.clone()).unwrap_or_default(),
+        nodes: view.orderers.iter().map(orderer_node).chain(facts.peers.iter().map(|p| peer_node(facts, p))).collect(),
+    }
+}
+
+fn orderer_node(view: &OrdererView) -> ChannelNode {
+    let (relation, height) = match &view.answer {
+        Err(_) => ("unknown", None),
+        Ok(None) => ("none", None),
+        Ok(Some(info)) => (relation(info.consensus_relation), Some(info.height)),
+    };
+    ChannelNode { name: view.name.clone(), kind: NodeKind::Orderer, relation: relation.to_owned(), height }
+}
+
+fn relation(relation: ConsensusRelation) -> &'static str {
+    match relation {
+        ConsensusRelation::Consenter => "consenter",
+        ConsensusRelation::Follower => "follower",
+        ConsensusRelation::ConfigTracker => "config-tracker",
+        ConsensusRelation::Other => "other",
+    }
+}
+
+/// Blocks of this channel on a peer, as the peer's own status says.
+fn height_on(facts: &ChannelFacts, peer: &Peer) -> Option<u64> {
+    let channels = &peer.status.as_ref()?.channels;
+    channels.iter().find(|channel| channel.name == facts.channel.spec.channel_name).map(|channel| channel.height)
+}
+
+fn peer_node(facts: &ChannelFacts, peer: &Peer) -> ChannelNode {
+    let height = height_on(facts, peer);
+    let relation = if height.is_some() { "member" } else { "none" };
+    ChannelNode { name: peer.name_any(), kind: NodeKind::Peer, relation: relation.to_owned(), height }
+}
+
+/// Whether every peer that wants to, and may, has joined.
+pub fn peers(facts: &ChannelFacts) -> Finding {
+    let members = &facts.channel.spec.members;
+    let wanting = facts.peers.iter().filter(|peer| members.contains(&peer.spec.hospital_ref.name));
+    let (joined, missing): (Vec<_>, Vec<_>) = wanting.partition(|peer| height_on(facts, peer).is_some());
+    match missing.first() {
+        None => Finding::good(format!("{} peers have joined", joined.len())),
+        Some(peer) => Finding::not(
+            Reason::WaitingForDependency,
+            format!("Peer {} has not joined yet: see its conditions", peer.name_any()),
+        ),
+    }
+}

@@ -1,0 +1,90 @@
+//! The key pairs of a node, and the operator's own in a namespace.
+
+use super::authorities::{self, Authorities};
+use super::context::Context;
+use super::identity::{self, Issued, Slot, Want};
+use super::keys::{Pair, Replaceable};
+use super::outcome::ReconcileError;
+use crate::api::common::CertificateStatus;
+use crate::api::conditions::Reason;
+use crate::apply::Owner;
+use crate::desired::plan::NodePlan;
+use crate::desired::{names, secret};
+use crate::pki::{Authority, AuthorityName, Certificate, Window};
+use crate::status::Finding;
+
+/// Ten years: nobody but the operator's own orderers trusts this CA, and both are renewed together.
+const OPERATOR_CA: Window = Window { validity: DAY.saturating_mul(3650), renew_before: DAY.saturating_mul(365) };
+const OPERATOR_LEAF: Window = Window { validity: DAY.saturating_mul(365), renew_before: DAY.saturating_mul(90) };
+const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// A node's key pairs.
+pub struct Credentials {
+    /// In the MSP.
+    pub identity: Issued,
+    /// For TLS.
+    pub tls: Issued,
+}
+
+/// Both key pairs of a node, issued or renewed if need be. `known` is what its status says of them so far.
+pub async fn of_node(
+    ctx: &Context,
+    owner: &Owner,
+    plan: &NodePlan,
+    authorities: &Authorities,
+    window: Window,
+    known: (Option<&CertificateStatus>, Option<&CertificateStatus>),
+    tls_replaceable: Replaceable,
+) -> Result<Result<Credentials, Finding>, ReconcileError> {
+    let (signing, tls_ca) = (&authorities.signing, &authorities.tls);
+    let slot = Slot { owner, name: &names::node_identity(&plan.parent.name), existed: known.0.is_some() };
+    let leaf = plan.identity_leaf();
+    let want = Want { leaf: &leaf, issuer: signing, window, replaceable: tls_replaceable };
+    let build = |certificate: &_, key: &_| secret::node_identity(plan, certificate, key, signing.certificate());
+    let identity = identity::leaf(ctx, &slot, &want, &build).await?;
+
+    let slot = Slot { owner, name: &names::node_tls(&plan.parent.name), existed: known.1.is_some() };
+    let leaf = plan.tls_leaf();
+    let want = Want { leaf: &leaf, issuer: tls_ca, window, replaceable: tls_replaceable };
+    let build = |certificate: &_, key: &_| secret::node_tls(plan, certificate, key, tls_ca.certificate());
+    let tls = identity::leaf(ctx, &slot, &want, &build).await?;
+    Ok(identity.and_then(|identity| tls.map(|tls| Credentials { identity, tls })))
+}
+
+/// The operator's CA of a namespace, with its client certificate beside it in one Secret.
+pub async fn of_operator(ctx: &Context, namespace: &str) -> Result<Result<Certificate, Finding>, ReconcileError> {
+    let owner = Owner::shared(namespace, names::OPERATOR);
+    let slot = Slot { owner: &owner, name: names::OPERATOR, existed: false };
+    let now = (ctx.clock)();
+    let stored = ctx.world.secrets.get(namespace, names::OPERATOR);
+    let ca = stored.as_deref().and_then(|secret| authorities::pair_at(secret, names::CA_CRT, names::CA_KEY));
+    let ca = match ca.map(|Pair { certificate, key }| Authority::load(&certificate, &key, now)) {
+        Some(Ok(ca)) => ca,
+        Some(Err(_)) | None => {
+            let name = AuthorityName { common_name: format!("ehrnet operator {namespace}"), organization: None };
+            match Authority::create(&name, OPERATOR_CA.validity, now) {
+                Ok(ca) => ca,
+                Err(error) => return Ok(Err(Finding::not(Reason::InvalidKeyPair, error.to_string()))),
+            }
+        }
+    };
+    let leaf = secret::operator_leaf();
+    let want = Want { leaf: &leaf, issuer: &ca, window: OPERATOR_LEAF, replaceable: Replaceable::Yes };
+    let build = |certificate: &_, key: &_| secret::operator(namespace, &ca, certificate, key);
+    match identity::leaf(ctx, &slot, &want, &build).await? {
+        Err(finding) => Ok(Err(finding)),
+        Ok(_) => Ok(stored_ca(ctx, namespace)),
+    }
+}
+
+/// Another reconcile may have stored its CA first: what stands in the Secret counts.
+fn stored_ca(ctx: &Context, namespace: &str) -> Result<Certificate, Finding> {
+    let secret = ctx.world.secrets.get(namespace, names::OPERATOR);
+    let ca = secret.as_deref().and_then(|secret| authorities::pair_at(secret, names::CA_CRT, names::CA_KEY));
+    ca.and_then(|pair| Certificate::from_pem(&pair.certificate).ok()).ok_or_else(|| {
+        Finding::not(
+            Reason::InvalidKeyPair,
+            format!("Secret {} holds no readable CA: delete it, and it is made again", names::OPERATOR),
+        )
+    })
+}

@@ -1,0 +1,246 @@
+//! What to do about a stored key pair: keep it, issue a certificate, put back what was there, or say that it is lost.
+//!
+//! Pure. Invariant: a key that the network knows is never replaced in passing. What was deleted or damaged by hand is
+//! put back from memory while this process remembers it; a lost CA key, or the key of a consenter, is reported instead
+//! of replaced, because a new one would be a stranger to every channel.
+
+use crate::pki::renewal::{self, Wanted};
+use crate::pki::{Authority, Certificate, KeyPairError, PrivateKey, RenewalReason, Window};
+
+/// A certificate and its key, as PEM texts.
+#[derive(Clone)]
+pub struct Pair {
+    /// The certificate.
+    pub certificate: String,
+    /// The private key.
+    pub key: zeroize::Zeroizing<String>,
+}
+
+impl Pair {
+    /// A certificate and its key.
+    pub fn of(certificate: &Certificate, key: &PrivateKey) -> Self {
+        Self { certificate: certificate.pem().to_owned(), key: key.to_pem() }
+    }
+
+    /// What a Secret without a pair holds.
+    pub fn empty() -> Self {
+        Self { certificate: String::new(), key: String::new().into() }
+    }
+}
+
+/// Whether a key may be replaced by a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaceable {
+    /// Nobody knows the key itself: the certificate carries all the trust.
+    Yes,
+    /// The key, once used, is known to others.
+    No,
+}
+
+/// What to do about a leaf.
+#[derive(Debug)]
+pub enum LeafAction {
+    /// It is good.
+    Keep(Certificate),
+    /// Issue a certificate for this key.
+    Issue {
+        /// The key that exists, or a new one.
+        key: PrivateKey,
+        /// What was wrong with the certificate that exists; nothing when there is none.
+        why: Option<RenewalReason>,
+    },
+    /// Put back the pair that was there before.
+    Restore(Pair),
+    /// The key is gone for good.
+    Lost(String),
+}
+
+impl std::fmt::Debug for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pair").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+/// Decides about a leaf. `remembered` is the last good pair that this process saw; `existed` says that there was one,
+/// whether this process saw it or not.
+pub fn leaf(
+    stored: Option<&Pair>,
+    remembered: Option<&Pair>,
+    existed: bool,
+    replaceable: Replaceable,
+    wanted: &Wanted<'_>,
+) -> LeafAction {
+    let damage = match stored {
+        Some(pair) => match judge(pair, wanted) {
+            Judgement::Good(certificate) => return LeafAction::Keep(certificate),
+            Judgement::Due(key, why) => return LeafAction::Issue { key, why: Some(why) },
+            Judgement::Damaged(why) => Some(why),
+        },
+        None => None,
+    };
+    match remembered.map(|pair| (pair, judge(pair, wanted))) {
+        Some((pair, Judgement::Good(_))) => return LeafAction::Restore(pair.clone()),
+        Some((_, Judgement::Due(key, why))) => return LeafAction::Issue { key, why: Some(why) },
+        Some((_, Judgement::Damaged(_))) | None => {}
+    }
+    let used = existed || damage.is_some();
+    if used && replaceable == Replaceable::No {
+        let cause = damage.map_or_else(|| "it was deleted".to_owned(), |why| why.to_string());
+        return LeafAction::Lost(cause);
+    }
+    LeafAction::Issue { key: PrivateKey::generate(), why: damage }
+}
+
+enum Judgement {
+    Good(Certificate),
+    Due(PrivateKey, RenewalReason),
+    Damaged(RenewalReason),
+}
+
+fn judge(pair: &Pair, wanted: &Wanted<'_>) -> Judgement {
+    let reason = renewal::leaf(&pair.certificate, &pair.key, wanted);
+    match (reason, PrivateKey::from_pem(&pair.key), Certificate::from_pem(&pair.certificate)) {
+        (None, _, Ok(certificate)) => Judgement::Good(certificate),
+        (Some(why), Ok(key), _) if !why.is_damage() => Judgement::Due(key, why),
+        (Some(why), _, _) => Judgement::Damaged(why),
+        (None, _, Err(error)) => Judgement::Damaged(RenewalReason::CertificateUnreadable(error.to_string())),
+    }
+}
+
+/// What to do about a CA that the operator made.
+#[derive(Debug)]
+pub enum CaAction {
+    /// It is good.
+    Keep(Authority),
+    /// Issue its certificate again, with the same key.
+    Reissue(Authority),
+    /// Make one: there was none before.
+    Create,
+    /// Put back the pair that was there before.
+    Restore(Pair),
+    /// The key is gone for good.
+    Lost(String),
+}
+
+/// Decides about a CA that the operator made.
+pub fn authority(
+    stored: Option<&Pair>,
+    remembered: Option<&Pair>,
+    existed: bool,
+    window: Window,
+    now: jiff::Timestamp,
+) -> CaAction {
+    let parse = |pair: &Pair| Authority::parse(&pair.certificate, &pair.key);
+    let judged = |ca: Authority| match renewal::authority(ca.certificate(), window, now) {
+        None => CaAction::Keep(ca),
+        Some(_) => CaAction::Reissue(ca),
+    };
+    let damage: Option<KeyPairError> = match stored.map(parse) {
+        Some(Ok(ca)) => return judged(ca),
+        Some(Err(error)) => Some(error),
+        None => None,
+    };
+    if let Some(pair) = remembered.filter(|pair| parse(pair).is_ok()) {
+        return CaAction::Restore(pair.clone());
+    }
+    match damage {
+        Some(error) => CaAction::Lost(error.to_string()),
+        None if existed => CaAction::Lost("it was deleted".to_owned()),
+        None => CaAction::Create,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::pki::{AuthorityName, Leaf, Profile, Role};
+
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).expect("a timestamp")
+    }
+
+    fn window() -> Window {
+        Window { validity: YEAR, renew_before: YEAR / 4 }
+    }
+
+    fn ca() -> Authority {
+        let name = AuthorityName { common_name: "elm CA".into(), organization: None };
+        Authority::create(&name, YEAR * 10, now()).expect("a CA")
+    }
+
+    fn wanted_leaf() -> Leaf {
+        Leaf { common_name: "elm-1".into(), organization: None, profile: Profile::Enrolment { role: Role::Orderer } }
+    }
+
+    fn pair(ca: &Authority, at: Timestamp) -> Pair {
+        let key = PrivateKey::generate();
+        let certificate = ca.issue(&wanted_leaf(), &key, YEAR, at).expect("a leaf");
+        Pair { certificate: certificate.pem().to_owned(), key: key.to_pem() }
+    }
+
+    fn decide(
+        ca: &Authority,
+        stored: Option<&Pair>,
+        remembered: Option<&Pair>,
+        existed: bool,
+        replaceable: Replaceable,
+        at: Timestamp,
+    ) -> LeafAction {
+        let wanted = Wanted { leaf: &wanted_leaf(), issuer: ca.certificate(), window: window(), now: at };
+        leaf(stored, remembered, existed, replaceable, &wanted)
+    }
+
+    #[test]
+    fn renewal_keeps_the_key_and_comes_before_the_end() {
+        let (ca, later) = (ca(), now() + YEAR * 4 / 5);
+        let stored = pair(&ca, now());
+        assert!(matches!(decide(&ca, Some(&stored), None, true, Replaceable::No, now()), LeafAction::Keep(_)));
+        let LeafAction::Issue { key, why } = decide(&ca, Some(&stored), None, true, Replaceable::No, later) else {
+            panic!("a certificate within its window must be renewed");
+        };
+        assert_eq!(key.to_pem(), stored.key);
+        assert_eq!(why, Some(RenewalReason::EndsSoon));
+    }
+
+    #[test]
+    fn what_was_deleted_or_damaged_comes_back_from_memory() {
+        let ca = ca();
+        let good = pair(&ca, now());
+        let mut damaged = good.clone();
+        damaged.key = "rubbish".to_owned().into();
+        for stored in [None, Some(&damaged)] {
+            let action = decide(&ca, stored, Some(&good), true, Replaceable::No, now());
+            assert!(matches!(action, LeafAction::Restore(pair) if pair.key == good.key));
+        }
+    }
+
+    #[test]
+    fn a_key_that_others_know_is_never_replaced() {
+        let ca = ca();
+        assert!(matches!(decide(&ca, None, None, true, Replaceable::No, now()), LeafAction::Lost(_)));
+        assert!(matches!(decide(&ca, None, None, false, Replaceable::No, now()), LeafAction::Issue { why: None, .. }));
+        assert!(matches!(decide(&ca, None, None, true, Replaceable::Yes, now()), LeafAction::Issue { .. }));
+        let mut damaged = pair(&ca, now());
+        damaged.certificate = "rubbish".into();
+        assert!(matches!(decide(&ca, Some(&damaged), None, false, Replaceable::No, now()), LeafAction::Lost(_)));
+    }
+
+    #[test]
+    fn a_ca_is_made_once_and_then_only_issued_again() {
+        let made = ca();
+        let stored = Pair { certificate: made.certificate().pem().to_owned(), key: made.key().to_pem() };
+        let long = Window { validity: YEAR * 10, renew_before: YEAR };
+        assert!(matches!(authority(None, None, false, long, now()), CaAction::Create));
+        assert!(matches!(authority(None, None, true, long, now()), CaAction::Lost(_)));
+        assert!(matches!(authority(None, Some(&stored), true, long, now()), CaAction::Restore(_)));
+        assert!(matches!(authority(Some(&stored), None, true, long, now()), CaAction::Keep(_)));
+        let late = now() + YEAR * 19 / 2;
+        assert!(matches!(authority(Some(&stored), None, true, long, late), CaAction::Reissue(_)));
+    }
+}

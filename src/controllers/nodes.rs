@@ -1,0 +1,114 @@
+//! What orderers and peers have in common on their way to a running pod.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::ResourceExt;
+
+use super::authorities::{self, Authorities};
+use super::children;
+use super::context::Context;
+use super::credentials::Credentials;
+use super::node;
+use super::outcome::{Outcome, ReconcileError};
+use crate::api::Hospital;
+use crate::api::conditions::Reason;
+use crate::apply::Owner;
+use crate::apply::drift::drift;
+use crate::desired::plan::Endpoint;
+use crate::desired::resources::{Prepared, Resources};
+use crate::pki::{Window, renewal};
+use crate::status::Finding;
+
+/// How often a node is asked about its ledger without news.
+pub const LEDGER_LOOK: Duration = Duration::from_secs(60);
+
+/// What a node stands on.
+pub struct Ground {
+    /// Its hospital.
+    pub hospital: Arc<Hospital>,
+    /// The hospital's CAs.
+    pub authorities: Authorities,
+    /// Validity and renewal of its certificates.
+    pub window: Window,
+}
+
+/// The hospital of a node with its CAs, or what is missing.
+pub async fn ground<K: kube::Resource>(ctx: &Context, node: &K, hospital: &str) -> Result<Ground, Finding> {
+    let namespace = node.namespace().unwrap_or_default();
+    let Some(found) = ctx.world.hospitals.get(&namespace, hospital) else {
+        return Err(Finding::not(Reason::WaitingForReference, format!("Hospital {hospital} does not exist yet")));
+    };
+    let authorities = authorities::of_hospital(ctx, &found).await?;
+    let leaf = &found.spec.pki.leaf;
+    let window = Window { validity: leaf.validity.0, renew_before: leaf.renew_before.0 };
+    Ok(Ground { hospital: found, authorities, window })
+}
+
+/// Whether the node's declaration and its hospital are there.
+pub fn accepted(ground: &Result<Ground, Finding>) -> Finding {
+    match ground {
+        Ok(_) => Finding::good("the hospital and its CAs are there"),
+        Err(finding) => finding.clone(),
+    }
+}
+
+/// Whether the node's keys are there.
+pub fn identity(credentials: &Result<Credentials, Finding>) -> Finding {
+    match credentials {
+        Ok(_) => Finding::good("identity and TLS certificate are valid"),
+        Err(finding) => finding.clone(),
+    }
+}
+
+/// Ports outside the cluster that nodes of this namespace have to reach.
+pub fn outside_ports(ctx: &Context, namespace: &str) -> BTreeSet<u16> {
+    let orderers = ctx.world.orderers.list(namespace);
+    let peers = ctx.world.peers.list(namespace);
+    let endpoints = orderers.iter().map(|o| &o.spec.node).chain(peers.iter().map(|p| &p.spec.node));
+    let endpoints = endpoints.filter_map(|node| node.external_endpoint.as_deref()?.parse::<Endpoint>().ok());
+    endpoints.map(|endpoint| endpoint.port).collect()
+}
+
+/// Writes a node's objects. A change that restarts a running pod waits until no other node of the namespace is on its
+/// way (S4): an orderer that is down already must not be joined by a second one by our own hand.
+pub async fn apply(ctx: &Context, owner: &Owner, resources: Resources<Prepared>) -> Result<(), ReconcileError> {
+    let _turn = ctx.restarts.take(&owner.namespace).await;
+    let mut resources = resources;
+    resources.objects.stateful_sets.retain(|declared| {
+        let waits =
+            restarts(ctx, &owner.namespace, declared) && others_unsettled(ctx, &owner.namespace, &declared.name_any());
+        if waits {
+            tracing::info!(node = declared.name_any(), "the restart waits until the other nodes are ready");
+        }
+        !waits
+    });
+    children::apply(ctx, owner, resources).await?;
+    Ok(())
+}
+
+/// Whether applying changes the template of a pod that runs.
+fn restarts(ctx: &Context, namespace: &str, declared: &StatefulSet) -> bool {
+    let Some(live) = ctx.world.stateful_sets.get(namespace, &declared.name_any()) else { return false };
+    let template = |set: &StatefulSet| serde_json::to_value(set.spec.as_ref().map(|spec| &spec.template)).ok();
+    let differs = match (template(&live), template(declared)) {
+        (Some(live), Some(declared)) => !drift(&live, &declared).is_empty(),
+        _ => true,
+    };
+    differs && node::is_ready(&ctx.world, namespace, &declared.name_any())
+}
+
+fn others_unsettled(ctx: &Context, namespace: &str, name: &str) -> bool {
+    let sets = ctx.world.stateful_sets.list(namespace);
+    sets.iter().map(|set| set.name_any()).any(|other| other != name && !node::is_settled(&ctx.world, namespace, &other))
+}
+
+/// When the node has to be looked at again: its certificates fall due, or its ledger may have moved.
+pub fn wake_up(ctx: &Context, credentials: Option<&Credentials>) -> Outcome {
+    let Some(credentials) = credentials else { return Outcome::wait() };
+    let due = credentials.identity.due.into_iter().chain(credentials.tls.due);
+    let renewal = Outcome { look_again: renewal::next_wake_up(due, (ctx.clock)()) };
+    Outcome::within(LEDGER_LOOK).or_sooner(renewal)
+}

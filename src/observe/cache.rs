@@ -1,0 +1,267 @@
+//! A cache of one kind, fed by watches and by what this process wrote itself.
+//!
+//! Invariant: an entry never goes back in time. What a write returned is put in at once, so that the next decision sees
+//! it (read your own writes, KEP-5647); a watch event that is older than the entry is ignored. The trap: resource
+//! versions of one kind are ordered numbers (KEP-5504), those of different kinds must not be compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, RwLock};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::watcher::Event;
+
+use crate::apply::Live;
+
+/// Namespace and name.
+pub type Key = (String, String);
+
+/// A thing with metadata, readable or not.
+pub trait Cached: Send + Sync + 'static {
+    /// Its metadata.
+    fn metadata(&self) -> &ObjectMeta;
+}
+
+impl<K> Cached for K
+where
+    K: kube::Resource + Send + Sync + 'static,
+{
+    fn metadata(&self) -> &ObjectMeta {
+        self.meta()
+    }
+}
+
+/// The objects of one kind.
+pub struct Cache<K> {
+    inner: RwLock<Inner<K>>,
+}
+
+struct Inner<K> {
+    objects: BTreeMap<Key, Arc<K>>,
+    /// Keys seen since a watch of this shard (a namespace, or everything) began anew.
+    relist: BTreeMap<String, BTreeSet<Key>>,
+    synced: BTreeSet<String>,
+}
+
+impl<K> Default for Cache<K> {
+    fn default() -> Self {
+        Self {
+            inner: RwLock::new(Inner { objects: BTreeMap::new(), relist: BTreeMap::new(), synced: BTreeSet::new() }),
+        }
+    }
+}
+
+/// What a watch event changed.
+pub struct Change<K> {
+    /// The object before, if it was known.
+    pub before: Option<Arc<K>>,
+    /// The object now; absent when it is gone.
+    pub after: Option<Arc<K>>,
+}
+
+fn key(meta: &ObjectMeta) -> Key {
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+}
+
+fn version(meta: &ObjectMeta) -> Option<u64> {
+    meta.resource_version.as_deref()?.parse().ok()
+}
+
+impl<K: Cached> Cache<K> {
+    /// The object of that name.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.read().objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// All objects of a namespace, by name.
+    pub fn list(&self, namespace: &str) -> Vec<Arc<K>> {
+        let inner = self.read();
+        let from = (namespace.to_owned(), String::new());
+        inner
+            .objects
+            .range(from..)
+            .take_while(|((ns, _), _)| ns == namespace)
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    /// All objects, by namespace and name.
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.read().objects.values().cloned().collect()
+    }
+
+    /// Whether the first listing of that shard is complete.
+    pub fn is_synced(&self, shard: &str) -> bool {
+        self.read().synced.contains(shard)
+    }
+
+    /// Keeps an entry through the listing under way although its new state cannot be read.
+    pub fn keep_listed(&self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.write().relist.values_mut().for_each(|seen| {
+            seen.insert(key.clone());
+        });
+    }
+
+    /// Removes an entry whatever its state.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.write().objects.remove(&(namespace.to_owned(), name.to_owned()));
+    }
+
+    /// Takes in what a write of ours returned.
+    pub fn wrote(&self, object: Arc<K>) {
+        let mut inner = self.write();
+        let key = key(object.metadata());
+        if !inner.objects.get(&key).is_some_and(|known| newer(known.metadata(), object.metadata())) {
+            inner.objects.insert(key, object);
+        }
+    }
+
+    /// Takes in a watch event of one shard and says what it changed; nothing if it is older than what is known.
+    pub fn observe(&self, shard: &str, event: Event<K>) -> Vec<Change<K>> {
+        let mut inner = self.write();
+        match event {
+            Event::Init => {
+                inner.relist.insert(shard.to_owned(), BTreeSet::new());
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                let key = key(object.metadata());
+                if let Some(seen) = inner.relist.get_mut(shard) {
+                    seen.insert(key);
+                }
+                inner.put(object).into_iter().collect()
+            }
+            Event::InitDone => {
+                inner.synced.insert(shard.to_owned());
+                inner.forget_unlisted(shard)
+            }
+            Event::Apply(object) => inner.put(object).into_iter().collect(),
+            Event::Delete(object) => inner.remove(&object).into_iter().collect(),
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner<K>> {
+        self.inner.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Inner<K>> {
+        self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl<K: Cached> Live<K> for Cache<K> {
+    fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.get(namespace, name)
+    }
+
+    fn list(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.list(namespace)
+    }
+
+    fn wrote(&self, object: Arc<K>) {
+        self.wrote(object);
+    }
+}
+
+/// Whether `known` is a later state than `incoming`.
+fn newer(known: &ObjectMeta, incoming: &ObjectMeta) -> bool {
+    matches!((version(known), version(incoming)), (Some(known), Some(incoming)) if known > incoming)
+}
+
+impl<K: Cached> Inner<K> {
+    fn put(&mut self, object: K) -> Option<Change<K>> {
+        let key = key(object.metadata());
+        let before = self.objects.get(&key).cloned();
+        if before.as_ref().is_some_and(|known| newer(known.metadata(), object.metadata())) {
+            return None;
+        }
+        let after = Arc::new(object);
+        self.objects.insert(key, after.clone());
+        Some(Change { before, after: Some(after) })
+    }
+
+    fn remove(&mut self, object: &K) -> Option<Change<K>> {
+        let key = key(object.metadata());
+        let known = self.objects.get(&key)?;
+        // Our own re-creation may be known before the deletion of its predecessor arrives.
+        if known.metadata().uid != object.metadata().uid && newer(known.metadata(), object.metadata()) {
+            return None;
+        }
+        self.objects.remove(&key).map(|before| Change { before: Some(before), after: None })
+    }
+
+    fn forget_unlisted(&mut self, shard: &str) -> Vec<Change<K>> {
+        let Some(listed) = self.relist.remove(shard) else { return Vec::new() };
+        let gone: Vec<Key> = self
+            .objects
+            .keys()
+            .filter(|key| (shard.is_empty() || key.0 == shard) && !listed.contains(*key))
+            .cloned()
+            .collect();
+        gone.iter()
+            .filter_map(|key| self.objects.remove(key))
+            .map(|before| Change { before: Some(before), after: None })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    fn object(name: &str, uid: &str, version: u64) -> ConfigMap {
+        ConfigMap {
+            metadata: ObjectMeta {
+                namespace: Some("ward".into()),
+                name: Some(name.into()),
+                uid: Some(uid.into()),
+                resource_version: Some(version.to_string()),
+                ..Default::default()
+            },
+            ..Default::default()
+        }
+    }
+
+    fn version_of(cache: &Cache<ConfigMap>, name: &str) -> Option<String> {
+        cache.get("ward", name).and_then(|o| o.metadata.resource_version.clone())
+    }
+
+    #[test]
+    fn an_older_watch_event_does_not_undo_a_write() {
+        let cache = Cache::default();
+        cache.wrote(Arc::new(object("a", "1", 10)));
+        assert!(cache.observe("ward", Event::Apply(object("a", "1", 9))).is_empty());
+        assert_eq!(version_of(&cache, "a").as_deref(), Some("10"));
+        assert_eq!(cache.observe("ward", Event::Apply(object("a", "1", 11))).len(), 1);
+        assert_eq!(version_of(&cache, "a").as_deref(), Some("11"));
+    }
+
+    #[test]
+    fn the_deletion_of_a_predecessor_does_not_remove_what_took_its_place() {
+        let cache = Cache::default();
+        cache.wrote(Arc::new(object("a", "2", 20)));
+        assert!(cache.observe("ward", Event::Delete(object("a", "1", 19))).is_empty());
+        assert!(cache.get("ward", "a").is_some());
+        assert_eq!(cache.observe("ward", Event::Delete(object("a", "2", 21))).len(), 1);
+        assert!(cache.get("ward", "a").is_none());
+    }
+
+    #[test]
+    fn a_new_listing_removes_what_is_gone_in_its_own_namespace_only() {
+        let cache = Cache::default();
+        cache.wrote(Arc::new(object("gone", "1", 1)));
+        cache.wrote(Arc::new(object("kept", "2", 2)));
+        let mut elsewhere = object("other", "3", 3);
+        elsewhere.metadata.namespace = Some("theatre".into());
+        cache.wrote(Arc::new(elsewhere));
+        cache.observe("ward", Event::Init);
+        cache.observe("ward", Event::InitApply(object("kept", "2", 2)));
+        let changes = cache.observe("ward", Event::InitDone);
+        assert_eq!(changes.len(), 1);
+        assert!(changes[0].after.is_none());
+        assert!(cache.get("ward", "gone").is_none() && cache.get("ward", "kept").is_some());
+        assert!(cache.get("theatre", "other").is_some());
+        assert!(cache.is_synced("ward") && !cache.is_synced("theatre"));
+    }
+}

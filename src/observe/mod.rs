@@ -1,0 +1,9 @@
+//! The one room that reads the cluster: watches, caches, and which resource a change concerns.
+
+pub mod affected;
+pub mod cache;
+pub mod target;
+pub mod world;
+
+pub use target::{Kind, Target};
+pub use world::{News, World};

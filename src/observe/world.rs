@@ -1,0 +1,299 @@
+//! The one reader of the cluster: a watch for each kind, and the caches that they fill.
+//!
+//! Invariant: one watch for one kind and namespace, shared by all controllers; after the start nothing is listed again
+//! unless a watch breaks. Children are watched by the label that the operator gives them, never all of a namespace.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::cache::{Cache, Cached, Change};
+use super::target::{Kind, Target};
+use crate::api::{Channel, ConsentPolicy, Hospital, Orderer, Peer};
+
+/// Selects the children that the operator made.
+const MANAGED: &str = "app.kubernetes.io/managed-by=ehrnet";
+
+/// Everything the operator knows of the cluster.
+#[derive(Default)]
+pub struct World {
+    /// Declared hospitals.
+    pub hospitals: Cache<Hospital>,
+    /// Declared orderers.
+    pub orderers: Cache<Orderer>,
+    /// Declared peers.
+    pub peers: Cache<Peer>,
+    /// Declared channels.
+    pub channels: Cache<Channel>,
+    /// Declared consent policies.
+    pub consent_policies: Cache<ConsentPolicy>,
+    /// Secrets made by the operator.
+    pub secrets: Cache<Secret>,
+    /// TLS Secrets of users, without their contents: they may be a hospital's CA.
+    pub tls_secrets: Cache<PartialObjectMeta<Secret>>,
+    /// ConfigMaps made by the operator.
+    pub config_maps: Cache<ConfigMap>,
+    /// Services made by the operator.
+    pub services: Cache<Service>,
+    /// Service accounts made by the operator.
+    pub service_accounts: Cache<ServiceAccount>,
+    /// Network policies made by the operator.
+    pub network_policies: Cache<NetworkPolicy>,
+    /// Disruption budgets made by the operator.
+    pub disruption_budgets: Cache<PodDisruptionBudget>,
+    /// Volume claims made by the operator.
+    pub volume_claims: Cache<PersistentVolumeClaim>,
+    /// StatefulSets made by the operator.
+    pub stateful_sets: Cache<StatefulSet>,
+    /// Pods of the operator's StatefulSets.
+    pub pods: Cache<Pod>,
+}
+
+/// News from the watches.
+#[derive(Debug)]
+pub enum News {
+    /// These resources may have something to do.
+    Affected(Vec<Target>),
+    /// An object cannot be read; it is left alone, the others go on.
+    Malformed {
+        /// Which one.
+        target: Target,
+        /// Why.
+        error: String,
+    },
+}
+
+/// Where to send news of a change, and how to read what it means.
+struct Feed<K: 'static> {
+    world: Arc<World>,
+    cache: fn(&World) -> &Cache<K>,
+    affected: fn(&World, &K) -> Vec<Target>,
+    news: mpsc::UnboundedSender<News>,
+    progress: watch::Sender<usize>,
+}
+
+impl World {
+    /// Starts all watches. `namespaces` empty means the whole cluster. The receiver of the pair counts completed first
+    /// listings; [`World::ready`] waits for all of them.
+    pub fn start(client: &Client, namespaces: &[String], news: mpsc::UnboundedSender<News>) -> (Arc<Self>, Watches) {
+        let world = Arc::new(Self::default());
+        let (progress, done) = watch::channel(0);
+        let mut watches = Watches { tasks: JoinSet::new(), done, expected: 0 };
+        let mut starter =
+            Starter { client, namespaces, world: &world, news: &news, progress: &progress, watches: &mut watches };
+        starter.declared(|w| &w.hospitals, Kind::Hospital, super::affected::by_hospital);
+        starter.declared(|w| &w.orderers, Kind::Orderer, super::affected::by_orderer);
+        starter.declared(|w| &w.peers, Kind::Peer, super::affected::by_peer);
+        starter.declared(|w| &w.channels, Kind::Channel, super::affected::by_channel);
+        starter.declared(|w| &w.consent_policies, Kind::ConsentPolicy, super::affected::by_consent_policy);
+        starter.children(|w| &w.secrets, super::affected::by_shared_child::<Secret>);
+        starter.children(|w| &w.config_maps, super::affected::by_shared_child::<ConfigMap>);
+        starter.children(|w| &w.services, super::affected::by_child::<Service>);
+        starter.children(|w| &w.service_accounts, super::affected::by_child::<ServiceAccount>);
+        starter.children(|w| &w.network_policies, super::affected::by_child::<NetworkPolicy>);
+        starter.children(|w| &w.disruption_budgets, super::affected::by_child::<PodDisruptionBudget>);
+        starter.children(|w| &w.volume_claims, super::affected::by_child::<PersistentVolumeClaim>);
+        starter.children(|w| &w.stateful_sets, super::affected::by_child::<StatefulSet>);
+        starter.children(|w| &w.pods, super::affected::by_pod);
+        starter.referenced_secrets();
+        (world, watches)
+    }
+}
+
+/// The running watches.
+pub struct Watches {
+    tasks: JoinSet<()>,
+    done: watch::Receiver<usize>,
+    expected: usize,
+}
+
+impl Watches {
+    /// Waits until every first listing is complete.
+    pub async fn ready(&mut self) {
+        let expected = self.expected;
+        // The senders live as long as the watch tasks, so an error means the process is going down.
+        if self.done.wait_for(|done| *done >= expected).await.is_err() {
+            tracing::debug!("watches ended before they were complete");
+        }
+    }
+
+    /// Ends all watches.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+struct Starter<'a> {
+    client: &'a Client,
+    namespaces: &'a [String],
+    world: &'a Arc<World>,
+    news: &'a mpsc::UnboundedSender<News>,
+    progress: &'a watch::Sender<usize>,
+    watches: &'a mut Watches,
+}
+
+impl Starter<'_> {
+    fn shards<K>(&self) -> Vec<(String, Api<K>)>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        if self.namespaces.is_empty() {
+            return vec![(String::new(), Api::all(self.client.clone()))];
+        }
+        self.namespaces.iter().map(|ns| (ns.clone(), Api::namespaced(self.client.clone(), ns))).collect()
+    }
+
+    fn feed<K: 'static>(&self, cache: fn(&World) -> &Cache<K>, affected: fn(&World, &K) -> Vec<Target>) -> Feed<K> {
+        let (world, news, progress) = (self.world.clone(), self.news.clone(), self.progress.clone());
+        Feed { world, cache, affected, news, progress }
+    }
+
+    fn declared<K>(&mut self, cache: fn(&World) -> &Cache<K>, kind: Kind, affected: fn(&World, &K) -> Vec<Target>)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        for (shard, api) in self.shards::<DeserializeGuard<K>>() {
+            let feed = self.feed(cache, affected);
+            let events = watcher::watcher(api, watcher::Config::default()).default_backoff().modify(strip);
+            self.watches.expected += 1;
+            self.watches.tasks.spawn(async move {
+                let valid = events.filter_map(|event| {
+                    let event = event.map(|event| feed.readable(kind, event));
+                    std::future::ready(event.transpose())
+                });
+                feed.run(&shard, valid).await;
+            });
+        }
+    }
+
+    fn children<K>(&mut self, cache: fn(&World) -> &Cache<K>, affected: fn(&World, &K) -> Vec<Target>)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.watch(cache, watcher::Config::default().labels(MANAGED), affected);
+    }
+
+    fn referenced_secrets(&mut self) {
+        let config = watcher::Config::default().fields("type=kubernetes.io/tls");
+        self.watch(|w| &w.tls_secrets, config, super::affected::by_referenced_secret);
+    }
+
+    fn watch<K>(
+        &mut self,
+        cache: fn(&World) -> &Cache<K>,
+        config: watcher::Config,
+        affected: fn(&World, &K) -> Vec<Target>,
+    ) where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        for (shard, api) in self.shards::<K>() {
+            let feed = self.feed(cache, affected);
+            let events = watcher::watcher(api, config.clone()).default_backoff().modify(strip);
+            self.watches.expected += 1;
+            self.watches.tasks.spawn(async move { feed.run(&shard, events).await });
+        }
+    }
+}
+
+/// Managed fields are of no use here and often larger than the object.
+fn strip<K: Resource>(object: &mut K) {
+    object.managed_fields_mut().clear();
+}
+
+impl<K: Cached + Resource<DynamicType = ()>> Feed<K> {
+    async fn run(&self, shard: &str, events: impl Stream<Item = watcher::Result<Event<K>>> + Send) {
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.take(shard, event),
+                Err(error) => {
+                    tracing::warn!(kind = %K::kind(&()), namespace = shard, %error, "watch interrupted; it is tried again")
+                }
+            }
+        }
+    }
+
+    fn take(&self, shard: &str, event: Event<K>) {
+        let complete = matches!(event, Event::InitDone);
+        let first = complete && !(self.cache)(&self.world).is_synced(shard);
+        for change in (self.cache)(&self.world).observe(shard, event) {
+            self.announce(&change);
+        }
+        if first {
+            self.progress.send_modify(|done| *done += 1);
+        }
+    }
+
+    fn announce(&self, change: &Change<K>) {
+        let mut targets: Vec<Target> =
+            change.before.iter().chain(&change.after).flat_map(|object| (self.affected)(&self.world, object)).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        if !targets.is_empty() {
+            // A closed receiver means that the process is going down.
+            let _ = self.news.send(News::Affected(targets));
+        }
+    }
+
+    /// Passes readable objects on; an unreadable one is kept as it was last known, and reported.
+    fn readable(&self, kind: Kind, event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
+        let malformed = |error: kube::core::error_boundary::InvalidObject, listed: bool| {
+            let namespace = error.metadata.namespace.clone().unwrap_or_default();
+            let target = Target::new(kind, namespace, error.metadata.name.clone().unwrap_or_default());
+            if listed {
+                (self.cache)(&self.world).keep_listed(&target.namespace, &target.name);
+            }
+            let _ = self.news.send(News::Malformed { target, error: error.error });
+            None
+        };
+        match event {
+            Event::Apply(DeserializeGuard(Ok(object))) => Some(Event::Apply(object)),
+            Event::InitApply(DeserializeGuard(Ok(object))) => Some(Event::InitApply(object)),
+            Event::Delete(DeserializeGuard(Ok(object))) => Some(Event::Delete(object)),
+            Event::Apply(DeserializeGuard(Err(error))) => malformed(error, false),
+            Event::InitApply(DeserializeGuard(Err(error))) => malformed(error, true),
+            Event::Delete(DeserializeGuard(Err(error))) => {
+                let meta = error.metadata;
+                (self.cache)(&self.world).forget(&meta.namespace.unwrap_or_default(), &meta.name.unwrap_or_default());
+                None
+            }
+            Event::Init => Some(Event::Init),
+            Event::InitDone => Some(Event::InitDone),
+        }
+    }
+}
+
+/// `namespace` and `name` of an object, for messages and look-ups.
+pub fn namespace_and_name<K: Resource>(object: &K) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}

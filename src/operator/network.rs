@@ -1,0 +1,33 @@
+//! The way to the ledger's nodes in production: the cluster's DNS, TCP, and the lease as the leave to write.
+
+use std::io;
+
+use async_trait::async_trait;
+use tokio::net::TcpStream;
+
+use crate::fabric::net::{LedgerAct, Network, NotAllowed};
+use crate::runtime::lease::Fence;
+use crate::runtime::metrics::Metrics;
+
+/// Dials by name; writes only while the lease is held.
+pub struct ClusterNetwork {
+    /// The leave to write.
+    pub fence: Fence,
+    /// Counts writes.
+    pub metrics: Metrics,
+}
+
+#[async_trait]
+impl Network for ClusterNetwork {
+    async fn dial(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        TcpStream::connect((host, port)).await
+    }
+
+    async fn before_write(&self, _: &LedgerAct) -> Result<(), NotAllowed> {
+        self.fence.check().map_err(|lost| NotAllowed(lost.to_string()))
+    }
+
+    async fn after_write(&self, act: &LedgerAct) {
+        self.metrics.ledger_write(act.kind.as_str());
+    }
+}
