@@ -10,8 +10,10 @@
 //! numbers, no unordered maps.
 
 pub mod config_map;
+pub mod connection;
 pub mod couchdb;
 pub mod disruption_budget;
+pub mod hospital;
 pub mod names;
 pub mod network_policy;
 pub mod node;
@@ -25,6 +27,9 @@ pub mod service;
 pub mod service_account;
 pub mod stateful_set;
 pub mod volume_claim;
+
+#[cfg(test)]
+mod tests;
 
 pub use plan::{
     CouchDbPlan, DefaultImage, Endpoint, HospitalPlan, NodeImages, NodePlan, OrdererPlan, PeerPlan, PlanError, Site,

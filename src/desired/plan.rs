@@ -103,6 +103,18 @@ impl std::str::FromStr for Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Where clients and other nodes find a node: its external endpoint if it has one, else its Service.
+    ///
+    /// `port` is the node's gRPC port inside the cluster.
+    pub fn of_node(name: &str, namespace: &str, external: Option<&str>, port: u16) -> Result<Self, PlanError> {
+        match external {
+            Some(text) => text.parse(),
+            None => Ok(Self { host: names::host(name, namespace), port }),
+        }
+    }
+}
+
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.host, self.port)

@@ -80,10 +80,7 @@ impl PrivateKey {
 
     /// PKCS#8 PEM, `-----BEGIN PRIVATE KEY-----`: the form that Fabric's key store reads whatever the file's name.
     pub fn to_pem(&self) -> Zeroizing<String> {
-        self.secret.to_pkcs8_pem(LineEnding::LF).unwrap_or_else(|error| {
-            // Encoding 32 bytes into a growing buffer has no failing path.
-            unreachable!("a P-256 key always encodes: {error}")
-        })
+        self.secret.to_pkcs8_pem(LineEnding::LF).expect("a P-256 key can always be encoded")
     }
 
     /// The public key as an uncompressed SEC1 point (65 bytes).
