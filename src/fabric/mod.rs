@@ -31,6 +31,7 @@ pub mod policy;
 pub mod proto;
 #[cfg(test)]
 mod testing;
+pub mod verbs;
 pub mod view;
 
 pub use error::{LedgerError, NotAllowed};

@@ -20,7 +20,7 @@ use super::net::{ActKind, Network, Target};
 use super::policy::bft_quorum;
 use super::proto::common::{Block, Envelope, HeaderType, Status};
 use super::proto::orderer::atomic_broadcast_client::AtomicBroadcastClient;
-use super::proto::orderer::seek_info::SeekBehavior;
+use super::proto::orderer::seek_info::{SeekBehavior, SeekErrorResponse};
 use super::proto::orderer::seek_position::Type as Position;
 use super::proto::orderer::{DeliverResponse, SeekInfo, SeekNewest, SeekPosition, SeekSpecified, deliver_response};
 
@@ -67,30 +67,43 @@ impl Client {
 
     /// The newest block of `channel`.
     pub async fn newest_block(&self, channel: &str) -> Result<Block, LedgerError> {
-        self.seek(channel, Position::Newest(SeekNewest {})).await
+        self.seek(channel, Position::Newest(SeekNewest {}), SeekBehavior::FailIfNotReady, READ).await
     }
 
-    /// Block `number` of `channel`.
+    /// Block `number` of `channel`; `NotFound` if there is no such block yet.
     pub async fn block(&self, channel: &str, number: u64) -> Result<Block, LedgerError> {
-        self.seek(channel, Position::Specified(SeekSpecified { number })).await
+        let position = Position::Specified(SeekSpecified { number });
+        self.seek(channel, position, SeekBehavior::FailIfNotReady, READ).await
+    }
+
+    /// Block `number` of `channel` as soon as the orderer has it; `Unreachable` if that takes longer than `patience`.
+    pub async fn wait_for_block(&self, channel: &str, number: u64, patience: Duration) -> Result<Block, LedgerError> {
+        let position = Position::Specified(SeekSpecified { number });
+        self.seek(channel, position, SeekBehavior::BlockUntilReady, patience).await
     }
 
     /// The block with the configuration of `channel` that is in force.
     pub async fn config_block(&self, channel: &str) -> Result<Block, LedgerError> {
         let newest = self.newest_block(channel).await?;
-        let number = blocks::last_config(&newest)
-            .map_err(|e| LedgerError::Invalid(format!("block {} of {}: {e}", blocks::number(&newest), self.node())))?;
+        let number = self.last_config(&newest)?;
         if number == blocks::number(&newest) { Ok(newest) } else { self.block(channel, number).await }
     }
 
-    async fn seek(&self, channel: &str, position: Position) -> Result<Block, LedgerError> {
+    /// Number of the configuration block in force when `block` was made.
+    pub fn last_config(&self, block: &Block) -> Result<u64, LedgerError> {
+        blocks::last_config(block)
+            .map_err(|e| LedgerError::Invalid(format!("block {} of {}: {e}", blocks::number(block), self.node())))
+    }
+
+    async fn seek(
+        &self,
+        channel: &str,
+        position: Position,
+        behavior: SeekBehavior,
+        deadline: Duration,
+    ) -> Result<Block, LedgerError> {
         let position = Some(SeekPosition { r#type: Some(position) });
-        let seek = SeekInfo {
-            start: position,
-            stop: position,
-            behavior: SeekBehavior::FailIfNotReady.into(),
-            ..Default::default()
-        };
+        let seek = SeekInfo { start: position, stop: position, behavior: behavior.into(), ..Default::default() };
         let request = signed(&self.signer, HeaderType::DeliverSeekInfo, channel, seek.encode_to_vec(), &Stamp::now());
         let send = |transport| async move {
             let mut client = AtomicBroadcastClient::new(transport).max_decoding_message_size(MAX_MESSAGE);
@@ -98,7 +111,7 @@ impl Client {
             let answers = answers.map_err(|s| LedgerError::from_status(self.node(), s))?.into_inner();
             self.first_block(channel, answers).await
         };
-        self.connection.call(READ, send).await
+        self.connection.call(deadline, send).await
     }
 
     async fn first_block(&self, channel: &str, mut from: Streaming<DeliverResponse>) -> Result<Block, LedgerError> {

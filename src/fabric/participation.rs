@@ -139,6 +139,11 @@ impl Client {
         Block::decode(body).map_err(|e| self.unreadable(&e))
     }
 
+    /// `host:port` of the orderer.
+    pub fn node(&self) -> &str {
+        &self.dialer.node
+    }
+
     async fn get(&self, path: &str) -> Result<Response<Bytes>, LedgerError> {
         let request = self.build(Request::builder().method(Method::GET).uri(path), Bytes::new())?;
         self.dialer.within(READ, self.exchange(request)).await

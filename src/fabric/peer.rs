@@ -88,7 +88,8 @@ impl Client {
         self.connection.call(deadline, send).await
     }
 
-    fn node(&self) -> &str {
+    /// `host:port` of the peer.
+    pub fn node(&self) -> &str {
         &self.connection.dialer.node
     }
 }

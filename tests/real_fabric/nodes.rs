@@ -21,7 +21,13 @@ use crate::testing::Ca;
 /// Dials by address and counts the writes it gave leave for.
 #[derive(Default)]
 pub struct Loopback {
-    pub writes: AtomicUsize,
+    writes: AtomicUsize,
+}
+
+impl Loopback {
+    pub fn writes(&self) -> usize {
+        self.writes.load(Ordering::SeqCst)
+    }
 }
 
 #[async_trait]
