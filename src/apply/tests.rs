@@ -431,3 +431,15 @@ async fn a_status_is_written_only_where_more_than_a_time_differs() {
     respond.send_response(Response::new(Body::from(answer)));
     assert!(writing.await.expect("no panic").expect("written").is_some());
 }
+
+#[tokio::test]
+async fn a_resource_that_cannot_be_read_can_still_be_told_so() {
+    let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+    let applier = Applier::new(Client::new(service, "mercy"));
+    let telling = tokio::spawn(async move { applier.conditions_of_unreadable::<Peer>("mercy", "odd", &[]).await });
+    let (request, respond) = handle.next_request().await.expect("the condition is written");
+    assert_eq!(request.uri().path(), "/apis/ehrnet.dev/v1alpha1/namespaces/mercy/peers/odd/status");
+    let odd = json!({"apiVersion": "ehrnet.dev/v1alpha1", "kind": "Peer", "metadata": {"name": "odd"}, "spec": 7});
+    respond.send_response(Response::new(Body::from(odd.to_string().into_bytes())));
+    telling.await.expect("no panic").expect("its content does not matter");
+}

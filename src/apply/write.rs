@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -221,6 +221,26 @@ impl Applier {
         let parameters = PatchParams::apply(MANAGER).force();
         let written = at.api.patch_status(&at.name, &parameters, &Patch::Apply(status)).await;
         written.map(Some).map_err(|error| at.failed(Verb::Patch, error))
+    }
+
+    /// Puts conditions on a resource of kind `K` that cannot be read as one, and leaves the rest of its status alone.
+    pub async fn conditions_of_unreadable<K: Child>(
+        &self,
+        namespace: &str,
+        name: &str,
+        conditions: &[Condition],
+    ) -> Result<(), ApplyError> {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, &ApiResource::erase::<K>(&()));
+        let status = Patch::Merge(json!({"status": {"conditions": conditions}}));
+        let written = api
+            .patch_status(
+                name,
+                &PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() },
+                &status,
+            )
+            .await;
+        written.map(drop).map_err(|error| ApplyError::from_api(Verb::Patch, &K::kind(&()), namespace, name, error))
     }
 
     /// Sets the finalizers of `resource`, if nobody changed it since it was read.
