@@ -52,8 +52,8 @@ const WRITES: &[&str] = &[
     "kube::runtime::finalizer",
 ];
 
-/// Longest file, in lines of code before its tests.
-const LONGEST: usize = 500;
+/// Longest file, in lines before its tests.
+const LONGEST: usize = 550;
 
 struct Source {
     /// Relative to `src`.
@@ -248,7 +248,7 @@ fn every_file_says_what_it_is_and_is_short() {
         let code = source.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         let lines = code.lines().count();
         if lines > LONGEST {
-            breaches.push(format!("{} has {lines} lines of code; {LONGEST} is the most", source.path.display()));
+            breaches.push(format!("{} has {lines} lines; {LONGEST} is the most", source.path.display()));
         }
     }
     assert_none(&breaches);

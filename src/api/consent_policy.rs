@@ -1,17 +1,16 @@
 //! `ConsentPolicy`: what the hospitals of a channel agreed on about consent. A class of consents, never a patient's.
 //!
 //! The words are FHIR's (Consent, R4 or R5). The rules of a policy form a tree; Rust says so with one recursive type,
-//! a Kubernetes schema cannot, so [`unrolled`] writes the tree out down to [`MAX_DEPTH`]. Closed code sets are enums in
+//! a Kubernetes schema cannot, so `consent_schema` writes the tree out down to [`MAX_DEPTH`]. Closed code sets are enums in
 //! the schema: an enum costs nothing against the budget of CEL, a rule on a deep node does.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
-use serde_json::{Value, json};
 
 use super::common::LocalRef;
-use super::consent_codes::{self as codes, CodedElement};
+use super::consent_schema as schema;
 use super::duration::GoDuration;
 
 /// How many levels of provisions may lie below a root provision.
@@ -58,7 +57,7 @@ pub struct ConsentPolicySpec {
     pub scope: Option<ConsentScope>,
     /// Take only consents that have one of these categories; any category if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), schema_with = "category_list")]
+    #[schemars(length(max = 16), schema_with = "schema::category_list")]
     pub category: Vec<Coding>,
     /// What holds where no consent decides (IHE PCF, implicit policies).
     #[serde(default)]
@@ -71,11 +70,11 @@ pub struct ConsentPolicySpec {
     pub break_glass: BreakGlassSpec,
     /// Rules of law or organisation that stand above the patient's consent. A rule that does not match decides nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "overriding_list")]
+    #[schemars(schema_with = "schema::overriding_list")]
     pub overriding: Vec<Provision>,
     /// The consent that patients are offered. Each patient's own Consent decides, not this text of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "template_provision")]
+    #[schemars(schema_with = "schema::template_provision")]
     pub template: Option<Provision>,
     /// What labels records must have.
     #[serde(default)]
@@ -183,7 +182,7 @@ pub struct BreakGlassSpec {
     pub mode: BreakGlassMode,
     /// Purposes of use (v3-ActReason) that mean break-glass.
     #[serde(default = "break_glass_purposes")]
-    #[schemars(schema_with = "purpose_code_list")]
+    #[schemars(schema_with = "schema::purpose_code_list")]
     pub purposes: Vec<String>,
     /// Group whose members may break the glass; holders of the certificate attribute `ehr.breakglass=true` always may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -320,7 +319,7 @@ pub struct Provision {
     pub period: Option<Period>,
     /// Why the record is asked for (v3-ActReason).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "purpose_list")]
+    #[schemars(schema_with = "schema::purpose_list")]
     pub purpose: Vec<Coding>,
     /// Who asks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -328,19 +327,19 @@ pub struct Provision {
     pub actor: Vec<Actor>,
     /// What is done with the record (consentaction).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "action_list")]
+    #[schemars(schema_with = "schema::action_list")]
     pub action: Vec<Coding>,
     /// Confidentiality (a permit covers what is at or under the highest code, a deny what is at or above the lowest) and sensitivity of the record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "label_list")]
+    #[schemars(schema_with = "schema::label_list")]
     pub security_label: Vec<Coding>,
     /// Kind of record: a FHIR resource type, or a document type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "coding_list")]
+    #[schemars(schema_with = "schema::coding_list")]
     pub class: Vec<Coding>,
     /// Clinical content of the record, for example a LOINC or SNOMED CT code.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "coding_list")]
+    #[schemars(schema_with = "schema::coding_list")]
     pub code: Vec<Coding>,
     /// When the record was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -525,87 +524,4 @@ pub struct ConsentPolicyStatus {
     /// Digest of the policy on the ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger_digest: Option<String>,
-}
-
-/// The schema of a provision with everything below it: `widths` holds how many provisions each level may have.
-fn unrolled(generator: &mut SchemaGenerator, widths: &[u32]) -> Schema {
-    let mut schema = Provision::json_schema(generator);
-    let nested = match widths {
-        [] => json!({
-            "description": format!("Not allowed: at most {MAX_DEPTH} levels of provisions below the root."),
-            "type": "array", "maxItems": 0, "items": {"type": "object"},
-        }),
-        [width, below @ ..] => json!({
-            "description": "Exceptions and additions to this rule. What a nested provision does not state it inherits.",
-            "type": "array", "maxItems": width, "items": unrolled(generator, below),
-            "x-kubernetes-validations": [{
-                "rule": "self.all(p, !has(p.decision))",
-                "message": "decision stands at the root only",
-            }],
-        }),
-    };
-    if !widths.is_empty() {
-        let rule = json!({
-            "rule": "!has(self.provision) || self.provision.all(p, has(p.type) == has(self.type))",
-            "message": "a nested provision needs a type under fhirVersion R4 and must have none under R5",
-        });
-        schema.insert("x-kubernetes-validations".into(), json!([rule]));
-    }
-    if let Some(properties) = schema.ensure_object().get_mut("properties").and_then(Value::as_object_mut) {
-        properties.insert("provision".into(), nested);
-    }
-    schema
-}
-
-/// Widths of the levels: their product bounds the work of the API server's CEL rules on the deepest level.
-const TEMPLATE_WIDTHS: [u32; MAX_DEPTH] = [64, 8, 4, 2];
-const OVERRIDING_WIDTHS: [u32; MAX_DEPTH] = [8, 4, 4, 2];
-const OVERRIDING_MAX: u32 = 32;
-
-fn template_provision(generator: &mut SchemaGenerator) -> Schema {
-    let mut schema = unrolled(generator, &TEMPLATE_WIDTHS);
-    schema.insert("nullable".into(), json!(true));
-    schema
-}
-
-fn overriding_list(generator: &mut SchemaGenerator) -> Schema {
-    let items = unrolled(generator, &OVERRIDING_WIDTHS);
-    json_schema!({"type": "array", "maxItems": OVERRIDING_MAX, "items": items})
-}
-
-/// A list of codings of the closed systems of `element`. The codes are a pattern and not an enum: YAML 1.1, which
-/// kubectl reads, takes an unquoted `N` in an enum for a boolean.
-fn closed_list(generator: &mut SchemaGenerator, element: CodedElement) -> Schema {
-    let (systems, codes): (Vec<&str>, Vec<&[&str]>) = element.closed_systems().iter().copied().unzip();
-    let pattern = format!("^({})$", codes.concat().join("|"));
-    let mut items = Coding::json_schema(generator);
-    let properties = items.ensure_object().get_mut("properties");
-    if let Some(properties) = properties.and_then(Value::as_object_mut) {
-        for (name, keyword, allowed) in [("system", "enum", json!(systems)), ("code", "pattern", json!(pattern))] {
-            if let Some(field) = properties.get_mut(name).and_then(Value::as_object_mut) {
-                field.insert(keyword.into(), allowed);
-            }
-        }
-    }
-    json_schema!({"type": "array", "maxItems": 64, "items": items})
-}
-
-fn purpose_list(generator: &mut SchemaGenerator) -> Schema {
-    closed_list(generator, CodedElement::Purpose)
-}
-fn action_list(generator: &mut SchemaGenerator) -> Schema {
-    closed_list(generator, CodedElement::Action)
-}
-fn label_list(generator: &mut SchemaGenerator) -> Schema {
-    closed_list(generator, CodedElement::SecurityLabel)
-}
-fn category_list(generator: &mut SchemaGenerator) -> Schema {
-    closed_list(generator, CodedElement::Category)
-}
-fn coding_list(generator: &mut SchemaGenerator) -> Schema {
-    let items = Coding::json_schema(generator);
-    json_schema!({"type": "array", "maxItems": 64, "items": items})
-}
-fn purpose_code_list(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "minItems": 1, "maxItems": 8, "items": {"type": "string", "enum": codes::PURPOSE_CODES}})
 }

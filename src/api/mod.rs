@@ -8,6 +8,7 @@ pub mod common;
 pub mod conditions;
 pub mod consent_codes;
 pub mod consent_policy;
+mod consent_schema;
 pub mod duration;
 pub mod hospital;
 pub mod node;

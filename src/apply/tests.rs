@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::ApiResource;
 use kube::client::Body;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -436,7 +437,8 @@ async fn a_status_is_written_only_where_more_than_a_time_differs() {
 async fn a_resource_that_cannot_be_read_can_still_be_told_so() {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let applier = Applier::new(Client::new(service, "mercy"));
-    let telling = tokio::spawn(async move { applier.conditions_of_unreadable::<Peer>("mercy", "odd", &[]).await });
+    let kind = ApiResource::erase::<Peer>(&());
+    let telling = tokio::spawn(async move { applier.conditions_of_unreadable(&kind, "mercy", "odd", &[]).await });
     let (request, respond) = handle.next_request().await.expect("the condition is written");
     assert_eq!(request.uri().path(), "/apis/ehrnet.dev/v1alpha1/namespaces/mercy/peers/odd/status");
     let odd = json!({"apiVersion": "ehrnet.dev/v1alpha1", "kind": "Peer", "metadata": {"name": "odd"}, "spec": 7});

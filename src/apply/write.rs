@@ -223,24 +223,19 @@ impl Applier {
         written.map(Some).map_err(|error| at.failed(Verb::Patch, error))
     }
 
-    /// Puts conditions on a resource of kind `K` that cannot be read as one, and leaves the rest of its status alone.
-    pub async fn conditions_of_unreadable<K: Child>(
+    /// Puts conditions on a resource that cannot be read as its kind, and leaves the rest of its status alone.
+    pub async fn conditions_of_unreadable(
         &self,
+        kind: &ApiResource,
         namespace: &str,
         name: &str,
         conditions: &[Condition],
     ) -> Result<(), ApplyError> {
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), namespace, &ApiResource::erase::<K>(&()));
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, kind);
+        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let status = Patch::Merge(json!({"status": {"conditions": conditions}}));
-        let written = api
-            .patch_status(
-                name,
-                &PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() },
-                &status,
-            )
-            .await;
-        written.map(drop).map_err(|error| ApplyError::from_api(Verb::Patch, &K::kind(&()), namespace, name, error))
+        let written = api.patch_status(name, &parameters, &status).await;
+        written.map(drop).map_err(|error| ApplyError::from_api(Verb::Patch, &kind.kind, namespace, name, error))
     }
 
     /// Sets the finalizers of `resource`, if nobody changed it since it was read.

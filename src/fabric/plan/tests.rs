@@ -1,3 +1,5 @@
+//! Plans of single edits, and properties over random ones.
+
 use std::sync::LazyLock;
 use std::time::Duration;
 
