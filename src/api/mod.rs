@@ -13,7 +13,9 @@ pub mod duration;
 pub mod hospital;
 pub mod node;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 pub use channel::{Channel, ChannelSpec, ChannelStatus};
@@ -26,5 +28,25 @@ pub const GROUP: &str = "ehrnet.dev";
 
 /// The definitions of all kinds, as `crds/` and the chart hold them.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![Hospital::crd(), Orderer::crd(), Peer::crd(), Channel::crd(), ConsentPolicy::crd()]
+    let mut crds = vec![Hospital::crd(), Orderer::crd(), Peer::crd(), Channel::crd(), ConsentPolicy::crd()];
+    let versions = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions);
+    versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()).for_each(known_formats);
+    crds
+}
+
+/// Takes away number formats that OpenAPI does not know (`uint32`, `uint64`): the API server warns users about them.
+/// The range says the same.
+fn known_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(known_formats);
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => known_formats(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(known_formats),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        known_formats(values);
+    }
 }

@@ -24,6 +24,8 @@ pub struct Credentials {
     pub identity: Issued,
     /// For TLS.
     pub tls: Issued,
+    /// Whether the pod still runs with older ones, because others restart first.
+    pub restart_waits: bool,
 }
 
 /// Both key pairs of a node, issued or renewed if need be. `known` is what its status says of them so far.
@@ -48,7 +50,7 @@ pub async fn of_node(
     let want = Want { leaf: &leaf, issuer: tls_ca, window, replaceable: tls_replaceable };
     let build = |certificate: &_, key: &_| secret::node_tls(plan, certificate, key, tls_ca.certificate());
     let tls = identity::leaf(ctx, &slot, &want, &build).await?;
-    Ok(identity.and_then(|identity| tls.map(|tls| Credentials { identity, tls })))
+    Ok(identity.and_then(|identity| tls.map(|tls| Credentials { identity, tls, restart_waits: false })))
 }
 
 /// The operator's CA of a namespace, with its client certificate beside it in one Secret.

@@ -20,13 +20,17 @@ pub const FINALIZER: &str = "ehrnet.dev/quorum";
 /// Sees to the finalizer. `None` goes on with an ordinary reconcile.
 pub async fn orderer(ctx: &Context, orderer: &Arc<Orderer>) -> Result<Option<Outcome>, ReconcileError> {
     let held = orderer.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    let (namespace, name) = super::place(&**orderer);
     if orderer.metadata.deletion_timestamp.is_none() {
+        if !held && in_use(ctx, &namespace, &name) {
+            let all: Vec<String> = orderer.finalizers().iter().cloned().chain([FINALIZER.to_owned()]).collect();
+            ctx.world.orderers.wrote(Arc::new(ctx.applier.finalizers(&**orderer, &all).await?));
+        }
         return Ok(None);
     }
     if !held {
         return Ok(Some(Outcome::wait()));
     }
-    let (namespace, name) = super::place(&**orderer);
     if let Some(channel) = harmed(ctx, &namespace, &name) {
         let finding = Finding::not(
             Reason::DeletionBlocked,
@@ -41,6 +45,12 @@ pub async fn orderer(ctx: &Context, orderer: &Arc<Orderer>) -> Result<Option<Out
     let written = ctx.applier.finalizers(&**orderer, &rest).await?;
     ctx.world.orderers.wrote(Arc::new(written));
     Ok(Some(Outcome::wait()))
+}
+
+/// Whether a channel counts on this orderer.
+fn in_use(ctx: &Context, namespace: &str, name: &str) -> bool {
+    let channels = ctx.world.channels.list(namespace);
+    channels.iter().any(|channel| channel.spec.consensus.orderers.iter().any(|orderer| orderer == name))
 }
 
 /// The channel that would stop ordering without this node.

@@ -28,12 +28,17 @@ pub async fn reconcile(ctx: &Context, hospital: Arc<Hospital>) -> Result<Outcome
         return Ok(Outcome::wait());
     }
     let accepted = accepted(ctx, &hospital);
-    let identity = match accepted.holds() {
+    let mut identity = match accepted.holds() {
         true => material(ctx, &hospital).await?,
         false => Err(Finding::unknown(Reason::Progressing, "comes after the declaration is accepted")),
     };
     if let Ok(material) = &identity {
-        children::apply(ctx, &material.owner, connection::resources(ctx, &hospital, material)).await?;
+        match connection::resources(ctx, &hospital, material).await {
+            Ok(resources) => {
+                children::apply(ctx, &material.owner, resources).await?;
+            }
+            Err(error) => identity = Err(Finding::not(Reason::InvalidKeyPair, format!("the admin identity: {error}"))),
+        }
     }
     let findings = findings(ctx, accepted, &identity);
     let before = previous(&hospital);

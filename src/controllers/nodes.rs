@@ -25,6 +25,9 @@ use crate::status::Finding;
 /// How often a node is asked about its ledger without news.
 pub const LEDGER_LOOK: Duration = Duration::from_secs(60);
 
+/// How soon a node whose restart waits for others is looked at again: their readiness is no news of its own.
+const RESTART_LOOK: Duration = Duration::from_secs(1);
+
 /// What a node stands on.
 pub struct Ground {
     /// Its hospital.
@@ -74,19 +77,26 @@ pub fn outside_ports(ctx: &Context, namespace: &str) -> BTreeSet<u16> {
 
 /// Writes a node's objects. A change that restarts a running pod waits until no other node of the namespace is on its
 /// way (S4): an orderer that is down already must not be joined by a second one by our own hand.
-pub async fn apply(ctx: &Context, owner: &Owner, resources: Resources<Prepared>) -> Result<(), ReconcileError> {
+///
+/// Returns whether a restart waits.
+pub async fn apply(
+    ctx: &Context,
+    owner: &Owner,
+    mut resources: Resources<Prepared>,
+) -> Result<bool, ReconcileError> {
     let _turn = ctx.restarts.take(&owner.namespace).await;
-    let mut resources = resources;
+    let declared = resources.objects.stateful_sets.len();
     resources.objects.stateful_sets.retain(|declared| {
         let waits =
             restarts(ctx, &owner.namespace, declared) && others_unsettled(ctx, &owner.namespace, &declared.name_any());
         if waits {
-            tracing::info!(node = declared.name_any(), "the restart waits until the other nodes are ready");
+            tracing::debug!(node = declared.name_any(), "the restart waits until the other nodes are ready");
         }
         !waits
     });
+    let waits = resources.objects.stateful_sets.len() < declared;
     children::apply(ctx, owner, resources).await?;
-    Ok(())
+    Ok(waits)
 }
 
 /// Whether applying changes the template of a pod that runs.
@@ -110,5 +120,6 @@ pub fn wake_up(ctx: &Context, credentials: Option<&Credentials>) -> Outcome {
     let Some(credentials) = credentials else { return Outcome::wait() };
     let due = credentials.identity.due.into_iter().chain(credentials.tls.due);
     let renewal = Outcome { look_again: renewal::next_wake_up(due, (ctx.clock)()) };
-    Outcome::within(LEDGER_LOOK).or_sooner(renewal)
+    let look = if credentials.restart_waits { RESTART_LOOK } else { LEDGER_LOOK };
+    Outcome::within(look).or_sooner(renewal)
 }

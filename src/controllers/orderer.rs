@@ -81,8 +81,8 @@ async fn provision(
         operator.pem(),
     ]);
     plan.node.outside_ports = nodes::outside_ports(ctx, &owner.namespace);
-    nodes::apply(ctx, &owner, desired::orderer::resources(&plan)).await?;
-    Ok(Ok(credentials))
+    let restart_waits = nodes::apply(ctx, &owner, desired::orderer::resources(&plan)).await?;
+    Ok(Ok(Credentials { restart_waits, ..credentials }))
 }
 
 /// What the node says about itself: its software and channels. `None` while it cannot be asked.

@@ -87,8 +87,8 @@ async fn provision(
         let password = hex::encode(rand::random::<[u8; 16]>());
         ctx.applier.create_once(&owner, &ctx.world.secrets, &secret::couchdb(&plan.node, &password)).await?;
     }
-    nodes::apply(ctx, &owner, desired::peer::resources(&plan)).await?;
-    Ok(Ok(credentials))
+    let restart_waits = nodes::apply(ctx, &owner, desired::peer::resources(&plan)).await?;
+    Ok(Ok(Credentials { restart_waits, ..credentials }))
 }
 
 /// The channels of a peer, as it says itself.
