@@ -11,7 +11,7 @@ use super::plan::{NodePlan, OrdererPlan};
 use super::pod::{self, NODE_UID, env};
 use super::resources::{Objects, Prepared, Resources};
 use super::stateful_set::{self, PodParts};
-use super::{network_policy, service, service_account, volume_claim};
+use super::{disruption_budget, network_policy, service, service_account, volume_claim};
 
 /// Name of the container.
 pub const CONTAINER: &str = "orderer";
@@ -23,13 +23,14 @@ pub const PORTS: [Port; 3] = [
     Port { name: OPERATIONS, number: names::ORDERER_OPERATIONS_PORT },
 ];
 
-/// Every object of an orderer but its Secrets.
+/// Every object of an orderer but its Secrets. The disruption budget is the same object for all orderers of the namespace.
 pub fn resources(plan: &OrdererPlan) -> Resources<Prepared> {
     let node = &plan.node;
     Resources::prepared(Objects {
         service_accounts: vec![service_account::node(node)],
         services: vec![service::node(node, &PORTS)],
         network_policies: vec![network_policy::orderer(node)],
+        disruption_budgets: vec![disruption_budget::orderers(&node.parent.namespace)],
         volume_claims: vec![volume_claim::node(node, names::node_ledger(&node.parent.name), &node.storage)],
         stateful_sets: vec![stateful_set::node(node, pod_parts(node))],
         ..Objects::default()

@@ -28,7 +28,6 @@ fn hospital() {
     let [signing, tls] = certificates();
     assert_yaml_snapshot!("hospital_msp", config_map::msp(&plan, &signing, &tls));
     assert_yaml_snapshot!("hospital_peers_budget", disruption_budget::peers(&plan));
-    assert_yaml_snapshot!("orderers_budget", disruption_budget::orderers("north-clinic"));
     assert_yaml_snapshot!("connection_profile", connection::profile(&plan, &tls, &reachable()));
 }
 
@@ -82,7 +81,8 @@ fn assert_objects(name: &str, resources: Resources<Prepared>) {
         volume_claims,
         stateful_sets,
     } = resources.objects;
-    assert!(config_maps.is_empty() && secrets.is_empty() && disruption_budgets.is_empty());
+    assert!(config_maps.is_empty() && secrets.is_empty());
+    assert_yaml_snapshot!(format!("{name}_disruption_budgets"), disruption_budgets);
     assert_yaml_snapshot!(format!("{name}_service_account"), service_accounts);
     assert_yaml_snapshot!(format!("{name}_service"), services);
     assert_yaml_snapshot!(format!("{name}_network_policy"), network_policies);
