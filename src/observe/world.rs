@@ -103,7 +103,7 @@ impl World {
         starter.children(|w| &w.services, super::affected::by_child::<Service>);
         starter.children(|w| &w.service_accounts, super::affected::by_child::<ServiceAccount>);
         starter.children(|w| &w.network_policies, super::affected::by_child::<NetworkPolicy>);
-        starter.children(|w| &w.disruption_budgets, super::affected::by_child::<PodDisruptionBudget>);
+        starter.children(|w| &w.disruption_budgets, super::affected::by_shared_child::<PodDisruptionBudget>);
         starter.children(|w| &w.volume_claims, super::affected::by_child::<PersistentVolumeClaim>);
         starter.children(|w| &w.stateful_sets, super::affected::by_child::<StatefulSet>);
         starter.children(|w| &w.pods, super::affected::by_pod);
