@@ -13,6 +13,8 @@
 
 pub mod api;
 pub mod apply;
+pub mod cli;
+pub mod consent;
 pub mod controllers;
 pub mod demo;
 pub mod desired;

@@ -18,6 +18,8 @@ enum Command {
     Crds,
     /// Watch the declared resources of a cluster and keep it in the declared state.
     Operator(Box<ehrnet::runtime::Settings>),
+    /// Decide requests by consents, without a network.
+    Consent(ehrnet::cli::consent::ConsentArgs),
     /// Bring up a cluster with a sample network and show it become ready.
     Demo(ehrnet::demo::DemoArgs),
 }
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ehrnet: {error}");
-            ExitCode::FAILURE
+            if error.is::<ehrnet::cli::BadInput>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -40,6 +42,7 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         Command::Operator(settings) => tokio::runtime::Runtime::new()?.block_on(ehrnet::operator::main(*settings))?,
+        Command::Consent(args) => ehrnet::cli::consent::run(&args)?,
         Command::Demo(args) => tokio::runtime::Runtime::new()?.block_on(ehrnet::demo::run(args))?,
     }
     Ok(())

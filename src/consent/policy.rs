@@ -1,0 +1,339 @@
+//! From the ConsentPolicy resource to the policy that decides, and to the bytes that ConfigMap and ledger share.
+//!
+//! The canonical form names the system of every code and leaves out what only Kubernetes cares about (references to
+//! other resources, words for people), so that two spellings of one policy have one digest. Validation of the canonical
+//! form gives the same policy again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::error::FieldError;
+use super::fhir::Consent;
+use super::time;
+use super::tree::{Node, Soil, check_size, give_types, grow};
+use crate::api::ConsentPolicySpec;
+use crate::api::consent_codes::{CodedElement, OPEN_SYSTEMS};
+use crate::api::consent_policy::{
+    Actor, BasePolicy, BreakGlassMode, BreakGlassSpec, Coding, Combining, ConsentScope, FhirVersion, Provision,
+    ProvisionType,
+};
+
+/// A policy that is known to make sense.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// What holds where no consent decides.
+    pub(super) base: BasePolicy,
+    /// How several consents are combined.
+    pub(super) combining: Combining,
+    /// Emergency access.
+    pub(super) break_glass: BreakGlassRules,
+    /// Provisions above the patient's consent.
+    pub(super) overriding: Vec<Node>,
+    /// What reading a consent under this policy needs.
+    soil: Soil,
+    scope: Option<ConsentScope>,
+    category: Vec<Coding>,
+    canonical: String,
+}
+
+/// Emergency access.
+#[derive(Clone, Debug)]
+pub(super) struct BreakGlassRules {
+    pub mode: BreakGlassMode,
+    pub purposes: Vec<String>,
+    /// `Type/id` of the group whose members may break the glass.
+    pub group: Option<String>,
+    /// Whether the attribute or group, and a justification, are asked for.
+    pub conditions: bool,
+    pub max_ttl: Duration,
+    pub review_within: Duration,
+}
+
+impl BreakGlassRules {
+    fn new(spec: &BreakGlassSpec, conditions: bool) -> Self {
+        Self {
+            mode: spec.mode,
+            purposes: spec.purposes.clone(),
+            group: spec.group.as_deref().map(|group| super::code::reference_key(group).to_owned()),
+            conditions,
+            max_ttl: spec.max_ttl.0,
+            review_within: spec.review_within.0,
+        }
+    }
+}
+
+impl Default for Policy {
+    /// What holds without a policy: deny, denial outweighs, and break-glass only where a consent names it.
+    fn default() -> Self {
+        Self {
+            base: BasePolicy::default(),
+            combining: Combining::default(),
+            break_glass: BreakGlassRules::new(&BreakGlassSpec::default(), false),
+            overriding: Vec::new(),
+            soil: Soil::default(),
+            scope: None,
+            category: Vec::new(),
+            canonical: "{}".into(),
+        }
+    }
+}
+
+impl Policy {
+    /// The policy in canonical JSON (RFC 8785): what the ConfigMap and the ledger hold.
+    pub fn canonical_json(&self) -> &str {
+        &self.canonical
+    }
+
+    /// SHA-256 of [`Self::canonical_json`], lower-case hexadecimal.
+    pub fn digest(&self) -> String {
+        digest(self.canonical.as_bytes())
+    }
+
+    /// What reading a consent or a request under this policy needs: time zone and organisations.
+    pub fn soil(&self) -> &Soil {
+        &self.soil
+    }
+
+    /// Whether the policy is about consents of this scope and category.
+    pub(super) fn selects(&self, consent: &Consent) -> bool {
+        let in_scope = self.scope.is_none_or(|scope| {
+            consent.scope.iter().chain(&consent.category).any(|coding| coding.code == scope.code())
+        });
+        let of_category = |wanted: &Coding| {
+            consent.category.iter().any(|coding| coding.code == wanted.code && coding.system == wanted.system)
+        };
+        in_scope && (self.category.is_empty() || self.category.iter().any(of_category))
+    }
+}
+
+/// SHA-256 in lower-case hexadecimal.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// The policy of a resource, or everything that is wrong with it.
+pub fn validate(spec: &ConsentPolicySpec) -> Result<Policy, Vec<FieldError>> {
+    let mut spec = spec.clone();
+    let mut errors = Vec::new();
+    spec.channel_ref = None;
+    spec.contract_ref = None;
+    check_lists(&spec, &mut errors);
+    complete_codes(&mut spec.category, "spec.category", CodedElement::Category, &mut errors);
+    let zone = time::zone(&spec.time_zone).map_err(|message| errors.push(FieldError::new("spec.timeZone", message)));
+    let soil = Soil { zone: zone.unwrap_or(jiff::tz::TimeZone::UTC), organizations: organizations(&spec, &mut errors) };
+    let version = spec.fhir_version;
+    if let Some(template) = &mut spec.template {
+        provision(template, "spec.template", version, &soil, &mut errors);
+    }
+    let overriding = spec.overriding.iter_mut().enumerate();
+    let overriding = overriding
+        .filter_map(|(i, root)| provision(root, &format!("spec.overriding[{i}]"), version, &soil, &mut errors))
+        .collect();
+    let canonical = match serde_json_canonicalizer::to_string(&spec) {
+        Ok(canonical) => canonical,
+        Err(error) => {
+            errors.push(FieldError::new("spec", format_args!("has no canonical JSON: {error}")));
+            String::new()
+        }
+    };
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    Ok(Policy {
+        base: spec.base_policy,
+        combining: spec.combining,
+        break_glass: BreakGlassRules::new(&spec.break_glass, true),
+        overriding,
+        soil,
+        scope: spec.scope,
+        category: spec.category,
+        canonical,
+    })
+}
+
+/// Completes the codes of a root provision and all below it and grows its tree.
+fn provision(
+    root: &mut Provision,
+    path: &str,
+    version: FhirVersion,
+    soil: &Soil,
+    errors: &mut Vec<FieldError>,
+) -> Option<Node> {
+    if let Err(error) = check_size(root, path) {
+        errors.push(error);
+        return None;
+    }
+    let before = errors.len();
+    complete(root, path, errors);
+    let effect = root_effect(root, path, version).map_err(|error| errors.push(error)).ok();
+    no_types_below(root, path, version, errors);
+    let mut typed = root.clone();
+    if let Some(effect) = effect
+        && let Err(error) = give_types(&mut typed, effect, version, path)
+    {
+        errors.push(error);
+    }
+    let node = grow(&typed, path, path, soil, errors);
+    (errors.len() == before).then_some(node)
+}
+
+fn root_effect(root: &Provision, path: &str, version: FhirVersion) -> Result<ProvisionType, FieldError> {
+    let (wanted, given, other_name, other) = match version {
+        FhirVersion::R4 => ("type", root.type_, "decision", root.decision),
+        FhirVersion::R5 => ("decision", root.decision, "type", root.type_),
+    };
+    match (given, other) {
+        (_, Some(_)) => Err(FieldError::new(
+            format!("{path}.{other_name}"),
+            format_args!("is not for fhirVersion {version:?}: write {wanted}"),
+        )),
+        (None, None) => Err(FieldError::new(format!("{path}.{wanted}"), "is required: permit or deny")),
+        (Some(effect), None) => Ok(effect),
+    }
+}
+
+fn no_types_below(root: &Provision, path: &str, version: FhirVersion, errors: &mut Vec<FieldError>) {
+    for (i, child) in root.provision.iter().enumerate() {
+        let path = super::tree::below(path, i);
+        if version == FhirVersion::R5 && child.type_.is_some() {
+            let message = "is not for fhirVersion R5: each level is the opposite of the one above";
+            errors.push(FieldError::new(format!("{path}.type"), message));
+        }
+        if child.decision.is_some() {
+            errors.push(FieldError::new(format!("{path}.decision"), "stands at the root only"));
+        }
+        no_types_below(child, &path, version, errors);
+    }
+}
+
+fn complete(provision: &mut Provision, path: &str, errors: &mut Vec<FieldError>) {
+    for (codings, name, element) in [
+        (&mut provision.purpose, "purpose", CodedElement::Purpose),
+        (&mut provision.action, "action", CodedElement::Action),
+        (&mut provision.security_label, "securityLabel", CodedElement::SecurityLabel),
+        (&mut provision.class, "class", CodedElement::Class),
+        (&mut provision.code, "code", CodedElement::Code),
+    ] {
+        complete_codes(codings, &format!("{path}.{name}"), element, errors);
+    }
+    for (i, actor) in provision.actor.iter_mut().enumerate() {
+        let path = format!("{path}.actor[{i}]");
+        let named =
+            [actor.reference.is_some(), actor.identifier.is_some(), actor.msp_id.is_some(), actor.attr.is_some()];
+        let ways = named.iter().filter(|named| **named).count();
+        if ways > 1 {
+            errors.push(FieldError::new(
+                &path,
+                "is named in more than one way: keep one of reference, identifier, mspId and attr",
+            ));
+        }
+        match actor.role.take() {
+            None if ways == 0 => {
+                errors.push(FieldError::new(&path, "needs a role, reference, identifier, mspId or attr"))
+            }
+            None => {}
+            Some(role) => actor.role = complete_role(role, actor, &format!("{path}.role"), errors),
+        }
+    }
+    for (i, child) in provision.provision.iter_mut().enumerate() {
+        complete(child, &super::tree::below(path, i), errors);
+    }
+}
+
+/// A role is either one of certificates, which hospitals choose freely, or a code of how somebody takes part, which says
+/// nothing about who it is.
+fn complete_role(mut role: Coding, actor: &Actor, path: &str, errors: &mut Vec<FieldError>) -> Option<Coding> {
+    role.display = None;
+    let referenced = actor.reference.is_some() || actor.identifier.is_some();
+    let required = actor.msp_id.is_some() || actor.attr.is_some();
+    match system_of(&role, CodedElement::Role) {
+        Ok(_) if !referenced && !required => {
+            errors.push(FieldError::new(path, "says how, not who: add a reference, identifier, mspId or attr"));
+        }
+        Ok(system) if referenced => role.system = Some(system),
+        Ok(_) => return None,
+        Err(message) if role.system.is_some() => errors.push(FieldError::new(path, message)),
+        Err(_) if referenced => {
+            errors.push(FieldError::new(path, "of a certificate goes with mspId or attr, not with a reference"))
+        }
+        Err(_) => {}
+    }
+    Some(role)
+}
+
+/// Gives every code its system; refuses a system or a code that the element does not know.
+fn complete_codes(codings: &mut [Coding], path: &str, element: CodedElement, errors: &mut Vec<FieldError>) {
+    for (i, coding) in codings.iter_mut().enumerate() {
+        let path = format!("{path}[{i}]");
+        coding.display = None;
+        match system_of(coding, element) {
+            Ok(system) => coding.system = Some(system),
+            Err(message) => errors.push(FieldError::new(path, message)),
+        }
+    }
+}
+
+fn system_of(coding: &Coding, element: CodedElement) -> Result<String, String> {
+    let Coding { system, code, .. } = coding;
+    let closed =
+        element.closed_systems().iter().filter(|(name, _)| system.as_deref().is_none_or(|system| system == *name));
+    if let Some((name, _)) = closed.clone().find(|(_, codes)| codes.contains(&code.as_str())) {
+        return Ok((*name).to_owned());
+    }
+    let open = OPEN_SYSTEMS.iter().find(|(name, _)| element.open() && Some(*name) == system.as_deref());
+    match (system, open) {
+        (Some(system), Some((_, shape))) if shape.fits(code) => Ok(system.clone()),
+        (Some(system), Some(_)) => Err(format!("code {code:?} does not look like a code of {system}")),
+        (Some(system), None) if closed.count() == 0 => {
+            Err(format!("code system {system:?} is not one that this element may use"))
+        }
+        (Some(system), None) => Err(format!("code {code:?} is unknown in {system}")),
+        (None, _) if element.closed_systems().is_empty() => Err(format!("code {code:?} needs a system")),
+        (None, _) => Err(format!("code {code:?} is unknown in {}", names(element))),
+    }
+}
+
+fn names(element: CodedElement) -> String {
+    element.closed_systems().iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ")
+}
+
+fn organizations(spec: &ConsentPolicySpec, errors: &mut Vec<FieldError>) -> BTreeMap<String, String> {
+    let mut map = BTreeMap::new();
+    for (i, mapping) in spec.organizations.iter().enumerate() {
+        let key = super::code::reference_key(&mapping.reference).to_owned();
+        if map.insert(key, mapping.msp_id.clone()).is_some_and(|other| other != mapping.msp_id) {
+            errors
+                .push(FieldError::new(format!("spec.organizations[{i}].reference"), "is mapped to another MSP above"));
+        }
+    }
+    map
+}
+
+/// What the schema checks as well, for policies that did not come through an API server.
+fn check_lists(spec: &ConsentPolicySpec, errors: &mut Vec<FieldError>) {
+    let break_glass = &spec.break_glass;
+    if break_glass.purposes.is_empty() {
+        errors.push(FieldError::new("spec.breakGlass.purposes", "needs at least one purpose"));
+    }
+    for (i, purpose) in break_glass.purposes.iter().enumerate() {
+        let coding = Coding { code: purpose.clone(), ..Coding::default() };
+        if let Err(message) = system_of(&coding, CodedElement::Purpose) {
+            errors.push(FieldError::new(format!("spec.breakGlass.purposes[{i}]"), message));
+        }
+    }
+    let retention = &spec.retention;
+    if retention.audit_years < 6 {
+        errors.push(FieldError::new("spec.retention.auditYears", "must be at least 6 (45 CFR 164.316(b)(2)(i))"));
+    }
+    if retention.block_to_live.is_some_and(|blocks| blocks < 0) {
+        errors.push(FieldError::new("spec.retention.blockToLive", "must not be negative"));
+    }
+    if retention.block_to_live.is_some() && retention.private_collection.is_none() {
+        errors.push(FieldError::new(
+            "spec.retention.blockToLive",
+            "belongs to a collection: set privateCollection as well",
+        ));
+    }
+}

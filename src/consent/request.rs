@@ -1,0 +1,221 @@
+//! What is asked: who wants to do what with which record, and why.
+//!
+//! Anything may be absent, and absent is never "any": for the record's data an absent field is unknown (an empty list is
+//! known to be none), for actor, action and purpose an absent field satisfies no permit.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use super::code::{Code, RecordLabels, reference_key};
+use super::error::FieldError;
+use super::json::At;
+use super::time::Moments;
+use crate::api::consent_policy::Identifier;
+
+/// A request for access.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// `Type/id` of the patient.
+    pub patient: Option<String>,
+    /// Who asks.
+    pub actor: Option<Requester>,
+    /// What is to be done.
+    pub action: Option<Code>,
+    /// Why.
+    pub purpose: Option<Code>,
+    /// Why the glass is broken; none if it is not, or no reason is given.
+    pub justification: Option<String>,
+    /// The record.
+    pub resource: Record,
+}
+
+/// Who asks, as the certificate says.
+#[derive(Clone, Debug, Default)]
+pub struct Requester {
+    /// Everything that a reference can name: id, MSP, role and groups.
+    names: Vec<String>,
+    /// MSP identifier.
+    pub msp_id: Option<String>,
+    /// Role.
+    pub role: Option<Code>,
+    /// Business identifiers.
+    pub identifiers: Vec<Identifier>,
+    /// Attributes of the certificate.
+    pub attributes: BTreeMap<String, String>,
+    /// Groups, as `Type/id`.
+    groups: Vec<String>,
+}
+
+impl Requester {
+    /// Whether the reference with this key names the requester.
+    pub fn is_named(&self, key: &str) -> bool {
+        self.names.iter().any(|name| name == key)
+    }
+
+    /// Whether the requester belongs to the group with this key.
+    pub fn in_group(&self, key: &str) -> bool {
+        self.groups.iter().any(|group| group == key)
+    }
+}
+
+/// What is known of the record.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// `Type/id`.
+    pub id: Option<String>,
+    /// Kinds.
+    pub class: Option<Vec<Code>>,
+    /// Clinical codes.
+    pub codes: Option<Vec<Code>>,
+    /// Confidentiality and sensitivity.
+    pub labels: Option<RecordLabels>,
+    /// Authors, as `Type/id`.
+    pub author: Option<Vec<String>>,
+    /// When it was written.
+    pub authored_on: Option<Moments>,
+}
+
+impl Request {
+    /// Reads a request; days are days of `zone`.
+    pub fn parse(json: &Value, zone: &TimeZone) -> Result<Self, FieldError> {
+        let at = At::root(json, "request");
+        at.only(&["patient", "actor", "action", "purpose", "breakGlass", "resource"])?;
+        Ok(Self {
+            patient: key(&at, "patient")?,
+            actor: at.get("actor").map(|actor| requester(&actor)).transpose()?.flatten(),
+            action: one_code(&at, "action")?,
+            purpose: one_code(&at, "purpose")?,
+            justification: at.get("breakGlass").map(|at| justification(&at)).transpose()?.flatten(),
+            resource: at.get("resource").map(|at| record(&at, zone)).transpose()?.unwrap_or_default(),
+        })
+    }
+}
+
+fn text(at: &At, name: &str) -> Result<Option<String>, FieldError> {
+    at.get(name).map(|at| at.text().map(str::to_owned)).transpose()
+}
+
+fn key(at: &At, name: &str) -> Result<Option<String>, FieldError> {
+    at.get(name).map(|at| at.text().map(|text| reference_key(text).to_owned())).transpose()
+}
+
+/// One text or a list of texts.
+fn keys(at: &At, name: &str) -> Result<Option<Vec<String>>, FieldError> {
+    entries(at, name)?
+        .map(|entries| entries.iter().map(|at| at.text().map(|text| reference_key(text).to_owned())).collect())
+        .transpose()
+}
+
+fn codes(at: &At, name: &str) -> Result<Option<Vec<Code>>, FieldError> {
+    entries(at, name)?.map(|entries| entries.iter().map(Code::parse).collect()).transpose()
+}
+
+fn entries<'a>(at: &At<'a>, name: &str) -> Result<Option<Vec<At<'a>>>, FieldError> {
+    at.get(name).map(|at| if at.value.is_array() { at.list() } else { Ok(vec![at]) }).transpose()
+}
+
+/// Exactly one code: a request for two purposes would be permitted by a consent to either.
+fn one_code(at: &At, name: &str) -> Result<Option<Code>, FieldError> {
+    let Some(at) = at.get(name) else { return Ok(None) };
+    if !at.value.is_array() {
+        return Code::parse(&at).map(Some);
+    }
+    match at.list()?.as_slice() {
+        [one] => Code::parse(one).map(Some),
+        _ => Err(at.error(format_args!("a request has one {name}: ask once for each"))),
+    }
+}
+
+fn requester(at: &At) -> Result<Option<Requester>, FieldError> {
+    at.only(&["id", "mspId", "role", "groups", "identifiers", "attributes"])?;
+    if at.object()?.is_empty() {
+        return Ok(None);
+    }
+    let msp_id = text(at, "mspId")?;
+    let role = at.get("role").map(|at| Code::parse(&at)).transpose()?;
+    let groups = keys(at, "groups")?.unwrap_or_default();
+    let mut names: Vec<String> = key(at, "id")?.into_iter().collect();
+    names.extend(msp_id.iter().map(|msp_id| reference_key(msp_id).to_owned()));
+    names.extend(role.iter().map(|role| reference_key(&role.code).to_owned()));
+    names.extend(groups.iter().cloned());
+    let identifiers = at.get("identifiers").map(|at| at.list()).transpose()?.unwrap_or_default();
+    let identifiers = identifiers.iter().map(identifier).collect::<Result<_, _>>()?;
+    let mut attributes = BTreeMap::new();
+    if let Some(at) = at.get("attributes") {
+        for name in at.object()?.keys() {
+            if let Some(value) = text(&at, name)? {
+                attributes.insert(name.clone(), value);
+            }
+        }
+    }
+    Ok(Some(Requester { names, msp_id, role, identifiers, attributes, groups }))
+}
+
+fn identifier(at: &At) -> Result<Identifier, FieldError> {
+    at.only(&["system", "value"])?;
+    let part = |name: &str| text(at, name)?.ok_or_else(|| at.error(format_args!("needs a {name}")));
+    Ok(Identifier { system: part("system")?, value: part("value")? })
+}
+
+fn justification(at: &At) -> Result<Option<String>, FieldError> {
+    at.only(&["justification"])?;
+    let Some(at) = at.get("justification") else { return Ok(None) };
+    let text = at.value.as_str().ok_or_else(|| at.error("must be a text"))?;
+    Ok((!text.trim().is_empty()).then(|| text.to_owned()))
+}
+
+fn record(at: &At, zone: &TimeZone) -> Result<Record, FieldError> {
+    at.only(&["id", "class", "codes", "securityLabels", "author", "authoredOn"])?;
+    let authored_on =
+        at.get("authoredOn").map(|at| Moments::parse(at.text()?, zone).map_err(|message| at.error(message)));
+    Ok(Record {
+        id: key(at, "id")?,
+        class: codes(at, "class")?,
+        codes: codes(at, "codes")?,
+        labels: codes(at, "securityLabels")?.map(RecordLabels::new),
+        author: keys(at, "author")?,
+        authored_on: authored_on.transpose()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(json: Value) -> Result<Request, FieldError> {
+        Request::parse(&json, &TimeZone::UTC)
+    }
+
+    #[test]
+    fn absent_is_unknown_and_empty_is_none() {
+        let request = parse(json!({"resource": {"class": [], "securityLabels": null}})).expect("request");
+        assert_eq!(request.resource.class, Some(vec![]));
+        assert_eq!(request.resource.labels, None);
+        assert!(request.actor.is_none() && request.purpose.is_none());
+        assert!(parse(json!({"actor": {}})).expect("request").actor.is_none());
+    }
+
+    #[test]
+    fn names_the_wrong_field() {
+        let cases = [
+            (json!({"purpose": ["TREAT", "HRESCH"]}), "request.purpose"),
+            (json!({"purpose": []}), "request.purpose"),
+            (json!({"action": ["use", "access"]}), "request.action"),
+            (json!({"purpose": 7}), "request.purpose"),
+            (json!({"purpose": {"system": "urn:x"}}), "request.purpose"),
+            (json!({"actor": {"attributes": {"ehr.breakglass": true}}}), "request.actor.attributes.ehr.breakglass"),
+            (json!({"actor": {"identifiers": [{"system": "urn:x"}]}}), "request.actor.identifiers[0]"),
+            (json!({"resource": {"authoredOn": "yesterday"}}), "request.resource.authoredOn"),
+            (json!({"resource": {"securityLabels": ["N", 1]}}), "request.resource.securityLabels[1]"),
+            (json!({"resource": {"securityLabel": []}}), "request.resource.securityLabel"),
+            (json!({"breakGlass": {"justification": 1}}), "request.breakGlass.justification"),
+            (json!([]), "request"),
+        ];
+        for (json, field) in cases {
+            assert_eq!(parse(json.clone()).expect_err(&json.to_string()).field, field);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Ordered lists of rules: what is left of a consent once everything known is filled in.
+//!
+//! A list has a default verdict and then rules about the record, of which the last one that matches wins. If all of the
+//! record is known there are no rules, only the default. Two operations build every decision out of the lists of its
+//! provisions: [`Rules::under`] (a list that stands above another) and [`strictest`] (lists of equal standing, of which
+//! the strictest verdict wins). Both are exact: applied to any record, the built list gives what the same operation on
+//! the verdicts of the parts gives. One exception: two rules about the same element of which neither contains the other
+//! have no common rule in FHIR's terms; then the result is stricter than the parts, never weaker.
+
+use jiff::Timestamp;
+
+use super::code::{Code, Labels};
+use super::time::Period;
+use super::tree::DataRule;
+
+/// Rules that combining lists may need at most: a bound on the work of a decision.
+const MAX_RULES: usize = 1_024;
+
+/// What a rule says, in ascending strictness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Nothing: what stands below decides.
+    NotApplicable,
+    /// Permit.
+    Permit,
+    /// Deny.
+    Deny,
+    /// Deny by a provision that names the break-glass purpose of the request.
+    DenyBreakGlass,
+}
+
+impl Verdict {
+    /// Whether access is denied.
+    pub fn denies(self) -> bool {
+        self >= Self::Deny
+    }
+}
+
+/// What a rule asks of the record: all of these elements. Without any, it holds for every record.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Term<'a> {
+    /// Labels.
+    pub labels: Option<&'a Labels>,
+    /// Kind.
+    pub class: Option<&'a [Code]>,
+    /// Content.
+    pub code: Option<&'a [Code]>,
+    /// When it was written.
+    pub data_period: Option<&'a Period>,
+    /// Named records.
+    pub data: Option<&'a [DataRule]>,
+}
+
+impl PartialEq for Term<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.within(other) && other.within(self)
+    }
+}
+
+fn all_in<T: PartialEq>(inner: &[T], outer: &[T]) -> bool {
+    inner.iter().all(|entry| outer.contains(entry))
+}
+
+/// Whether every record that `inner` holds for is one that `outer` holds for.
+fn element_within<T: ?Sized>(inner: Option<&T>, outer: Option<&T>, within: impl Fn(&T, &T) -> bool) -> bool {
+    match (inner, outer) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(inner), Some(outer)) => std::ptr::eq(inner, outer) || within(inner, outer),
+    }
+}
+
+/// The element that holds where both hold, if FHIR has one.
+fn element_both<'a, T: ?Sized>(
+    one: Option<&'a T>,
+    other: Option<&'a T>,
+    within: impl Fn(&T, &T) -> bool,
+) -> Option<Option<&'a T>> {
+    if element_within(one, other, &within) {
+        Some(one)
+    } else if element_within(other, one, &within) {
+        Some(other)
+    } else {
+        None
+    }
+}
+
+impl<'a> Term<'a> {
+    /// Whether every record that this term holds for is one that `other` holds for.
+    pub fn within(&self, other: &Self) -> bool {
+        element_within(self.labels, other.labels, Labels::within)
+            && element_within(self.class, other.class, all_in)
+            && element_within(self.code, other.code, all_in)
+            && element_within(self.data_period, other.data_period, Period::within)
+            && element_within(self.data, other.data, all_in)
+    }
+
+    /// The term that holds where both hold; none where FHIR has no words for it.
+    fn and(&self, other: &Self) -> Option<Self> {
+        Some(Self {
+            labels: element_both(self.labels, other.labels, Labels::within)?,
+            class: element_both(self.class, other.class, all_in)?,
+            code: element_both(self.code, other.code, all_in)?,
+            data_period: element_both(self.data_period, other.data_period, Period::within)?,
+            data: element_both(self.data, other.data, all_in)?,
+        })
+    }
+}
+
+/// A verdict and where it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome<'a> {
+    /// What is said.
+    pub verdict: Verdict,
+    /// By what.
+    pub source: Source<'a>,
+}
+
+/// Where a verdict comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Layer of the decision.
+    pub basis: Basis,
+    /// Why.
+    pub reason: Reason,
+    /// Path of the provision.
+    pub path: Option<&'a str>,
+    /// Digest of the consent.
+    pub digest: Option<&'a str>,
+    /// When the provision ends.
+    pub ends: Option<Timestamp>,
+}
+
+/// Layer that a decision comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Basis {
+    /// A consent of the patient.
+    Consent,
+    /// A rule of law or organisation.
+    Overriding,
+    /// Emergency access.
+    Breakglass,
+    /// No consent decides: the base policy.
+    Implicit,
+}
+
+/// Why a decision is what it is. Stable: audits and scripts match on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// A provision that permits matches.
+    ProvisionPermits,
+    /// A provision that denies matches.
+    ProvisionDenies,
+    /// The consent permits other data only.
+    OutsidePermittedData,
+    /// No consent decides.
+    NoConsent,
+    /// A provision that permits names the break-glass purpose.
+    BreakGlassConsented,
+    /// The policy allows break-glass against the consent.
+    BreakGlassAllowed,
+    /// The policy forbids break-glass.
+    BreakGlassForbidden,
+    /// The requester may not break the glass.
+    BreakGlassNotAuthorized,
+    /// No justification was given.
+    BreakGlassNotJustified,
+    /// The evaluator failed.
+    Error,
+}
+
+/// A rule about the record.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'a> {
+    /// The records it holds for.
+    pub term: Term<'a>,
+    /// What holds for them.
+    pub outcome: Outcome<'a>,
+}
+
+/// A list of rules.
+#[derive(Clone, Debug)]
+pub struct Rules<'a> {
+    /// What holds where no rule does.
+    pub default: Outcome<'a>,
+    /// In order; the last one that holds wins.
+    pub rules: Vec<Rule<'a>>,
+}
+
+/// Combining needs more than [`MAX_RULES`] rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the consents are too entangled: combining them takes more than {MAX_RULES} rules")]
+pub struct TooEntangled;
+
+impl<'a> Rules<'a> {
+    /// The list that says `outcome` of every record.
+    pub fn always(outcome: Outcome<'a>) -> Self {
+        Self { default: outcome, rules: Vec::new() }
+    }
+
+    /// The list that says `outcome` of the records of `term`, and `otherwise` of the rest.
+    pub fn only(term: Term<'a>, outcome: Outcome<'a>, otherwise: Verdict) -> Self {
+        let default =
+            Outcome { verdict: otherwise, source: Source { reason: Reason::OutsidePermittedData, ..outcome.source } };
+        Self { default, rules: vec![Rule { term, outcome }] }
+    }
+
+    /// The list with `upper` above it: where `upper` says nothing, this one decides. Rules that `upper` undoes as a whole
+    /// are left out; rules that it only repeats stay, as the consent wrote them.
+    pub fn under(mut self, mut upper: Self) -> Self {
+        if upper.default.verdict != Verdict::NotApplicable {
+            return upper;
+        }
+        let undone =
+            |rule: &Rule, above: &Rule| rule.outcome.verdict != above.outcome.verdict && rule.term.within(&above.term);
+        self.rules.retain(|rule| !upper.rules.iter().any(|above| undone(rule, above)));
+        let verdict = self.default.verdict;
+        let uniform = |rules: &[Rule]| rules.iter().all(|rule| rule.outcome.verdict == verdict);
+        if uniform(&self.rules) {
+            let said_already = upper.rules.iter().take_while(|rule| rule.outcome.verdict == verdict).count();
+            upper.rules.drain(..said_already);
+        }
+        self.rules.append(&mut upper.rules);
+        self
+    }
+
+    /// The list with every outcome replaced.
+    pub fn map(mut self, replace: impl Fn(Outcome<'a>) -> Outcome<'a>) -> Self {
+        self.default = replace(self.default);
+        for rule in &mut self.rules {
+            rule.outcome = replace(rule.outcome);
+        }
+        self
+    }
+
+    /// Whether each verdict is at least as strict as those before it: then the order does not matter.
+    fn ascends(&self) -> bool {
+        let verdicts = std::iter::once(self.default.verdict).chain(self.rules.iter().map(|rule| rule.outcome.verdict));
+        verdicts.is_sorted()
+    }
+
+    /// Every rule of one list with every rule of the other, the strictest verdict for both.
+    fn times(&self, other: &Self) -> Result<Self, TooEntangled> {
+        let mut product = Self::always(stricter(self.default, other.default));
+        let whole = |list: &Self| Rule { term: Term::default(), outcome: list.default };
+        for right in std::iter::once(&whole(other)).chain(&other.rules) {
+            for left in std::iter::once(&whole(self)).chain(&self.rules) {
+                let outcome = stricter(left.outcome, right.outcome);
+                let denying = if left.outcome.verdict.denies() { left.term } else { right.term };
+                match left.term.and(&right.term) {
+                    Some(term) => product.append(Rule { term, outcome }),
+                    None if outcome.verdict.denies() => product.append(Rule { term: denying, outcome }),
+                    None => {}
+                }
+                if product.rules.len() > MAX_RULES {
+                    return Err(TooEntangled);
+                }
+            }
+        }
+        Ok(product)
+    }
+
+    /// Adds a rule at the end, unless the rules before say the same of all its records.
+    fn append(&mut self, rule: Rule<'a>) {
+        let verdict = rule.outcome.verdict;
+        let said = self.rules.iter().rev().take_while(|before| before.outcome.verdict == verdict);
+        let mut uniform = 0;
+        for before in said {
+            if rule.term.within(&before.term) {
+                return;
+            }
+            uniform += 1;
+        }
+        if uniform == self.rules.len() && self.default.verdict == verdict {
+            return;
+        }
+        self.rules.retain(|before| !before.term.within(&rule.term));
+        self.rules.push(rule);
+    }
+}
+
+/// The stricter of two outcomes, the first if they are equally strict.
+fn stricter<'a>(one: Outcome<'a>, other: Outcome<'a>) -> Outcome<'a> {
+    if other.verdict > one.verdict { other } else { one }
+}
+
+/// The list that says of every record the strictest of what `lists` say of it.
+pub fn strictest<'a>(
+    nothing: Outcome<'a>,
+    lists: impl IntoIterator<Item = Rules<'a>>,
+) -> Result<Rules<'a>, TooEntangled> {
+    let mut result = Rules::always(nothing);
+    let mut ordered = Vec::new();
+    for list in lists {
+        if list.ascends() {
+            result.default = stricter(result.default, list.default);
+            result.rules.extend(list.rules);
+        } else {
+            ordered.push(list);
+        }
+    }
+    let default = result.default.verdict;
+    result.rules.retain(|rule| rule.outcome.verdict > default);
+    result.rules.sort_by_key(|rule| rule.outcome.verdict);
+    ordered.iter().try_fold(result, |result, list| result.times(list))
+}

@@ -1,0 +1,222 @@
+//! FHIR's dates and times as spans: a date is a whole day of the policy's time zone, a month a whole month.
+//!
+//! The time zones come from the database compiled into the binary: two hospitals that decide on the same transaction
+//! must not differ because their operating systems do. The trap: `9999-12-31` means "for ever" and has no day after it.
+
+use jiff::civil::{Date, DateTime};
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::{Span, Timestamp};
+
+use super::error::FieldError;
+use crate::api::consent_policy as api;
+
+/// The time zone with this IANA name.
+pub fn zone(name: &str) -> Result<TimeZone, String> {
+    TimeZoneDatabase::bundled().get(name).map_err(|_| format!("{name:?} is not an IANA time zone"))
+}
+
+/// The moments that a FHIR date or dateTime stands for: from the first one up to, without, the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moments {
+    /// First moment.
+    pub from: Timestamp,
+    /// First moment after; none at the end of the calendar.
+    pub until: Option<Timestamp>,
+    /// Whether it is a time, not a day, month or year.
+    exact: bool,
+}
+
+impl Moments {
+    /// Reads `YYYY`, `YYYY-MM`, `YYYY-MM-DD` (in `zone`) or `YYYY-MM-DDThh:mm:ss[.f]` with an offset.
+    pub fn parse(text: &str, zone: &TimeZone) -> Result<Self, String> {
+        let bad =
+            || format!("{text:?} is not a FHIR date or time: write YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ");
+        if !text.is_ascii() {
+            return Err(bad());
+        }
+        if text.len() > 10 {
+            return Self::parse_time(text).ok_or_else(bad);
+        }
+        let number = |range: std::ops::Range<usize>| {
+            let digits = text.get(range)?;
+            digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<i16>().ok())?
+        };
+        let dash = |at: usize| text.as_bytes().get(at) == Some(&b'-');
+        let (year, month, day) = (number(0..4), number(5..7), number(8..10));
+        let (first, length) = match (text.len(), year, month, day) {
+            (4, Some(year), _, _) => (Date::new(year, 1, 1), Span::new().years(1)),
+            (7, Some(year), Some(month), _) if dash(4) => (Date::new(year, month as i8, 1), Span::new().months(1)),
+            (10, Some(year), Some(month), Some(day)) if dash(4) && dash(7) => {
+                (Date::new(year, month as i8, day as i8), Span::new().days(1))
+            }
+            _ => return Err(bad()),
+        };
+        let first = first.map_err(|_| bad())?;
+        let midnight = |date: Date| date.to_zoned(zone.clone()).map(|zoned| zoned.timestamp());
+        let from = midnight(first).or_else(|error| end_of_time(first).ok_or(error)).map_err(|_| bad())?;
+        let until = first.checked_add(length).and_then(midnight).ok();
+        Ok(Self { from, until, exact: false })
+    }
+
+    fn parse_time(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        let zoned = text.ends_with('Z') || bytes.get(text.len() - 6).is_some_and(|b| matches!(b, b'+' | b'-'));
+        let shaped = text.len() >= 20 && bytes[10] == b'T' && bytes[13] == b':' && bytes[16] == b':';
+        if !zoned || !shaped {
+            return None;
+        }
+        let day = || text[..19].parse::<DateTime>().ok().and_then(|time| end_of_time(time.date()));
+        let from: Timestamp = text.parse().ok().or_else(day)?;
+        let digits = text[19..].strip_prefix('.').map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
+        let precision = 10_i64.pow(9_u32.saturating_sub(u32::try_from(digits).ok()?));
+        Some(Self { from, until: from.checked_add(Span::new().nanoseconds(precision)).ok(), exact: true })
+    }
+}
+
+/// The last representable moment, for the last days of the calendar, which in some time zones lie after it.
+fn end_of_time(day: Date) -> Option<Timestamp> {
+    (day.year() == 9999 && day.month() == 12).then_some(Timestamp::MAX)
+}
+
+/// A validity or the age of data, with the text it was written as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Period {
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
+    /// When it ends, for people: the time as written, or the midnight after the last day.
+    pub ends: Option<Timestamp>,
+    /// As the consent wrote it.
+    pub text: api::Period,
+}
+
+impl Period {
+    /// Reads both ends; refuses a period that is empty or reversed.
+    pub fn parse(text: &api::Period, field: &str, zone: &TimeZone) -> Result<Self, FieldError> {
+        let moments = |end: &Option<String>, name: &str| {
+            let parsed = end.as_deref().map(|end| Moments::parse(end, zone)).transpose();
+            parsed.map_err(|message| FieldError::new(format!("{field}.{name}"), message))
+        };
+        let start = moments(&text.start, "start")?;
+        let end = moments(&text.end, "end")?;
+        if start.is_none() && end.is_none() {
+            return Err(FieldError::new(field, "a period needs a start or an end"));
+        }
+        let (from, until) = (start.map(|start| start.from), end.and_then(|end| end.until));
+        if let (Some(from), Some(until)) = (from, until)
+            && from >= until
+        {
+            return Err(FieldError::new(field, "start must not be after end"));
+        }
+        let ends = end.and_then(|end| if end.exact { Some(end.from) } else { end.until });
+        Ok(Self { from, until, ends, text: text.clone() })
+    }
+
+    /// Whether `now` lies in it.
+    pub fn contains(&self, now: Timestamp) -> bool {
+        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
+    }
+
+    /// Whether any of `moments` lies in it.
+    pub fn overlaps(&self, moments: Moments) -> bool {
+        let begins_before_end = self.until.is_none_or(|until| moments.from < until);
+        let ends_after_begin = self.from.is_none_or(|from| moments.until.is_none_or(|until| from < until));
+        begins_before_end && ends_after_begin
+    }
+
+    /// Whether everything in it lies in `other`.
+    pub fn within(&self, other: &Self) -> bool {
+        let starts = other.from.is_none_or(|outer| self.from.is_some_and(|inner| outer <= inner));
+        let ends = other.until.is_none_or(|outer| self.until.is_some_and(|inner| inner <= outer));
+        starts && ends
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moments(text: &str, zone_name: &str) -> (String, String) {
+        let parsed = Moments::parse(text, &zone(zone_name).expect("zone")).expect(text);
+        (parsed.from.to_string(), parsed.until.map(|until| until.to_string()).unwrap_or_default())
+    }
+
+    #[test]
+    fn a_date_is_a_whole_day_month_or_year() {
+        assert_eq!(moments("2026", "UTC"), ("2026-01-01T00:00:00Z".into(), "2027-01-01T00:00:00Z".into()));
+        assert_eq!(moments("2024-02", "UTC"), ("2024-02-01T00:00:00Z".into(), "2024-03-01T00:00:00Z".into()));
+        assert_eq!(moments("2024-02-29", "UTC"), ("2024-02-29T00:00:00Z".into(), "2024-03-01T00:00:00Z".into()));
+    }
+
+    #[test]
+    fn a_day_is_a_day_of_the_time_zone() {
+        let winter = ("2026-01-14T23:00:00Z".to_owned(), "2026-01-15T23:00:00Z".to_owned());
+        assert_eq!(moments("2026-01-15", "Europe/Berlin"), winter);
+        let clocks_go_forward = ("2026-03-28T23:00:00Z".to_owned(), "2026-03-29T22:00:00Z".to_owned());
+        assert_eq!(moments("2026-03-29", "Europe/Berlin"), clocks_go_forward);
+    }
+
+    #[test]
+    fn a_time_counts_to_its_precision() {
+        assert_eq!(moments("2026-01-01T10:00:00+02:00", "UTC").1, "2026-01-01T08:00:01Z");
+        assert_eq!(moments("2026-01-01T10:00:00.5Z", "UTC").1, "2026-01-01T10:00:00.6Z");
+    }
+
+    #[test]
+    fn the_last_day_of_the_calendar_has_no_end() {
+        assert_eq!(moments("9999-12-31", "UTC").1, "");
+        assert_eq!(moments("9999-12-31T23:59:59Z", "UTC").1, "");
+        assert!(period(Some("2026"), Some("9999-12-31")).expect("period").contains(Timestamp::MAX));
+    }
+
+    #[test]
+    fn refuses_what_is_no_date() {
+        for text in [
+            "",
+            "26",
+            "2026-13",
+            "2026-02-30",
+            "2026-1-1",
+            "2026/01/01",
+            "2026-01-01T10:00:00",
+            "2026-01-01T10:00Z",
+            "2026-01-01 10:00:00Z",
+            "２０２６",
+            "now",
+            "2026-01-01Z",
+        ] {
+            assert!(Moments::parse(text, &TimeZone::UTC).is_err(), "{text}");
+        }
+    }
+
+    fn period(start: Option<&str>, end: Option<&str>) -> Result<Period, FieldError> {
+        let text = api::Period { start: start.map(str::to_owned), end: end.map(str::to_owned) };
+        Period::parse(&text, "period", &TimeZone::UTC)
+    }
+
+    #[test]
+    fn an_end_is_included() {
+        let year = period(Some("2026-01-01"), Some("2026-12-31")).expect("period");
+        let at = |text: &str| text.parse::<Timestamp>().expect(text);
+        assert!(year.contains(at("2026-12-31T23:59:59.999Z")) && !year.contains(at("2027-01-01T00:00:00Z")));
+        assert!(year.contains(at("2026-01-01T00:00:00Z")) && !year.contains(at("2025-12-31T23:59:59Z")));
+        assert_eq!(year.ends, Some(at("2027-01-01T00:00:00Z")));
+        let timed = period(None, Some("2026-05-01T10:00:00Z")).expect("period");
+        assert!(timed.contains(at("2026-05-01T10:00:00Z")) && !timed.contains(at("2026-05-01T10:00:01Z")));
+        assert_eq!(timed.ends, Some(at("2026-05-01T10:00:00Z")));
+    }
+
+    #[test]
+    fn refuses_a_reversed_or_empty_period() {
+        assert_eq!(period(Some("2027"), Some("2026-12")).expect_err("reversed").message, "start must not be after end");
+        assert!(period(None, None).is_err());
+        assert!(period(Some("2026-12-31T12:00:00Z"), Some("2026-12-31")).is_ok());
+    }
+
+    #[test]
+    fn data_of_a_day_overlaps() {
+        let spring = period(Some("2026-03-01"), Some("2026-05-31T12:00:00Z")).expect("period");
+        let overlaps = |text: &str| spring.overlaps(Moments::parse(text, &TimeZone::UTC).expect(text));
+        assert!(overlaps("2026-05-31") && overlaps("2026") && overlaps("2026-03-01T00:00:00Z"));
+        assert!(!overlaps("2026-06-01") && !overlaps("2026-02-28") && !overlaps("2026-05-31T12:00:01Z"));
+    }
+}
