@@ -38,8 +38,13 @@ async fn reachable(ctx: &Context, declared: &Hospital) -> Reachable {
     let (namespace, name) = super::place(declared);
     let peers: Vec<Arc<Peer>> =
         ctx.world.peers.list(&namespace).into_iter().filter(|peer| peer.spec.hospital_ref.name == name).collect();
-    let channels: Vec<Arc<Channel>> =
-        ctx.world.channels.list(&namespace).into_iter().filter(|channel| channel.spec.members.contains(&name)).collect();
+    let channels: Vec<Arc<Channel>> = ctx
+        .world
+        .channels
+        .list(&namespace)
+        .into_iter()
+        .filter(|channel| channel.spec.members.contains(&name))
+        .collect();
     let mut orderers = BTreeMap::new();
     for orderer in channels.iter().flat_map(|channel| &channel.spec.consensus.orderers) {
         if let Some(address) = orderer_address(ctx, &namespace, orderer).await {
@@ -56,7 +61,8 @@ async fn reachable(ctx: &Context, declared: &Hospital) -> Reachable {
         (channel.spec.channel_name.clone(), nodes)
     };
     let channels = channels.iter().map(of_channel).collect();
-    let peer_endpoint = |peer: &Arc<Peer>| (peer.name_any(), endpoint(&peer.spec.node, &peer.name_any(), &namespace, names::PEER_PORT));
+    let peer_endpoint =
+        |peer: &Arc<Peer>| (peer.name_any(), endpoint(&peer.spec.node, &peer.name_any(), &namespace, names::PEER_PORT));
     Reachable { peers: peers.iter().map(peer_endpoint).collect(), orderers, channels }
 }
 

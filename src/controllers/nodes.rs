@@ -79,11 +79,7 @@ pub fn outside_ports(ctx: &Context, namespace: &str) -> BTreeSet<u16> {
 /// way (S4): an orderer that is down already must not be joined by a second one by our own hand.
 ///
 /// Returns whether a restart waits.
-pub async fn apply(
-    ctx: &Context,
-    owner: &Owner,
-    mut resources: Resources<Prepared>,
-) -> Result<bool, ReconcileError> {
+pub async fn apply(ctx: &Context, owner: &Owner, mut resources: Resources<Prepared>) -> Result<bool, ReconcileError> {
     let _turn = ctx.restarts.take(&owner.namespace).await;
     let declared = resources.objects.stateful_sets.len();
     resources.objects.stateful_sets.retain(|declared| {

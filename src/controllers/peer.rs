@@ -20,6 +20,7 @@ use crate::apply::Owner;
 use crate::desired::plan::{PeerPlan, material};
 use crate::desired::{self, names, secret};
 use crate::fabric::peer;
+use crate::fabric::verbs::ensure_peer_joined;
 use crate::status::{self, Finding};
 
 /// How soon a peer that copies blocks is asked again.
@@ -184,11 +185,9 @@ async fn join(
         ));
     }
     if !has.contains(&channel_name) {
-        client
-            .join(&channel_name, &genesis.block)
-            .await
-            .map_err(|error| ledger::finding(&format!("Peer {name}"), &error))?;
-        tracing::info!(peer = name, channel = channel_name, "joined");
+        let joined = ensure_peer_joined(client, &channel_name, &genesis.block).await;
+        let height = joined.map_err(|error| ledger::finding(&format!("Peer {name}"), &error))?;
+        tracing::info!(peer = name, channel = channel_name, height, "joined");
     }
     Ok(channel_name)
 }
@@ -200,13 +199,13 @@ fn ready_channel(ctx: &Context, namespace: &str, name: &str) -> Result<(Arc<Chan
     };
     let stored = ctx.world.config_maps.get(namespace, &names::genesis(name));
     let genesis = stored.as_deref().and_then(Genesis::read);
-    let known = channel.status.as_ref().and_then(|status| status.genesis_hash.as_ref());
-    // The channel's own reconcile says what is wrong with a block that is not the one it began with.
-    match genesis.filter(|genesis| known.is_none_or(|hash| *hash == genesis.hash)) {
-        Some(genesis) => Ok((channel, genesis)),
-        None => Err(Finding::not(
+    let known = channel.status.as_ref().and_then(|status| status.genesis_hash.clone());
+    // The hash stands in the status once an orderer has begun with this block, and no other.
+    match (genesis, known) {
+        (Some(genesis), Some(hash)) if hash == genesis.hash => Ok((channel, genesis)),
+        _ => Err(Finding::not(
             Reason::WaitingForDependency,
-            format!("Channel {name} has no genesis block yet: see its conditions"),
+            format!("no orderer serves Channel {name} yet: see its conditions"),
         )),
     }
 }

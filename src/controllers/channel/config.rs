@@ -1,13 +1,22 @@
 //! The configuration on the ledger is the declared one: read, plan, take a step, read again.
+//!
+//! Invariant: at most one step in a pass, and one that changes consenters only while every other orderer is well (S3).
+
+use std::sync::Arc;
 
 use super::facts::ChannelFacts;
 use super::orderers::OrdererView;
 use crate::api::conditions::Reason;
 use crate::controllers::context::Context;
 use crate::controllers::ledger;
-use crate::fabric::blocks;
+use crate::fabric::LedgerError;
 use crate::fabric::definition::ChannelDefinition;
+use crate::fabric::identity::SigningIdentity;
+use crate::fabric::orderer;
+use crate::fabric::participation::ChannelStatus;
+use crate::fabric::plan::{Short, Step, plan};
 use crate::fabric::proto::common::Config;
+use crate::fabric::verbs::{ConfigOutcome, ensure_config};
 use crate::status::Finding;
 
 /// The configuration on the ledger, compared with the declared one.
@@ -20,46 +29,107 @@ pub struct ConfigView {
     pub finding: Finding,
 }
 
-/// Reads the configuration and brings it closer to the declared one.
+/// Reads the configuration and takes one step towards the declared one, if there is one to take.
 pub async fn keep(
     ctx: &Context,
     facts: &ChannelFacts,
-    _declared: &ChannelDefinition,
+    declared: &ChannelDefinition,
     views: &[OrdererView],
 ) -> ConfigView {
-    match read(ctx, facts, views).await {
-        Ok(config) => ConfigView {
-            sequence: Some(config.sequence),
-            plan: Vec::new(),
-            finding: Finding::good(format!("configuration {} is as declared", config.sequence)),
-        },
+    match step(ctx, facts, declared, views).await {
+        Ok(outcome) => view(declared, outcome),
         Err(finding) => ConfigView { sequence: None, plan: Vec::new(), finding },
     }
 }
 
-/// The configuration in force, from the first orderer that has the channel and answers.
-async fn read(ctx: &Context, facts: &ChannelFacts, views: &[OrdererView]) -> Result<Config, Finding> {
-    let mut problem = Finding::not(Reason::WaitingForDependency, "no orderer has joined the channel yet");
-    for (orderer, view) in facts.orderers.iter().zip(views) {
-        if !matches!(view.answer, Ok(Some(_))) {
-            continue;
-        }
-        let client = match ledger::orderer(ctx, facts, orderer) {
-            Ok(client) => client,
-            Err(finding) => {
-                problem = finding;
-                continue;
-            }
-        };
-        match client.config_block(&facts.channel.spec.channel_name).await {
-            Ok(block) => match blocks::config(&block) {
-                Ok((_, config)) => return Ok(config),
-                Err(error) => {
-                    problem = Finding::not(Reason::LedgerRefused, format!("Orderer {}: {error}", orderer.name))
-                }
-            },
-            Err(error) => problem = ledger::finding(&format!("Orderer {}", orderer.name), &error),
-        }
+async fn step(
+    ctx: &Context,
+    facts: &ChannelFacts,
+    declared: &ChannelDefinition,
+    views: &[OrdererView],
+) -> Result<ConfigOutcome, Finding> {
+    let clients = clients(ctx, facts, views)?;
+    let clients: Vec<&orderer::Client> = clients.iter().collect();
+    let identities = identities(ctx, facts);
+    let Some(submitter) = identities.first() else {
+        return Err(Finding::not(Reason::SignaturesMissing, "no admin identity of a member is at hand"));
+    };
+    let may = async |step: &Step, _: &Config| bearable(step, views);
+    ensure_config(&clients, declared, &identities, submitter, may).await.map_err(|error| problem(&error))
+}
+
+/// Clients of the orderers that have the channel.
+fn clients(ctx: &Context, facts: &ChannelFacts, views: &[OrdererView]) -> Result<Vec<orderer::Client>, Finding> {
+    let members = facts.orderers.iter().zip(views).filter(|(_, view)| matches!(view.answer, Ok(Some(_))));
+    let clients: Vec<_> = members.map(|(orderer, _)| ledger::orderer(ctx, facts, orderer)).collect::<Result<_, _>>()?;
+    if clients.is_empty() {
+        return Err(Finding::not(Reason::WaitingForDependency, "no orderer of the channel answers yet"));
     }
-    Err(problem)
+    Ok(clients)
+}
+
+/// The admin identities at hand: those of the hospitals that this operator looks after. Others sign elsewhere.
+fn identities(ctx: &Context, facts: &ChannelFacts) -> Vec<Arc<SigningIdentity>> {
+    let hospitals = facts.hospitals.values().flatten();
+    hospitals.filter_map(|organisation| ledger::admin(ctx, &organisation.hospital).ok()).collect()
+}
+
+/// Whether the orderers can bear a change of their own number now.
+fn bearable(step: &Step, views: &[OrdererView]) -> Result<(), String> {
+    if step.consenter.is_none() {
+        return Ok(());
+    }
+    let ill = views.iter().find(|view| !matches!(&view.answer, Ok(Some(info)) if info.status == ChannelStatus::Active));
+    match ill {
+        Some(view) => Err(format!("orderers change one at a time, and Orderer {} is not well", view.name)),
+        None => Ok(()),
+    }
+}
+
+fn problem(error: &LedgerError) -> Finding {
+    match error {
+        // Somebody else changed the configuration meanwhile, or there is no leader yet: both pass.
+        LedgerError::Refused { status: 503, .. } => Finding::not(Reason::Progressing, error.to_string()),
+        _ => ledger::finding("Channel configuration", error),
+    }
+}
+
+/// What a pass found. Pure.
+fn view(declared: &ChannelDefinition, outcome: ConfigOutcome) -> ConfigView {
+    match outcome {
+        ConfigOutcome::Converged(config) => ConfigView {
+            sequence: Some(config.sequence),
+            plan: Vec::new(),
+            finding: Finding::good(format!("configuration {} is as declared", config.sequence)),
+        },
+        ConfigOutcome::Stepped { description, config } => {
+            let rest = remaining(declared, &config);
+            let finding = match rest.first() {
+                None => Finding::good(format!("configuration {} is as declared", config.sequence)),
+                Some(next) => Finding::not(Reason::Progressing, format!("done: {description}; next: {next}")),
+            };
+            ConfigView { sequence: Some(config.sequence), plan: rest, finding }
+        }
+        ConfigOutcome::Short(short) => ConfigView {
+            sequence: None,
+            plan: short.iter().map(|short| short.description.clone()).collect(),
+            finding: Finding::not(Reason::SignaturesMissing, sentences(&short)),
+        },
+        ConfigOutcome::Held { description, reason } => ConfigView {
+            sequence: None,
+            finding: Finding::not(Reason::WaitingForDependency, format!("to {description}: {reason}")),
+            plan: vec![description],
+        },
+    }
+}
+
+fn remaining(declared: &ChannelDefinition, config: &Config) -> Vec<String> {
+    match plan(config, declared) {
+        Ok(plan) => plan.steps.into_iter().map(|step| step.description).collect(),
+        Err(error) => vec![error.to_string()],
+    }
+}
+
+fn sentences(short: &[Short]) -> String {
+    short.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -8,8 +8,10 @@ use crate::api::conditions::Reason;
 use crate::controllers::context::Context;
 use crate::controllers::ledger;
 use crate::fabric::LedgerError;
+use crate::fabric::blocks;
 use crate::fabric::participation::{ChannelInfo, ChannelStatus};
 use crate::fabric::proto::common::Block;
+use crate::fabric::verbs::ensure_orderer_joined;
 use crate::status::Finding;
 
 /// The channel as one orderer sees it.
@@ -22,7 +24,7 @@ pub struct OrdererView {
 
 /// Asks all declared orderers, and makes those join that answered that they have not.
 pub async fn joined(ctx: &Context, facts: &ChannelFacts, genesis: &Genesis) -> Vec<OrdererView> {
-    let asked = join_all(facts.orderers.iter().map(|orderer| ask(ctx, facts, orderer))).await;
+    let asked = join_all(facts.orderers.iter().map(|orderer| ask(ctx, facts, orderer, genesis))).await;
     if asked.iter().all(|view| !matches!(view.answer, Ok(None))) {
         return asked;
     }
@@ -38,12 +40,42 @@ pub async fn joined(ctx: &Context, facts: &ChannelFacts, genesis: &Genesis) -> V
     .await
 }
 
-async fn ask(ctx: &Context, facts: &ChannelFacts, orderer: &OrdererFact) -> OrdererView {
+async fn ask(ctx: &Context, facts: &ChannelFacts, orderer: &OrdererFact, genesis: &Genesis) -> OrdererView {
     let answer = match client(ctx, facts, orderer) {
         Ok(client) => client.info(&facts.channel.spec.channel_name).await.map_err(|error| problem(orderer, &error)),
         Err(finding) => Err(finding),
     };
+    let answer = match answer {
+        Ok(Some(info)) => same_beginning(ctx, facts, orderer, genesis).await.map(|()| Some(info)),
+        other => other,
+    };
     OrdererView { name: orderer.name.clone(), answer }
+}
+
+/// An orderer may have a channel of this name from another life: it must have begun with the same block. Checked until
+/// the status holds the genesis hash, which is written only after that.
+async fn same_beginning(
+    ctx: &Context,
+    facts: &ChannelFacts,
+    orderer: &OrdererFact,
+    genesis: &Genesis,
+) -> Result<(), Finding> {
+    if facts.channel.status.as_ref().is_some_and(|status| status.genesis_hash.is_some()) {
+        return Ok(());
+    }
+    let channel = &facts.channel.spec.channel_name;
+    let first =
+        ledger::orderer(ctx, facts, orderer)?.block(channel, 0).await.map_err(|error| problem(orderer, &error))?;
+    let hash = first.header.as_ref().map(|header| hex::encode(blocks::header_hash(header)));
+    if hash.as_deref() == Some(genesis.hash.as_str()) {
+        return Ok(());
+    }
+    let message = format!(
+        "Orderer {} already has a channel {channel} that began with block {}: choose another channelName, or remove that channel from the orderer",
+        orderer.name,
+        hash.unwrap_or_default()
+    );
+    Err(Finding::not(Reason::GenesisMismatch, message))
 }
 
 fn client(
@@ -78,14 +110,10 @@ async fn join_block(ctx: &Context, facts: &ChannelFacts, asked: &[OrdererView], 
 async fn join(ctx: &Context, facts: &ChannelFacts, orderer: &OrdererFact, block: &Block) -> OrdererView {
     let channel = &facts.channel.spec.channel_name;
     let answer = match client(ctx, facts, orderer) {
-        Ok(client) => match client.join(channel, block).await {
-            Ok(info) => Ok(Some(info)),
-            // Somebody was first, or an earlier attempt did reach it: what it says now is what counts.
-            Err(LedgerError::Refused { status: 405, .. }) => {
-                client.info(channel).await.map_err(|error| problem(orderer, &error))
-            }
-            Err(error) => Err(problem(orderer, &error)),
-        },
+        Ok(client) => {
+            let joined = ensure_orderer_joined(&client, channel, block).await;
+            joined.map(Some).map_err(|error| problem(orderer, &error))
+        }
         Err(finding) => Err(finding),
     };
     OrdererView { name: orderer.name.clone(), answer }

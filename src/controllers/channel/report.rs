@@ -29,7 +29,8 @@ pub fn status(facts: &ChannelFacts, view: &View, conditions: Vec<Condition>) -> 
         observed_generation: facts.channel.metadata.generation,
         conditions,
         genesis_config_map: genesis.map(|_| names::genesis(&facts.channel.name_any())).or(before.genesis_config_map),
-        genesis_hash: genesis.map(|genesis| genesis.hash.clone()).or(before.genesis_hash),
+        // From here on no other block is ever used, so it must not stand here before an orderer serves the channel.
+        genesis_hash: before.genesis_hash.or(genesis.filter(|_| height.is_some()).map(|genesis| genesis.hash.clone())),
         config_sequence: config.and_then(|config| config.sequence).or(before.config_sequence),
         height: height.or(before.height),
         plan: config.map(|config| config.plan.clone()).unwrap_or_default(),
