@@ -269,8 +269,11 @@ fn every_pod_is_in_exactly_one_disruption_budget() {
 
 #[test]
 fn a_service_and_a_stateful_set_select_their_own_pod_only() {
-    let sets = stateful_sets();
-    let plans = [orderer_plan().node.parent, full_peer_plan().node.parent];
+    let mut neighbour = peer_plan_of(json!({}));
+    neighbour.node.parent.name = "archive-5".into();
+    let mut sets = stateful_sets();
+    sets.extend(peer::resources(&neighbour).objects.stateful_sets);
+    let plans = [orderer_plan().node.parent, full_peer_plan().node.parent, neighbour.node.parent];
     for parent in plans {
         let selected = sets.iter().filter(|set| {
             let labels = set.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()?.labels.as_ref());
