@@ -18,6 +18,7 @@ pub mod consent;
 pub mod controllers;
 pub mod demo;
 pub mod desired;
+pub mod devledger;
 pub mod fabric;
 pub mod observe;
 pub mod operator;

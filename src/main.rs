@@ -22,6 +22,9 @@ enum Command {
     Consent(ehrnet::cli::consent::ConsentArgs),
     /// Bring up a cluster with a sample network and show it become ready.
     Demo(ehrnet::demo::DemoArgs),
+    /// Run a node of the embedded ledger, a stand-in for Hyperledger Fabric in tests and demos.
+    #[command(subcommand)]
+    Devledger(ehrnet::devledger::Role),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         }
         Command::Operator(settings) => tokio::runtime::Runtime::new()?.block_on(ehrnet::operator::main(*settings))?,
         Command::Consent(args) => ehrnet::cli::consent::run(&args)?,
+        Command::Devledger(role) => tokio::runtime::Runtime::new()?.block_on(ehrnet::devledger::run(role))?,
         Command::Demo(args) => tokio::runtime::Runtime::new()?.block_on(ehrnet::demo::run(args))?,
     }
     Ok(())

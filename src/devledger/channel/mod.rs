@@ -1,0 +1,47 @@
+//! A channel as its configuration defines it, and the checks that nodes make against it.
+//!
+//! ```text
+//! config block ──> bundle ──> msp (who is who) ──> policy (who may) ──> config_update (what may change, by whom)
+//! ```
+//! All pure: no clock, no disk, no network.
+
+pub mod bundle;
+pub mod config_update;
+pub mod consenters;
+pub mod msp;
+pub mod policy;
+
+use prost::Message;
+
+use crate::fabric::proto::common::{ChannelHeader, Envelope, Header, Payload, SignatureHeader};
+
+/// An envelope taken apart.
+#[derive(Debug, Clone, Default)]
+pub struct Opened {
+    /// What it is about.
+    pub channel: ChannelHeader,
+    /// Who signed.
+    pub signature: SignatureHeader,
+    /// The message itself.
+    pub data: Vec<u8>,
+}
+
+/// Take an envelope apart.
+///
+/// # Errors
+/// Fabric's words for what is missing or malformed.
+pub fn open(envelope: &Envelope) -> Result<Opened, String> {
+    let payload =
+        Payload::decode(envelope.payload.as_slice()).map_err(|e| format!("error unmarshalling Payload: {e}"))?;
+    let Some(Header { channel_header, signature_header }) = payload.header else { return Err("missing header".into()) };
+    let channel = ChannelHeader::decode(channel_header.as_slice())
+        .map_err(|e| format!("error unmarshalling ChannelHeader: {e}"))?;
+    let signature = SignatureHeader::decode(signature_header.as_slice())
+        .map_err(|e| format!("error unmarshalling SignatureHeader: {e}"))?;
+    Ok(Opened { channel, signature, data: payload.data })
+}
+
+/// Whether a block holds one configuration, by its channel header.
+pub fn is_config_block(block: &crate::fabric::proto::common::Block) -> bool {
+    crate::fabric::blocks::config(block).is_ok()
+}

@@ -1,0 +1,4 @@
+//! Ledgers on disk.
+
+pub mod blocks;
+pub mod records;
