@@ -85,7 +85,9 @@ pub fn http_probe(scheme: &str, port: &str, path: &str, tempo: Tempo) -> Probe {
 
 /// An environment variable.
 pub fn env(name: &str, value: impl Into<String>) -> EnvVar {
-    EnvVar { name: name.to_owned(), value: Some(value.into()), value_from: None }
+    // The API server drops an empty value, which is the same as none; kept here, it would look like a lost one.
+    let value = Some(value.into()).filter(|value| !value.is_empty());
+    EnvVar { name: name.to_owned(), value, value_from: None }
 }
 
 /// An environment variable from a Secret.
