@@ -1,9 +1,13 @@
 {{/* What the operator does in a watched namespace. A test compares these rules with the API server's audit log. */}}
 {{- define "ehrnet.rules" -}}
-# The declared resources: it follows them, and sets and removes its own finalizers.
+# The declared resources, which it follows.
 - apiGroups: [ehrnet.dev]
   resources: [hospitals, orderers, peers, channels, consentpolicies]
-  verbs: [list, watch, patch]
+  verbs: [list, watch]
+# Its finalizer on an orderer holds up a deletion that would cost a channel its quorum.
+- apiGroups: [ehrnet.dev]
+  resources: [orderers]
+  verbs: [patch]
 # Their status is the only other thing that it writes to them.
 - apiGroups: [ehrnet.dev]
   resources: [hospitals/status, orderers/status, peers/status, channels/status, consentpolicies/status]
