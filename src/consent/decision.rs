@@ -110,8 +110,7 @@ impl Decision {
         let permits = || outcomes().filter(|outcome| outcome.verdict == Verdict::Permit);
         let breaking = permits().find(|outcome| outcome.source.basis == Basis::Breakglass);
         let Some(permit) = breaking.or_else(|| permits().next()) else {
-            let strictest = outcomes().max_by_key(|outcome| outcome.verdict).unwrap_or(&rules.default);
-            return Self::deny(&strictest.source, refused);
+            return Self::deny(&rules.default.source, refused);
         };
         let denied_somewhere = outcomes().any(|outcome| outcome.verdict != Verdict::Permit);
         let residual = if denied_somewhere { residual(&rules) } else { Vec::new() };

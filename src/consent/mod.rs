@@ -24,6 +24,9 @@ pub mod rules;
 pub mod time;
 pub mod tree;
 
+#[cfg(test)]
+mod tests;
+
 pub use decision::Decision;
 pub use error::FieldError;
 pub use evaluate::decide;

@@ -180,6 +180,13 @@ pub struct Rule<'a> {
     pub outcome: Outcome<'a>,
 }
 
+impl Rule<'_> {
+    /// Whether a later rule says something else of all its records.
+    fn is_undone_by(&self, later: &Self) -> bool {
+        self.outcome.verdict != later.outcome.verdict && self.term.within(&later.term)
+    }
+}
+
 /// A list of rules.
 #[derive(Clone, Debug)]
 pub struct Rules<'a> {
@@ -213,9 +220,7 @@ impl<'a> Rules<'a> {
         if upper.default.verdict != Verdict::NotApplicable {
             return upper;
         }
-        let undone =
-            |rule: &Rule, above: &Rule| rule.outcome.verdict != above.outcome.verdict && rule.term.within(&above.term);
-        self.rules.retain(|rule| !upper.rules.iter().any(|above| undone(rule, above)));
+        self.rules.retain(|rule| !upper.rules.iter().any(|above| rule.is_undone_by(above)));
         let verdict = self.default.verdict;
         let uniform = |rules: &[Rule]| rules.iter().all(|rule| rule.outcome.verdict == verdict);
         if uniform(&self.rules) {
@@ -243,16 +248,20 @@ impl<'a> Rules<'a> {
 
     /// Every rule of one list with every rule of the other, the strictest verdict for both.
     fn times(&self, other: &Self) -> Result<Self, TooEntangled> {
-        let mut product = Self::always(stricter(self.default, other.default));
         let whole = |list: &Self| Rule { term: Term::default(), outcome: list.default };
-        for right in std::iter::once(&whole(other)).chain(&other.rules) {
-            for left in std::iter::once(&whole(self)).chain(&self.rules) {
+        let lefts: Vec<Rule> = std::iter::once(whole(self)).chain(self.rules.iter().copied()).collect();
+        let rights = std::iter::once(whole(other)).chain(other.rules.iter().copied());
+        let mut product = Self::always(stricter(self.default, other.default));
+        for right in rights {
+            for (i, left) in lefts.iter().enumerate() {
                 let outcome = stricter(left.outcome, right.outcome);
-                let denying = if left.outcome.verdict.denies() { left.term } else { right.term };
-                match left.term.and(&right.term) {
-                    Some(term) => product.append(Rule { term, outcome }),
-                    None if outcome.verdict.denies() => product.append(Rule { term: denying, outcome }),
-                    None => {}
+                let denies = left.outcome.verdict.denies();
+                // A denial that nothing later on its own side takes back holds whatever the other side says.
+                let stays = denies && lefts[i..].iter().all(|later| later.outcome.verdict >= left.outcome.verdict);
+                let alone = if denies { left.term } else { right.term };
+                let both = left.term.and(&right.term).filter(|_| !stays);
+                if let Some(term) = both.or_else(|| outcome.verdict.denies().then_some(alone)) {
+                    product.append(Rule { term, outcome });
                 }
                 if product.rules.len() > MAX_RULES {
                     return Err(TooEntangled);
@@ -276,7 +285,7 @@ impl<'a> Rules<'a> {
         if uniform == self.rules.len() && self.default.verdict == verdict {
             return;
         }
-        self.rules.retain(|before| !before.term.within(&rule.term));
+        self.rules.retain(|before| !before.is_undone_by(&rule));
         self.rules.push(rule);
     }
 }

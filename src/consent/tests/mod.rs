@@ -1,0 +1,40 @@
+//! Tests of the evaluator as a whole: published examples, and laws that hold for every consent.
+
+mod oracle;
+mod properties;
+mod published;
+
+use serde_json::{Value, json};
+
+use super::{Policy, Request, fhir, validate};
+
+/// The decision as JSON, at noon of 2026-11-23, UTC.
+fn decide(consents: &[Value], policy: &Policy, request: &Value) -> Value {
+    let soil = policy.soil();
+    let consents: Vec<_> = consents.iter().map(|json| fhir::read(json, None, soil).expect("a consent")).collect();
+    let request = Request::parse(request, &soil.zone).expect("a request");
+    let now = "2026-11-23T12:00:00Z".parse().expect("a time");
+    serde_json::to_value(super::decide(&consents, policy, &request, now)).expect("JSON")
+}
+
+fn policy(spec: Value) -> Policy {
+    validate(&serde_json::from_value(spec).expect("a spec")).expect("a policy")
+}
+
+/// An active consent of `Patient/ex-patient` with these members besides.
+fn consent(members: Value) -> Value {
+    let mut consent = json!({
+        "resourceType": "Consent",
+        "status": "active",
+        "patient": {"reference": "Patient/ex-patient"},
+        "dateTime": "2022-06-13",
+    });
+    for (name, value) in members.as_object().expect("members") {
+        consent[name] = value.clone();
+    }
+    consent
+}
+
+fn codings(system: &str, codes: &[&str]) -> Value {
+    codes.iter().map(|code| json!({"system": system, "code": code})).collect()
+}
