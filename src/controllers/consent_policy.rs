@@ -10,7 +10,7 @@ use kube::ResourceExt;
 
 use super::children;
 use super::context::Context;
-use super::outcome::{Outcome, ReconcileError};
+use super::outcome::{Outcome, ReconcileError, told};
 use crate::api::ConsentPolicy;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::consent_policy::ConsentPolicyStatus;
@@ -26,18 +26,17 @@ pub async fn reconcile(ctx: &Context, resource: Arc<ConsentPolicy>) -> Result<Ou
         return Ok(Outcome::wait());
     }
     let validated = validate(&resource);
-    if let (Ok(policy), Some(parent), Some(owner)) = (&validated, Parent::of(&*resource), Owner::of(&*resource)) {
-        let projection = config_map::consent_policy(&parent, policy.canonical_json(), &policy.digest());
-        let objects = Objects { config_maps: vec![projection], ..Objects::default() };
-        children::apply(ctx, &owner, Resources::prepared(objects)).await?;
-    }
-    let findings = findings(&validated);
+    let projected = match &validated {
+        Ok(policy) => told(project(ctx, &resource, policy).await)?,
+        Err(_) => Err(Finding::unknown(Reason::Progressing, "comes after the policy is valid")),
+    };
+    let findings = findings(&validated, projected);
     let before = resource.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
     let conditions = status::conditions(&before, resource.metadata.generation, (ctx.clock)(), &findings);
     let status = report(&resource, validated.as_ref().ok(), conditions.clone());
     let current = resource.status.as_ref();
     super::publish(ctx, &ctx.world.consent_policies, &*resource, current, &status, (&before, &conditions)).await?;
-    Ok(Outcome::wait())
+    Ok(Outcome::of(&findings))
 }
 
 /// The policy, or one sentence for each field that is wrong.
@@ -48,13 +47,30 @@ fn validate(resource: &ConsentPolicy) -> Result<Policy, Finding> {
     })
 }
 
-fn findings(validated: &Result<Policy, Finding>) -> Vec<(ConditionType, Finding)> {
-    let (valid, projected) = match validated {
-        Ok(policy) => (
-            Finding::good("every field makes sense"),
-            Finding::good(format!("the ConfigMap holds the policy with digest {}", policy.digest())),
-        ),
-        Err(finding) => (finding.clone(), Finding::unknown(Reason::Progressing, "comes after the policy is valid")),
+/// Writes the ConfigMap; returns the digest that stands in it.
+async fn project(
+    ctx: &Context,
+    resource: &ConsentPolicy,
+    policy: &Policy,
+) -> Result<Result<String, Finding>, ReconcileError> {
+    let (Some(parent), Some(owner)) = (Parent::of(resource), Owner::of(resource)) else {
+        return Ok(Err(Finding::not(Reason::InvalidSpec, "the resource has no UID")));
+    };
+    let digest = policy.digest();
+    let projection = config_map::consent_policy(&parent, policy.canonical_json(), &digest);
+    let objects = Objects { config_maps: vec![projection], ..Objects::default() };
+    children::apply(ctx, &owner, Resources::prepared(objects)).await?;
+    Ok(Ok(digest))
+}
+
+fn findings(validated: &Result<Policy, Finding>, projected: Result<String, Finding>) -> Vec<(ConditionType, Finding)> {
+    let valid = match validated {
+        Ok(_) => Finding::good("every field makes sense"),
+        Err(finding) => finding.clone(),
+    };
+    let projected = match projected {
+        Ok(digest) => Finding::good(format!("the ConfigMap holds the policy with digest {digest}")),
+        Err(finding) => finding,
     };
     vec![(ConditionType::Validated, valid), (ConditionType::Projected, projected)]
 }

@@ -78,9 +78,13 @@ async fn next<S: Stream<Item = Request>>(
 fn next_look(backoff: &mut Backoff<Target>, pass: Pass, chance: f64) -> Option<(Target, Duration)> {
     let Pass { target, generation, result } = pass;
     match result {
-        Ok(outcome) => {
+        Ok(Outcome { look_again, retry: true }) => {
+            let delay = backoff.failed(target.clone(), generation, chance, None);
+            Some((target, look_again.map_or(delay, |look| look.min(delay))))
+        }
+        Ok(Outcome { look_again, retry: false }) => {
             backoff.succeeded(&target);
-            outcome.look_again.map(|delay| (target, delay))
+            look_again.map(|delay| (target, delay))
         }
         Err(error) if error.is_final() => None,
         Err(error) => {

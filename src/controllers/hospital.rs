@@ -9,7 +9,7 @@ use super::authorities::{self, Authorities};
 use super::context::Context;
 use super::identity::{self, Issued, Slot, Want, certificate_status};
 use super::keys::Replaceable;
-use super::outcome::{Outcome, ReconcileError};
+use super::outcome::{Outcome, ReconcileError, told};
 use super::{children, connection};
 use crate::api::common::CertificateStatus;
 use crate::api::conditions::{ConditionType, Reason};
@@ -28,25 +28,17 @@ pub async fn reconcile(ctx: &Context, hospital: Arc<Hospital>) -> Result<Outcome
         return Ok(Outcome::wait());
     }
     let accepted = accepted(ctx, &hospital);
-    let mut identity = match accepted.holds() {
-        true => material(ctx, &hospital).await?,
+    let identity = match accepted.holds() {
+        true => told(provision(ctx, &hospital).await)?,
         false => Err(Finding::unknown(Reason::Progressing, "comes after the declaration is accepted")),
     };
-    if let Ok(material) = &identity {
-        match connection::resources(ctx, &hospital, material).await {
-            Ok(resources) => {
-                children::apply(ctx, &material.owner, resources).await?;
-            }
-            Err(error) => identity = Err(Finding::not(Reason::InvalidKeyPair, format!("the admin identity: {error}"))),
-        }
-    }
     let findings = findings(ctx, accepted, &identity);
     let before = previous(&hospital);
     let conditions = status::conditions(&before, hospital.metadata.generation, (ctx.clock)(), &findings);
     let status = report(&hospital, identity.as_ref().ok(), conditions.clone());
     let current = hospital.status.as_ref();
     super::publish(ctx, &ctx.world.hospitals, &*hospital, current, &status, (&before, &conditions)).await?;
-    Ok(wake_up(ctx, identity.as_ref().ok()))
+    Ok(wake_up(ctx, identity.as_ref().ok()).or_sooner(Outcome::of(&findings)))
 }
 
 /// What a hospital's other children are built from.
@@ -80,6 +72,19 @@ fn accepted(ctx: &Context, hospital: &Hospital) -> Finding {
         ),
         None => Finding::good("the declaration makes sense"),
     }
+}
+
+/// Keys first, then what shows them to others.
+async fn provision(ctx: &Context, hospital: &Hospital) -> Result<Result<Material, Finding>, ReconcileError> {
+    let material = match material(ctx, hospital).await? {
+        Ok(material) => material,
+        Err(finding) => return Ok(Err(finding)),
+    };
+    match connection::resources(ctx, hospital, &material).await {
+        Ok(resources) => children::apply(ctx, &material.owner, resources).await?,
+        Err(error) => return Ok(Err(Finding::not(Reason::InvalidKeyPair, format!("the admin identity: {error}")))),
+    };
+    Ok(Ok(material))
 }
 
 /// Both CAs and the admin identity, made where they are missing.
@@ -194,5 +199,5 @@ fn wake_up(ctx: &Context, material: Option<&Material>) -> Outcome {
     let now = (ctx.clock)();
     // A CA of the hospital's own that is due stays so until its owner acts: its Secret is watched.
     let coming = due.filter(|due| *due > now);
-    Outcome { look_again: renewal::next_wake_up(coming, now) }
+    renewal::next_wake_up(coming, now).map_or(Outcome::wait(), Outcome::within)
 }

@@ -115,7 +115,7 @@ fn others_unsettled(ctx: &Context, namespace: &str, name: &str) -> bool {
 pub fn wake_up(ctx: &Context, credentials: Option<&Credentials>) -> Outcome {
     let Some(credentials) = credentials else { return Outcome::wait() };
     let due = credentials.identity.due.into_iter().chain(credentials.tls.due);
-    let renewal = Outcome { look_again: renewal::next_wake_up(due, (ctx.clock)()) };
+    let renewal = renewal::next_wake_up(due, (ctx.clock)()).map_or(Outcome::wait(), Outcome::within);
     let look = if credentials.restart_waits { RESTART_LOOK } else { LEDGER_LOOK };
     Outcome::within(look).or_sooner(renewal)
 }

@@ -9,7 +9,7 @@ use super::credentials::{self, Credentials};
 use super::deletion;
 use super::keys::Replaceable;
 use super::nodes::{self, Ground};
-use super::outcome::{Outcome, ReconcileError};
+use super::outcome::{Outcome, ReconcileError, told};
 use super::{ledger, node};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::node::NodeChannel;
@@ -26,7 +26,7 @@ pub async fn reconcile(ctx: &Context, orderer: Arc<Orderer>) -> Result<Outcome, 
     }
     let ground = nodes::ground(ctx, &*orderer, &orderer.spec.hospital_ref.name).await;
     let credentials = match &ground {
-        Ok(ground) => provision(ctx, &orderer, ground).await?,
+        Ok(ground) => told(provision(ctx, &orderer, ground).await)?,
         Err(finding) => Err(finding.clone()),
     };
     let ledger = match (&ground, &credentials) {
@@ -39,7 +39,7 @@ pub async fn reconcile(ctx: &Context, orderer: Arc<Orderer>) -> Result<Outcome, 
     let status = report(&orderer, credentials.as_ref().ok(), ledger, conditions.clone());
     let current = orderer.status.as_ref();
     super::publish(ctx, &ctx.world.orderers, &*orderer, current, &status, (&before, &conditions)).await?;
-    Ok(nodes::wake_up(ctx, credentials.as_ref().ok()))
+    Ok(nodes::wake_up(ctx, credentials.as_ref().ok()).or_sooner(Outcome::of(&findings)))
 }
 
 fn previous(orderer: &Orderer) -> Vec<Condition> {

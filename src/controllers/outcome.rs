@@ -2,24 +2,45 @@
 
 use std::time::Duration;
 
+use crate::api::conditions::{ConditionType, Reason};
 use crate::apply::ApplyError;
+use crate::status::Finding;
 
 /// A reconcile that did all it could for now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// When to look again even without news; `None` waits for news.
     pub look_again: Option<Duration>,
+    /// Whether something stands in the way that no watch tells the end of: look again with growing delay.
+    pub retry: bool,
 }
 
 impl Outcome {
     /// Nothing but news can change anything.
     pub fn wait() -> Self {
-        Self { look_again: None }
+        Self::default()
     }
 
     /// Look again after this time at the latest.
     pub fn within(delay: Duration) -> Self {
-        Self { look_again: Some(delay) }
+        Self { look_again: Some(delay.min(LONGEST)), retry: false }
+    }
+
+    /// Look again soon, and later and later while nothing changes.
+    pub fn retry() -> Self {
+        Self { look_again: None, retry: true }
+    }
+
+    /// What the findings of a pass call for: news of foreign objects, refusals and silent nodes come from no watch.
+    pub fn of(findings: &[(ConditionType, Finding)]) -> Self {
+        let blind = |reason| {
+            matches!(reason, Reason::NameTaken | Reason::ApiRefused | Reason::NodeUnreachable | Reason::LedgerRefused)
+        };
+        if findings.iter().any(|(_, finding)| !finding.holds() && blind(finding.reason)) {
+            Self::retry()
+        } else {
+            Self::wait()
+        }
     }
 
     /// The earlier of the two.
@@ -28,8 +49,23 @@ impl Outcome {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        Self { look_again }
+        Self { look_again, retry: self.retry || other.retry }
     }
+}
+
+/// Timers are set for at most this long; what comes later is looked at again then.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// Turns a refusal that people must know of into a finding; the rest stays an error.
+pub fn told<T>(result: Result<Result<T, Finding>, ReconcileError>) -> Result<Result<T, Finding>, ReconcileError> {
+    result.or_else(|ReconcileError::Apply(error)| {
+        let reason = match &error {
+            ApplyError::NameTaken { .. } => Reason::NameTaken,
+            ApplyError::Refused { .. } | ApplyError::Malformed { .. } => Reason::ApiRefused,
+            _ => return Err(ReconcileError::Apply(error)),
+        };
+        Ok(Err(Finding::not(reason, error.to_string())))
+    })
 }
 
 /// A reconcile that could not do what it wanted; it is tried again with growing delay unless it is final.

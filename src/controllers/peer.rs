@@ -11,7 +11,7 @@ use super::context::Context;
 use super::credentials::{self, Credentials};
 use super::keys::Replaceable;
 use super::nodes::{self, Ground};
-use super::outcome::{Outcome, ReconcileError};
+use super::outcome::{Outcome, ReconcileError, told};
 use super::{ledger, node};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::node::{NodeChannel, StateDatabase};
@@ -33,7 +33,7 @@ pub async fn reconcile(ctx: &Context, peer: Arc<Peer>) -> Result<Outcome, Reconc
     }
     let ground = nodes::ground(ctx, &*peer, &peer.spec.hospital_ref.name).await;
     let credentials = match &ground {
-        Ok(ground) => provision(ctx, &peer, ground).await?,
+        Ok(ground) => told(provision(ctx, &peer, ground).await)?,
         Err(finding) => Err(finding.clone()),
     };
     let membership = match (&ground, &credentials) {
@@ -47,7 +47,7 @@ pub async fn reconcile(ctx: &Context, peer: Arc<Peer>) -> Result<Outcome, Reconc
     let current = peer.status.as_ref();
     super::publish(ctx, &ctx.world.peers, &*peer, current, &status, (&before, &conditions)).await?;
     let look = membership.look_again;
-    Ok(nodes::wake_up(ctx, credentials.as_ref().ok()).or_sooner(look))
+    Ok(nodes::wake_up(ctx, credentials.as_ref().ok()).or_sooner(look).or_sooner(Outcome::of(&findings)))
 }
 
 fn previous(peer: &Peer) -> Vec<Condition> {
@@ -124,7 +124,7 @@ async fn memberships(ctx: &Context, peer: &Peer, ground: &Ground) -> Memberships
         Ok(has) => has,
         Err(error) => {
             let finding = ledger::finding(&format!("Peer {name}"), &error);
-            return Memberships::none(finding, Outcome::within(COPYING_LOOK));
+            return Memberships::none(finding, Outcome::wait());
         }
     };
     let mut obstacle = None;
@@ -145,19 +145,12 @@ async fn memberships(ctx: &Context, peer: &Peer, ground: &Ground) -> Memberships
             Ok(info) => joined.push(NodeChannel { name: channel, height: info.height }),
             Err(error) => {
                 obstacle.get_or_insert(ledger::finding(&format!("Peer {name}"), &error));
-                look_again = Outcome::within(COPYING_LOOK);
             }
         }
     }
     if let Some(behind) = behind(ctx, peer, &joined) {
         obstacle.get_or_insert(behind);
         look_again = Outcome::within(COPYING_LOOK);
-    }
-    if obstacle
-        .as_ref()
-        .is_some_and(|finding| finding.reason == Reason::LedgerRefused || finding.reason == Reason::NodeUnreachable)
-    {
-        look_again = look_again.or_sooner(Outcome::within(COPYING_LOOK * 5));
     }
     let version = ledger::version(ctx, &namespace, &name, names::PEER_OPERATIONS_PORT, &ground.authorities).await;
     let finding = obstacle.unwrap_or_else(|| Finding::good(format!("{} channels joined", peer.spec.channels.len())));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
-use super::outcome::{Outcome, ReconcileError};
+use super::outcome::{Outcome, ReconcileError, told};
 use crate::api::Channel;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::status::{self, Finding};
@@ -62,7 +62,7 @@ async fn advance(ctx: &Context, facts: &ChannelFacts) -> Result<View, ReconcileE
             return Ok(view);
         }
     };
-    let genesis = genesis::ensure(ctx, facts, &declared).await?;
+    let genesis = told(genesis::ensure(ctx, facts, &declared).await)?;
     if let Ok(genesis) = &genesis {
         view.orderers = orderers::joined(ctx, facts, genesis).await;
         view.config = Some(config::keep(ctx, facts, &declared, &view.orderers).await);
@@ -101,8 +101,6 @@ impl View {
 /// What is waited for shows in the caches; only the ledger must be asked again.
 fn look_again(findings: &[(ConditionType, Finding)]) -> Outcome {
     let open = findings.iter().find(|(_, finding)| !finding.holds()).map(|(_, finding)| finding.reason);
-    match open {
-        Some(Reason::Progressing | Reason::NodeUnreachable | Reason::LedgerRefused) => Outcome::within(STEP_LOOK),
-        _ => Outcome::within(LEDGER_LOOK),
-    }
+    let look = if open == Some(Reason::Progressing) { STEP_LOOK } else { LEDGER_LOOK };
+    Outcome::within(look).or_sooner(Outcome::of(findings))
 }
