@@ -280,11 +280,6 @@ pub fn node_couchdb(node: &str) -> String {
     format!("{node}-couchdb")
 }
 
-/// Name of a node's one pod.
-pub fn node_pod(node: &str) -> String {
-    format!("{node}-0")
-}
-
 /// ConfigMap with a channel's genesis block.
 pub fn genesis(channel: &str) -> String {
     format!("{channel}-genesis")

@@ -299,7 +299,6 @@ fn the_longest_names_fit() {
         names::node_tls(&long),
         names::node_ledger(&long),
         names::node_couchdb(&long),
-        names::node_pod(&long),
         names::genesis(&long),
         names::consent_policy(&long),
     ] {
