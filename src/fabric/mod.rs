@@ -8,6 +8,8 @@
 
 pub mod authorization;
 pub mod blocks;
+#[cfg(test)]
+mod client_tests;
 pub mod config_rules;
 pub mod config_tree;
 pub mod config_update;

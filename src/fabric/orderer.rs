@@ -103,7 +103,14 @@ impl Client {
         deadline: Duration,
     ) -> Result<Block, LedgerError> {
         let position = Some(SeekPosition { r#type: Some(position) });
-        let seek = SeekInfo { start: position, stop: position, behavior: behavior.into(), ..Default::default() };
+        let seek = SeekInfo {
+            start: position,
+            stop: position,
+            behavior: behavior.into(),
+            // Blocks stay true while there is no leader; what would be stale is caught by versions.
+            error_response: SeekErrorResponse::BestEffort.into(),
+            ..Default::default()
+        };
         let request = signed(&self.signer, HeaderType::DeliverSeekInfo, channel, seek.encode_to_vec(), &Stamp::now());
         let send = |transport| async move {
             let mut client = AtomicBroadcastClient::new(transport).max_decoding_message_size(MAX_MESSAGE);
