@@ -20,7 +20,7 @@ use super::net::{ActKind, Network, Target};
 use super::policy::bft_quorum;
 use super::proto::common::{Block, Envelope, HeaderType, Status};
 use super::proto::orderer::atomic_broadcast_client::AtomicBroadcastClient;
-use super::proto::orderer::seek_info::SeekBehavior;
+use super::proto::orderer::seek_info::{SeekBehavior, SeekErrorResponse};
 use super::proto::orderer::seek_position::Type as Position;
 use super::proto::orderer::{DeliverResponse, SeekInfo, SeekNewest, SeekPosition, SeekSpecified, deliver_response};
 

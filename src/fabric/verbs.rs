@@ -122,13 +122,20 @@ pub enum ConfigOutcome {
         config: Config,
     },
     /// There are steps, but each lacks signatures that are not at hand.
-    Short(Vec<Short>),
+    Short {
+        /// The steps, and what each lacks.
+        steps: Vec<Short>,
+        /// The configuration as it stays.
+        config: Config,
+    },
     /// The caller held the next step back.
     Held {
         /// The step.
         description: String,
         /// The caller's reason.
         reason: String,
+        /// The configuration as it stays.
+        config: Config,
     },
 }
 
@@ -153,12 +160,12 @@ pub async fn ensure_config(
     let signers: Vec<Identity> = known.iter().map(|(identity, _)| identity.clone()).collect();
     let step = match next(&config, desired, &signers)? {
         Next::Converged => return Ok(ConfigOutcome::Converged(config)),
-        Next::Short(short) => return Ok(ConfigOutcome::Short(short)),
+        Next::Short(steps) => return Ok(ConfigOutcome::Short { steps, config }),
         Next::Step(step) => step,
     };
     let description = step.description.clone();
     if let Err(reason) = may(&step, &config).await {
-        return Ok(ConfigOutcome::Held { description, reason });
+        return Ok(ConfigOutcome::Held { description, reason, config });
     }
     let newest = blocks::number(&reader.newest_block(channel).await?);
     submit(orderers, channel, &config, &step, &known, submitter).await?;

@@ -192,7 +192,7 @@ async fn converge_until_short(
     loop {
         match step(orderers, desired, admins).await {
             ConfigOutcome::Stepped { .. } => {}
-            ConfigOutcome::Short(short) => return short.iter().map(ToString::to_string).collect(),
+            ConfigOutcome::Short { steps, .. } => return steps.iter().map(ToString::to_string).collect(),
             other => panic!("{other:?}"),
         }
     }

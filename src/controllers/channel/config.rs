@@ -110,13 +110,13 @@ fn view(declared: &ChannelDefinition, outcome: ConfigOutcome) -> ConfigView {
             };
             ConfigView { sequence: Some(config.sequence), plan: rest, finding }
         }
-        ConfigOutcome::Short(short) => ConfigView {
-            sequence: None,
-            plan: short.iter().map(|short| short.description.clone()).collect(),
-            finding: Finding::not(Reason::SignaturesMissing, sentences(&short)),
+        ConfigOutcome::Short { steps, config } => ConfigView {
+            sequence: Some(config.sequence),
+            plan: steps.iter().map(|short| short.description.clone()).collect(),
+            finding: Finding::not(Reason::SignaturesMissing, sentences(&steps)),
         },
-        ConfigOutcome::Held { description, reason } => ConfigView {
-            sequence: None,
+        ConfigOutcome::Held { description, reason, config } => ConfigView {
+            sequence: Some(config.sequence),
             finding: Finding::not(Reason::WaitingForDependency, format!("to {description}: {reason}")),
             plan: vec![description],
         },

@@ -198,7 +198,7 @@ fn reach(from: &Draw, to: &Draw) -> Config {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..Default::default() })]
 
     #[test]
     fn every_raft_definition_is_reached_from_every_other(from in draw(false), to in draw(false)) {
@@ -313,6 +313,26 @@ fn a_step_without_its_signatures_or_on_old_versions_is_refused() {
 }
 
 #[test]
+fn versions_cannot_be_skipped_and_new_elements_start_at_zero() {
+    let config = start(&definition(&simple()));
+    let plan = plan(&config, &definition(&Draw { timeout: 3, hospitals: vec![0, 1, 2], ..simple() })).expect("plan");
+    let refusal = |update: &ConfigUpdate| {
+        apply("records", &config, update, &admins(&config, &[0, 1])).expect_err("forged").to_string()
+    };
+    let mut batch = plan.steps[0].update.clone();
+    let groups = &mut batch.write_set.as_mut().expect("write set").groups;
+    groups.get_mut(ORDERER).expect("orderer").values.get_mut("BatchTimeout").expect("timeout").version = 7;
+    assert!(refusal(&batch).contains("to version 7, but key is at version 0"), "{}", refusal(&batch));
+    let mut hospital = plan.steps[1].update.clone();
+    let groups = &mut hospital.write_set.as_mut().expect("write set").groups;
+    let new = groups.get_mut(APPLICATION).expect("application").groups.get_mut("HospitalC").expect("new hospital");
+    new.version = 1;
+    assert!(refusal(&hospital).contains("to version 1, but key does not exist"), "{}", refusal(&hospital));
+    let other = ConfigUpdate { channel_id: "other".into(), ..plan.steps[0].update.clone() };
+    assert!(refusal(&other).contains("ConfigUpdate for channel 'other'"), "{}", refusal(&other));
+}
+
+#[test]
 fn one_organization_in_both_groups_keeps_one_msp() {
     let config = reach(&simple(), &Draw { renewed: [true; 4], ..simple() });
     let group = config.channel_group.expect("group");
@@ -337,6 +357,9 @@ fn bft_consenters_keep_their_ids() {
         ..simple()
     };
     let config = reach(&bft(&[(0, 0), (0, 1), (1, 0), (1, 1)]), &bft(&[(0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]));
+    // An id that was given once is not given again.
+    let six = definition(&bft(&[(0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]));
+    let config = plan(&config, &six).expect("plan").steps.iter().fold(config, |c, step| take(&c, step, &[0, 1, 2, 3]));
     let group = config.channel_group.expect("group");
     let orderers: crate::fabric::proto::common::Orderers = value(&group.groups[ORDERER], "Orderers").expect("orderers");
     let ids: Vec<_> = orderers.consenter_mapping.iter().map(|c| (c.id, c.host.as_str())).collect();
@@ -348,6 +371,7 @@ fn bft_consenters_keep_their_ids() {
             (4, "orderer1.hospitalb"),
             (5, "orderer0.hospitalc"),
             (6, "orderer1.hospitalc"),
+            (7, "orderer0.hospitald"),
         ]
     );
     assert!(group.groups[ORDERER].policies.contains_key(ADMINS));
