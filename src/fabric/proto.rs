@@ -1,4 +1,4 @@
-//! Fabric's messages, generated from `proto/`. Modules are named as Fabric's packages.
+//! Fabric's messages, generated from `src/fabric/messages/`. Modules are named as Fabric's packages.
 //!
 //! `MSPPrincipal` and its kin live in package `common`, as in Fabric. Maps are ordered, so that encoding is deterministic.
 

@@ -1,14 +1,17 @@
-//! Compiles Fabric's messages (`proto/`) with protox, so that no `protoc` is needed to build.
+//! Compiles Fabric's messages (`src/fabric/messages/`) with protox, so that no `protoc` is needed to build.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+/// Where they are.
+const FOLDER: &str = "src/fabric/messages";
+
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed={FOLDER}");
     let mut files = Vec::new();
-    collect(Path::new("proto"), &mut files)?;
+    collect(Path::new(FOLDER), &mut files)?;
     files.sort();
-    let descriptors = protox::compile(&files, ["proto"])?;
+    let descriptors = protox::compile(&files, [FOLDER])?;
     tonic_prost_build::configure()
         // `Chaincode/Connect` would collide with the generated constructor `connect`.
         .build_transport(false)
