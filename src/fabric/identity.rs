@@ -10,7 +10,7 @@ use p256::ecdsa::signature::{Signer, Verifier};
 use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
 use p256::pkcs8::DecodePrivateKey;
 use prost::Message;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
 use super::proto::msp::SerializedIdentity;
 
@@ -108,6 +108,18 @@ fn public_key(certificate_pem: &[u8]) -> Result<VerifyingKey, String> {
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|e| format!("not an X.509 certificate: {e}"))?;
     VerifyingKey::from_sec1_bytes(&certificate.public_key().subject_public_key.data)
         .map_err(|_| "its public key is not on P-256".into())
+}
+
+/// What nodes know a certificate by, so that a renewed one is the same: its public key, and the CA that vouches for it.
+pub(super) fn known_by(certificate_pem: &[u8]) -> Result<Vec<u8>, String> {
+    let der = pem_to_der(certificate_pem)?;
+    let (_, certificate) = X509Certificate::from_der(&der).map_err(|e| format!("not an X.509 certificate: {e}"))?;
+    let authority = certificate.iter_extensions().find_map(|e| match e.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|k| k.0),
+        _ => None,
+    });
+    let parts = [certificate.public_key().raw, certificate.issuer().as_raw(), authority.unwrap_or_default()];
+    Ok(parts.concat())
 }
 
 /// DER of the first PEM block, which must be a certificate.

@@ -1,8 +1,15 @@
 //! The Hyperledger Fabric 3 protocol: messages, identities, configuration and the clients that administer nodes.
 //!
 //! ```text
-//! definition ── config_tree ──> genesis                       what a channel should be; its first block
-//! identity, msp, policy, blocks, envelope                      the pieces messages are made of
+//! definition ── config_tree ──> genesis            what a channel should be; its first block
+//!      │
+//!      └─ plan ── config_update ──> verbs          from what it is to what it should be, step by step
+//!           │          │              │
+//!           │   config_rules,         └── participation, orderer, peer, operations ── net
+//!           │   authorization, membership          what nodes accept, and from whom
+//!          view                                    what a configuration says
+//!
+//! identity, msp, policy, blocks, envelope, duration    the pieces messages are made of
 //! ```
 //! Nothing here knows Kubernetes. Decisions are pure; time and randomness come in one [`envelope::Stamp`].
 

@@ -171,25 +171,30 @@ pub async fn broadcast_any(
     Err(last)
 }
 
-/// Sends `envelope` to all orderers; a quorum must accept it. For BFT, where one orderer may be lying.
+/// Sends `envelope` to all of `orderers`; a quorum of the channel's `consenters` must accept it. For BFT, where one
+/// orderer may be lying.
 ///
 /// # Errors
-/// The first orderer's that did not accept, if too few did.
+/// That of an orderer that did not accept, if too few did; `Invalid` if fewer than a quorum were to be asked.
 pub async fn broadcast_quorum(
     orderers: &[&Client],
+    consenters: usize,
     envelope: &Envelope,
     kind: ActKind,
     channel: &str,
 ) -> Result<(), LedgerError> {
+    let quorum = bft_quorum(consenters);
+    if orderers.len() < quorum {
+        let known = orderers.len();
+        let what = format!("channel {channel} needs {quorum} of {consenters} orderers, and only {known} can be asked");
+        return Err(LedgerError::Invalid(what));
+    }
     let outcomes = join_all(orderers.iter().map(|o| o.broadcast(envelope, kind, channel))).await;
-    let (accepted, mut failed): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(accepted);
-    if orderers.is_empty() {
-        return Err(LedgerError::Invalid(format!("channel {channel} has no orderer to send to")));
+    let (yes, no): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(accepted);
+    match no.into_iter().next() {
+        Some(refused) if yes.len() < quorum => refused,
+        _ => Ok(()),
     }
-    if accepted.len() >= bft_quorum(orderers.len()) {
-        return Ok(());
-    }
-    failed.swap_remove(0)
 }
 
 /// An orderer that has the request from another one already has accepted it, too.
@@ -198,5 +203,30 @@ fn accepted(outcome: &Result<(), LedgerError>) -> bool {
         Ok(()) => true,
         Err(LedgerError::Refused { status: 503, message, .. }) => message.contains("request already exists"),
         Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_quorum_is_of_the_channels_consenters_not_of_those_that_can_be_asked() {
+        let error = broadcast_quorum(&[], 4, &Envelope::default(), ActKind::ConfigUpdate, "records").await;
+        assert_eq!(
+            error.expect_err("nobody to ask").to_string(),
+            "channel records needs 3 of 4 orderers, and only 0 can be asked"
+        );
+    }
+
+    #[test]
+    fn only_a_request_that_is_there_already_makes_a_refusal_a_yes() {
+        let refused = |status, message: &str| {
+            accepted(&Err(LedgerError::Refused { node: "o:7050".into(), status, message: message.into() }))
+        };
+        assert!(refused(503, "failed to submit request: request already exists"));
+        assert!(!refused(503, "no Raft leader"));
+        assert!(!refused(400, "request already exists"));
+        assert!(!accepted(&Err(LedgerError::unreachable("o:7050", "gone"))));
     }
 }

@@ -39,6 +39,14 @@ impl Ca {
         (params.signed_by(&key, &self.0).expect("certificate").pem(), key.serialize_pem())
     }
 
+    /// A new certificate for the key of an old one.
+    pub fn renew(&self, key_pem: &str, role: &str) -> String {
+        let key = KeyPair::from_pem(key_pem).expect("key");
+        let mut params = params("leaf", Some(role), -1, 60);
+        params.use_authority_key_identifier_extension = true;
+        params.signed_by(&key, &self.0).expect("certificate").pem()
+    }
+
     /// Certificate and key (PEM) for TLS on `host`, a name or an IP address.
     pub fn issue_tls(&self, host: &str) -> (String, String) {
         let key = KeyPair::generate().expect("key");

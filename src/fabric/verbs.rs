@@ -199,8 +199,9 @@ async fn submit(
     let signatures: Vec<ConfigSignature> =
         useful.into_iter().map(|at| sign(known[at].1, &update, &Stamp::now())).collect();
     let envelope = envelope(channel, update, signatures, submitter, &Stamp::now());
-    if ChannelView::of(config)?.is_bft {
-        broadcast_quorum(orderers, &envelope, ActKind::ConfigUpdate, channel).await
+    let view = ChannelView::of(config)?;
+    if view.is_bft {
+        broadcast_quorum(orderers, view.consenters.len(), &envelope, ActKind::ConfigUpdate, channel).await
     } else {
         broadcast_any(orderers, &envelope, ActKind::ConfigUpdate, channel).await
     }

@@ -16,6 +16,8 @@ use ehrnet::fabric::verbs::{ConfigOutcome, ensure_config, ensure_orderer_joined,
 use ehrnet::fabric::{LedgerError, blocks, orderer, plan};
 
 mod nodes;
+// The room's own helper for its unit tests; not all of it is used here.
+#[allow(dead_code)]
 #[path = "../../src/fabric/testing.rs"]
 mod testing;
 

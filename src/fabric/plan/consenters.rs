@@ -1,5 +1,7 @@
 //! Consenters come, change and go one at a time.
 //!
+//! A renewed certificate with the same key is the same consenter and asks for no update: orderers compare public keys.
+//!
 //! Raft: where clients reach an orderer is changed after it has become a consenter, and before it ceases to be one.
 //! BFT: the consenters, the block validation policy that follows from them and where they are reached change together.
 
@@ -13,7 +15,7 @@ use crate::fabric::definition::{
     BftConsenter, BftOptions, ChannelDefinition, Consensus, Endpoint, RaftConsenter, RaftOptions,
 };
 use crate::fabric::duration;
-use crate::fabric::identity::pem_to_der;
+use crate::fabric::identity::known_by;
 use crate::fabric::proto::common::{ConfigGroup, Consenter, OrdererAddresses, Orderers};
 use crate::fabric::proto::orderer::ConsensusType;
 use crate::fabric::proto::{etcdraft, smartbft};
@@ -25,7 +27,7 @@ use super::edits::{Edit, org_mut, put_endpoints, section_mut};
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
     endpoint: Endpoint,
-    /// What orderers know it by.
+    /// What orderers know its TLS certificate by.
     tls: Vec<u8>,
     /// Whatever else is said about it.
     rest: (String, Vec<u8>),
@@ -241,8 +243,8 @@ fn bft_options(options: &smartbft::Options) -> Option<BftOptions> {
 }
 
 fn raft_member(consenter: &etcdraft::Consenter) -> Result<Member, String> {
-    let tls = pem_to_der(&consenter.client_tls_cert)?;
-    let server = pem_to_der(&consenter.server_tls_cert)?;
+    let tls = known_by(&consenter.client_tls_cert)?;
+    let server = known_by(&consenter.server_tls_cert)?;
     Ok(Member { endpoint: endpoint(&consenter.host, consenter.port)?, tls, rest: (String::new(), server) })
 }
 
@@ -251,8 +253,8 @@ fn wanted_raft(consenter: &RaftConsenter) -> Result<Member, String> {
 }
 
 fn bft_member(consenter: &Consenter) -> Result<Member, String> {
-    let rest = (consenter.msp_id.clone(), pem_to_der(&consenter.identity)?);
-    let tls = pem_to_der(&consenter.client_tls_cert)?;
+    let rest = (consenter.msp_id.clone(), known_by(&consenter.identity)?);
+    let tls = known_by(&consenter.client_tls_cert)?;
     Ok(Member { endpoint: endpoint(&consenter.host, consenter.port)?, tls, rest })
 }
 

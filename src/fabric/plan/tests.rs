@@ -342,6 +342,27 @@ fn one_organization_in_both_groups_keeps_one_msp() {
 }
 
 #[test]
+fn a_renewed_certificate_with_the_same_key_asks_for_nothing_and_a_new_key_for_a_step() {
+    let ca = &ORGS[0].ca;
+    let (old, key) = ca.issue("orderer");
+    let with = |certificate: &str| {
+        let mut channel = definition(&simple());
+        let Consensus::Raft { consenters, .. } = &mut channel.consensus else { panic!("raft") };
+        consenters[0].tls_certificate = certificate.to_owned();
+        channel
+    };
+    let config = start(&with(&old));
+    let renewed = ca.renew(&key, "orderer");
+    assert_ne!(renewed, old);
+    assert_eq!(plan(&config, &with(&renewed)).expect("plan").steps, []);
+    let step = ["change consenter orderer0.hospitala:7050"];
+    assert_eq!(descriptions(&plan(&config, &with(&ca.issue("orderer").0)).expect("plan")), step);
+    // The same key, vouched for by another CA: the old CA may be about to go.
+    let moved = ORGS[0].next_ca.renew(&key, "orderer");
+    assert_eq!(descriptions(&plan(&config, &with(&moved)).expect("plan")), step);
+}
+
+#[test]
 fn consensus_cannot_change_its_type() {
     let bft =
         Draw { bft: true, orderers: vec![(0, 0, false), (0, 1, false), (1, 0, false), (1, 1, false)], ..simple() };
