@@ -142,7 +142,8 @@ pub enum ConfigOutcome {
 /// Takes the next step from the configuration in force to the declared one, if there is one, and waits until it is in
 /// force. `may` is asked before a step is taken; a reason holds it back.
 ///
-/// Signs with each of `identities` whose signature counts. `submitter` must be a writer of the channel.
+/// Signs with each of `identities` whose signature counts, and sends as the first that is a member already: a newcomer's
+/// admin may not write yet.
 ///
 /// # Errors
 /// `Refused` with status 400 also if somebody else changed the configuration meanwhile: call again.
@@ -150,7 +151,6 @@ pub async fn ensure_config(
     orderers: &[&orderer::Client],
     desired: &ChannelDefinition,
     identities: &[Arc<SigningIdentity>],
-    submitter: &SigningIdentity,
     may: impl AsyncFnOnce(&Step, &Config) -> Result<(), String>,
 ) -> Result<ConfigOutcome, LedgerError> {
     let channel = &desired.channel_name;
@@ -168,7 +168,7 @@ pub async fn ensure_config(
         return Ok(ConfigOutcome::Held { description, reason, config });
     }
     let newest = blocks::number(&reader.newest_block(channel).await?);
-    submit(orderers, channel, &config, &step, &known, submitter).await?;
+    submit(orderers, channel, &config, &step, &known).await?;
     let config = await_config(orderers, channel, blocks::number(&block), newest + 1).await?;
     Ok(ConfigOutcome::Stepped { description, config })
 }
@@ -190,8 +190,9 @@ async fn submit(
     config: &Config,
     step: &Step,
     known: &[(Identity, &SigningIdentity)],
-    submitter: &SigningIdentity,
 ) -> Result<(), LedgerError> {
+    let nobody = || LedgerError::Invalid(format!("none of the identities at hand is a member of channel {channel}"));
+    let (_, submitter) = known.first().ok_or_else(nobody)?;
     let group = config.channel_group.as_ref().ok_or_else(|| LedgerError::Invalid("no channel group".into()))?;
     let update = step.update.encode_to_vec();
     let identities: Vec<Identity> = known.iter().map(|(identity, _)| identity.clone()).collect();

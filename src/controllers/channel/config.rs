@@ -51,11 +51,8 @@ async fn step(
     let clients = clients(ctx, facts, views)?;
     let clients: Vec<&orderer::Client> = clients.iter().collect();
     let identities = identities(ctx, facts);
-    let Some(submitter) = identities.first() else {
-        return Err(Finding::not(Reason::SignaturesMissing, "no admin identity of a member is at hand"));
-    };
     let may = async |step: &Step, _: &Config| bearable(step, views);
-    ensure_config(&clients, declared, &identities, submitter, may).await.map_err(|error| problem(&error))
+    ensure_config(&clients, declared, &identities, may).await.map_err(|error| problem(&error))
 }
 
 /// Clients of the orderers that have the channel.
