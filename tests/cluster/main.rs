@@ -4,15 +4,20 @@
 //! test as ignored and says why; with `CI=true` that is a failure.
 
 mod admission;
+mod bench;
+mod crash_sweep;
+mod drift;
+mod network;
 mod node;
+mod rbac;
+mod silence;
 mod support;
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use libtest_mimic::{Arguments, Trial};
 use support::server::TestCluster;
-use tracing_subscriber::EnvFilter;
 
 /// Registers each test of `$module` under its own name.
 macro_rules! tests {
@@ -23,6 +28,14 @@ macro_rules! tests {
 
 fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
     tests! { cluster;
+        drift:
+            goes_on_beside_an_object_it_cannot_read
+            repairs_every_child_that_is_edited_or_deleted
+            says_that_a_ca_key_is_lost
+            never_makes_a_second_genesis_block
+            leaves_a_foreign_object_alone
+            gets_through_failures_of_the_api_server
+            lets_go_of_a_namespace_that_is_deleted;
         admission:
             accepts_the_definitions_with_their_columns
             documents_every_field
@@ -34,21 +47,57 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             runs_a_pod_as_its_spec_says
             refuses_a_pod_that_is_not_restricted
             reports_crashes_and_collects_garbage;
+        network:
+            becomes_ready_when_applied_at_once
+            becomes_ready_in_reverse_order
+            becomes_ready_in_any_order
+            takes_a_new_hospital_into_a_live_channel
+            catches_up_with_edits_made_in_its_absence
+            edits_a_channel_while_an_orderer_is_down
+            keeps_ledgers_and_keys_for_a_resource_made_again
+            says_what_it_waits_for
+            names_an_image_that_cannot_be_pulled
+            prints_true_columns;
+        silence:
+            writes_nothing_but_the_lease_once_settled;
+        rbac:
+            uses_exactly_the_rights_it_has;
+        crash_sweep:
+            survives_a_crash_at_every_write;
+        bench:
+            prints_the_table;
     }
 }
 
+/// Tests that change what all share: they run alone. They come first in the list, so that nobody waits for long.
+const ALONE: &[&str] = &["drift::goes_on_beside_an_object_it_cannot_read"];
+
+static SHARED: RwLock<()> = RwLock::new(());
+
 type Body = fn(Arc<TestCluster>) -> std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+/// Held as long as a test runs.
+enum Turn {
+    Alone(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'static, ()>),
+    Shared(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'static, ()>),
+}
 
 fn test(name: &'static str, cluster: Option<&Arc<TestCluster>>, body: Body) -> Trial {
     let cluster = cluster.cloned();
     let skipped = cluster.is_none();
     Trial::test(name, move || {
         let cluster = cluster.ok_or("no control plane")?;
+        // A test that failed while it held the lock has nothing to hide from the next one.
+        let _turn = if ALONE.contains(&name) {
+            Turn::Alone(SHARED.write().unwrap_or_else(PoisonError::into_inner))
+        } else {
+            Turn::Shared(SHARED.read().unwrap_or_else(PoisonError::into_inner))
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(body(cluster));
         Ok(())
     })
-    .with_ignored_flag(skipped)
+    .with_ignored_flag(skipped || name.starts_with("bench::"))
 }
 
 fn main() -> ExitCode {
@@ -57,11 +106,7 @@ fn main() -> ExitCode {
         return libtest_mimic::run(&arguments, trials(None)).exit_code();
     }
     rustls::crypto::ring::default_provider().install_default().expect("first to install a TLS provider");
-    // `RUST_LOG=debug` shows what the operator and the stand-ins say.
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into()))
-        .with_writer(std::io::stderr)
-        .init();
+    support::logs::keep();
     let assets = match support::assets::find() {
         Ok(folder) => folder,
         Err(reason) => return skip_all(&arguments, &reason),

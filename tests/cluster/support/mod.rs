@@ -1,12 +1,22 @@
 //! What the tests against a real kube-apiserver stand on.
 
 pub mod assets;
+pub mod gate;
+pub mod invariants;
 pub mod kubelet;
+pub mod ledger;
+pub mod logs;
 pub mod objects;
+pub mod operator;
 pub mod process;
+pub mod rules;
+pub mod sample;
+pub mod scene;
 pub mod server;
+pub mod snapshot;
 pub mod subnet;
 pub mod tls;
+pub mod truth;
 
 /// Resident memory of a process in MB; 0 if it is gone.
 pub fn resident_mb(pid: u32) -> u64 {

@@ -85,14 +85,6 @@ impl TestCluster {
         Client::try_from(self.config().await).expect("the configuration is complete")
     }
 
-    /// A kubeconfig of the administrator, for kubectl.
-    pub fn kubeconfig(&self) -> PathBuf {
-        let path = self.folder.path().join("kubeconfig");
-        let config = self.kubeconfig_for(&self.admin_user());
-        std::fs::write(&path, serde_yaml::to_string(&config).expect("a kubeconfig is YAML")).expect("write kubeconfig");
-        path
-    }
-
     /// A folder of this cluster for a test's files.
     pub fn folder(&self) -> &Path {
         self.folder.path()

@@ -3,7 +3,7 @@
 //! The process sees what the pod spec says and nothing else: its volumes at their mount paths, the uid, gid and
 //! `fsGroup` (where the tests run as root), a read-only root where the spec asks for one, no capabilities. What is not
 //! as in a cluster: the machine's programs and libraries stand in for the image's, the network is the machine's (each
-//! pod has a loopback address instead, and 0.0.0.0 in its environment and arguments means that address), and processes
+//! pod has an address of its own instead, which 0.0.0.0 and 127.0.0.1 in its environment and arguments stand for), and processes
 //! are visible to each other.
 
 use std::collections::BTreeMap;
@@ -69,10 +69,17 @@ impl Start<'_> {
     fn command(&self, env: &[(String, String)]) -> Result<Vec<String>, Missing> {
         let words = self.container.command.iter().flatten().chain(self.container.args.iter().flatten());
         let words: Vec<_> = words.map(|word| self.local(&expand(word, env))).collect();
-        if words.is_empty() {
-            return Err(format!("image {:?} has no program here: the container needs a command", self.container.image));
+        if !words.is_empty() {
+            return Ok(words);
         }
-        Ok(words)
+        let own = self.image().map(|image| image.command.iter().map(|word| (*word).to_owned()).collect());
+        own.ok_or_else(|| {
+            format!("image {:?} has no program here: the container needs a command", self.container.image)
+        })
+    }
+
+    fn image(&self) -> Option<Image> {
+        fabric_image(self.container.image.as_deref().unwrap_or_default())
     }
 
     /// Mounts, then changes root and rights, then becomes the container's command ("$@").
@@ -95,6 +102,18 @@ impl Start<'_> {
         writeln!(script, "mount --rbind /dev {}; mount --rbind /proc {}", at("dev"), at("proc")).expect("text");
         for (file, target) in [(program, "opt/ehrnet"), (self.hosts, "etc/hosts")] {
             writeln!(script, "touch {0}; mount --bind {1} {0}", at(target), file.display()).expect("text");
+        }
+        if let Some(image) = self.image() {
+            for (source, target) in image.files {
+                let make = if source.is_dir() { "mkdir -p" } else { "touch" };
+                writeln!(
+                    script,
+                    "mkdir -p $(dirname {0}); {make} {0}; mount --bind {1} {0}",
+                    at(&target),
+                    source.display()
+                )
+                .expect("text");
+            }
         }
         let mut mounts: Vec<_> = self.container.volume_mounts.iter().flatten().collect();
         mounts.sort_by_key(|mount| mount.mount_path.len());
@@ -149,6 +168,9 @@ impl Start<'_> {
             ("HOSTNAME".to_owned(), self.pod.name_any()),
             ("EHRNET_DEVLEDGER_HOSTS".to_owned(), "/etc/hosts".to_owned()),
         ];
+        if self.image().is_some() {
+            env.push(("FABRIC_CFG_PATH".to_owned(), "/etc/hyperledger/fabric".to_owned()));
+        }
         assert!(self.container.env_from.is_none(), "envFrom is not expected");
         for variable in self.container.env.iter().flatten() {
             let value = match &variable.value_from {
@@ -191,13 +213,37 @@ impl Start<'_> {
         panic!("{}: a source that is not expected", variable.name);
     }
 
-    /// A pod listens on its own address only, because all share the machine's network.
+    /// All pods share the machine's network, so each listens on its own address only, and that is its loopback too.
     fn local(&self, value: &str) -> String {
-        value.replace("0.0.0.0", &self.address.to_string())
+        let address = self.address.to_string();
+        value.replace("0.0.0.0", &address).replace("127.0.0.1", &address)
     }
 }
 
 /// `$(NAME)` is the value of a variable defined before (Kubernetes' rule); unknown ones stay as they are.
 fn expand(text: &str, env: &[(String, String)]) -> String {
     env.iter().rev().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("$({name})"), value))
+}
+
+/// What an image of Fabric holds that a container needs.
+struct Image {
+    command: &'static [&'static str],
+    files: Vec<(PathBuf, String)>,
+}
+
+/// The published images, put together from `EHRNET_FABRIC_BIN`, a folder laid out as Fabric's release archive.
+fn fabric_image(reference: &str) -> Option<Image> {
+    let folder = crate::support::ledger::fabric()?;
+    let command: &[&str] = if reference.contains("hyperledger/fabric-orderer") {
+        &["orderer"]
+    } else if reference.contains("hyperledger/fabric-peer") {
+        &["peer", "node", "start"]
+    } else {
+        return None;
+    };
+    let files = vec![
+        (folder.join("bin").join(command[0]), format!("/opt/{}", command[0])),
+        (folder.join("config"), "/etc/hyperledger/fabric".to_owned()),
+    ];
+    Some(Image { command, files })
 }

@@ -105,14 +105,9 @@ impl FakeKubelet {
         self.process(node).signal(Signal::KILL);
     }
 
-    /// Freezes the node: its connections stay open and nothing answers.
-    pub fn pause(&self, node: &str) {
-        self.process(node).signal(Signal::STOP);
-    }
-
-    /// Ends a [`Self::pause`].
-    pub fn resume(&self, node: &str) {
-        self.process(node).signal(Signal::CONT);
+    /// Deletes what is on the volumes.
+    pub fn wipe(&self) {
+        std::fs::remove_dir_all(self.shared.folder.join("claims")).expect("remove the volumes");
     }
 
     /// Process id of a running node; it changes with each start.
@@ -135,13 +130,6 @@ impl FakeKubelet {
     /// the target port of `port`.
     pub fn resolver(&self) -> Resolver {
         Resolver(self.shared.clone())
-    }
-
-    /// Panics with the reason if a part of the stand-in itself has failed.
-    pub fn check(&mut self) {
-        while let Some(ended) = self.tasks.try_join_next() {
-            ended.expect("the fake kubelet works");
-        }
     }
 
     fn process(&self, node: &str) -> Arc<Process> {

@@ -1,0 +1,163 @@
+//! How fast and how big, as a table with ratios first: `cargo test --test cluster -- --ignored --nocapture`.
+//!
+//! The script it is compared with knows everything beforehand: it has the objects that the operator made in the same
+//! namespace, sends them all at once, and does each act on the ledger the moment its node is up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ehrnet::desired::names;
+use ehrnet::fabric::proto::common::Block;
+use futures::StreamExt;
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
+use kube::{Api, ResourceExt};
+use prost::Message;
+use serde_json::json;
+
+use crate::drift;
+use crate::support::kubelet::is_ready;
+use crate::support::scene::{LIMIT, Scene};
+use crate::support::server::TestCluster;
+use crate::support::{sample, snapshot, truth};
+
+const RUNS: usize = 3;
+const REPAIRS: usize = 40;
+const ORDERERS: [&str; 3] = ["orderer-1", "orderer-2", "orderer-3"];
+const PEERS: [&str; 2] = ["mercy-peer", "lakeside-peer"];
+const MEMBERS: [(&str, &str, &str); 2] =
+    [("mercy-peer", "mercy", "MercyMSP"), ("lakeside-peer", "lakeside", "LakesideMSP")];
+
+/// Time to ready against the script, writes, repairs, memory.
+pub async fn prints_the_table(cluster: Arc<TestCluster>) {
+    let (mut operator_times, mut script_times, mut writes, mut repairs) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let scene = Scene::new(&cluster, "bench").await;
+        let mut operator = scene.operator();
+        let begin = Instant::now();
+        scene.apply(&sample::two_hospitals()).await;
+        scene
+            .until(LIMIT, "everything to be ready", |board| {
+                board.len() == sample::two_hospitals().len() && board.values().all(crate::support::scene::is_ready)
+            })
+            .await;
+        operator_times.push(begin.elapsed());
+        scene.settle(&mut operator).await;
+        writes.push(operator.gate().writes().len());
+        repairs.extend(repair_times(&scene).await);
+        operator.stop(Duration::from_secs(10)).await;
+        let children = clear(&scene).await;
+        let begin = Instant::now();
+        script(&scene, children).await;
+        script_times.push(begin.elapsed());
+    }
+    repairs.sort();
+    let [operator, script] = [median(operator_times), median(script_times)];
+    println!("| what | value |\n| --- | --- |");
+    println!(
+        "| apply to Ready, against a script that knows all | {:.2} x |",
+        operator.as_secs_f64() / script.as_secs_f64()
+    );
+    println!("| apply to Ready | {operator:.2?} |\n| the script | {script:.2?} |");
+    println!("| writes until Ready | {} |", median(writes));
+    println!(
+        "| repair p50 / p99 of {} | {:.1?} / {:.1?} |",
+        repairs.len(),
+        repairs[repairs.len() / 2],
+        repairs[repairs.len() * 99 / 100]
+    );
+    for (name, megabytes) in cluster.resident() {
+        println!("| {name} resident | {megabytes} MB |");
+    }
+}
+
+fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
+    values.sort();
+    values[values.len() / 2]
+}
+
+async fn repair_times(scene: &Scene) -> Vec<Duration> {
+    let api = snapshot::api(&scene.client, &scene.namespace, ("", "v1", "Service"));
+    let wanted = api.get("mercy-peer").await.expect("a Service").labels().clone();
+    let edit = json!({"metadata": {"labels": {"app.kubernetes.io/part-of": "somebody-else"}}});
+    let mut times = Vec::new();
+    for _ in 0..REPAIRS {
+        let damage = async || api.patch("mercy-peer", &PatchParams::default(), &Patch::Merge(&edit)).await.map(drop);
+        times.push(drift::watched(&api, "mercy-peer", |now| *now.labels() == wanted, damage).await);
+    }
+    times
+}
+
+/// Deletes everything, ledgers too, and returns the children as they can be created again.
+async fn clear(scene: &Scene) -> BTreeMap<(String, String), DynamicObject> {
+    let children = snapshot::children(&scene.client, &scene.namespace).await;
+    for (kind, name) in scene.resources().into_keys() {
+        let api = crate::support::objects::api(&scene.client, &scene.namespace, &kind);
+        let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        api.patch(&name, &PatchParams::default(), &free).await.expect("free it");
+        api.delete(&name, &DeleteParams::default()).await.expect("delete");
+    }
+    for ((kind, name), _) in &children {
+        let api = snapshot::api(
+            &scene.client,
+            &scene.namespace,
+            *snapshot::CHILDREN.iter().find(|(_, _, k)| k == kind).expect("a kind"),
+        );
+        match api.delete(name, &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(error) => panic!("{kind} {name}: {error}"),
+        }
+    }
+    scene.until_gone(&[ORDERERS.as_slice(), PEERS.as_slice()].concat()).await;
+    scene.kubelet.wipe();
+    let clean = |mut object: DynamicObject| {
+        object.metadata = kube::core::ObjectMeta {
+            name: object.metadata.name,
+            labels: object.metadata.labels,
+            annotations: object.metadata.annotations,
+            ..Default::default()
+        };
+        if let Some(spec) = object.data["spec"].as_object_mut() {
+            spec.retain(|field, _| !matches!(field.as_str(), "clusterIP" | "clusterIPs"));
+        }
+        object
+    };
+    children.into_iter().map(|(id, object)| (id, clean(object))).collect()
+}
+
+async fn script(scene: &Scene, children: BTreeMap<(String, String), DynamicObject>) {
+    let made = futures::stream::iter(children).map(|((kind, name), object)| async move {
+        let api = snapshot::api(
+            &scene.client,
+            &scene.namespace,
+            *snapshot::CHILDREN.iter().find(|(_, _, k)| *k == kind).expect("a kind"),
+        );
+        api.create(&PostParams::default(), &object).await.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    });
+    made.buffer_unordered(16).collect::<Vec<()>>().await;
+    let maps: Api<ConfigMap> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let data = maps.get("care-genesis").await.expect("a ConfigMap").binary_data.expect("binary data");
+    let block = Block::decode(data[names::GENESIS_BLOCK].0.as_slice()).expect("a block");
+    let orderers = join_all(ORDERERS.map(async |node| {
+        up(scene, node).await;
+        truth::join_orderer(scene, node, "care", &block).await;
+    }));
+    let peers = join_all(MEMBERS.map(async |(node, hospital, msp_id)| {
+        up(scene, node).await;
+        truth::join_peer(scene, node, hospital, msp_id, "care", &block).await;
+    }));
+    futures::join!(orderers, peers);
+}
+
+/// Waits until a node's pod is ready.
+async fn up(scene: &Scene, node: &str) {
+    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let name = format!("{node}-0");
+    let ready = await_condition(pods, &name, |pod: Option<&Pod>| pod.is_some_and(is_ready));
+    tokio::time::timeout(LIMIT, ready).await.expect("the node comes up").expect("the watch");
+}

@@ -1,0 +1,290 @@
+//! A declared network comes up, stays up and changes as declared.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ehrnet::fabric::proto::common::Config;
+use ehrnet::fabric::proto::{orderer, protos};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use kube::{Api, ResourceExt};
+use prost::Message;
+use serde_json::{Value, json};
+
+use crate::support::sample;
+use crate::support::scene::{Scene, condition_of};
+use crate::support::server::TestCluster;
+use crate::support::{invariants, truth};
+
+/// Everything at once, in the order of the file; and what the resources then say is true.
+pub async fn becomes_ready_when_applied_at_once(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "at-once").await;
+    let mut operator = scene.operator();
+    scene.apply(&sample::two_hospitals()).await;
+    let took = scene.settle(&mut operator).await;
+    let writes = operator.gate().writes();
+    println!(
+        "two hospitals are ready {:.1} s after they were applied, with {} writes",
+        took.as_secs_f64(),
+        writes.len()
+    );
+    assert!(writes.len() <= 150, "{} writes: {:#?}", writes.len(), count(&writes));
+    assert_eq!(scene.kubelet.refusals(), Vec::<String>::new(), "every pod is admitted under `restricted`");
+    truth::one_genesis_everywhere(&scene, "care").await;
+    let channel = scene.get("Channel", "care").data["status"].clone();
+    assert_eq!(channel["configSequence"], 0, "members and anchors known at creation cost no configuration update");
+    assert_eq!(channel["height"], 1);
+    let nodes: BTreeMap<_, _> = nodes(&channel);
+    let relations = ["orderer-1", "orderer-2", "orderer-3"].map(|node| nodes[node]["relation"].clone());
+    assert_eq!(relations, [json!("consenter"), json!("consenter"), json!("consenter")]);
+    for peer in ["mercy-peer", "lakeside-peer"] {
+        assert_eq!(nodes[peer]["relation"], "member", "{peer}");
+        assert_eq!(
+            scene.get("Peer", peer).data["status"]["channels"],
+            json!([{"name": "care", "height": 1}]),
+            "{peer}"
+        );
+        assert_eq!(truth::peer_height(&scene, peer, "care").await, 1);
+    }
+    let config = truth::config(&scene, "orderer-1", "care").await;
+    assert_eq!(anchors(&config, "MercyMSP"), [format!("mercy-peer.{}.svc:7051", scene.namespace)]);
+    invariants::hold(&scene, &writes).await;
+}
+
+/// The last first: nothing depends on the order.
+pub async fn becomes_ready_in_reverse_order(cluster: Arc<TestCluster>) {
+    let mut resources = sample::two_hospitals();
+    resources.reverse();
+    becomes_ready(cluster, "reverse", &resources).await;
+}
+
+/// Orders that nobody thought of, the same ones each time.
+pub async fn becomes_ready_in_any_order(cluster: Arc<TestCluster>) {
+    for seed in [3_u64, 11] {
+        let mut resources = sample::two_hospitals();
+        let mut state = seed;
+        for last in (1..resources.len()).rev() {
+            // A linear congruential generator is enough to shuffle.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            resources.swap(last, (state >> 33) as usize % (last + 1));
+        }
+        becomes_ready(cluster.clone(), "shuffled", &resources).await;
+    }
+}
+
+async fn becomes_ready(cluster: Arc<TestCluster>, prefix: &str, resources: &[Value]) {
+    let scene = Scene::new(&cluster, prefix).await;
+    let mut operator = scene.operator();
+    for resource in resources {
+        scene.apply(std::slice::from_ref(resource)).await;
+    }
+    scene.settle(&mut operator).await;
+    truth::one_genesis_everywhere(&scene, "care").await;
+    invariants::hold(&scene, &operator.gate().writes()).await;
+}
+
+/// A third hospital with a peer joins a live channel; nobody else is restarted for it.
+pub async fn takes_a_new_hospital_into_a_live_channel(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "joins").await;
+    let mut operator = scene.operator();
+    scene.apply(&sample::two_hospitals()).await;
+    scene.settle(&mut operator).await;
+    let before = pids(&scene);
+    scene.apply(&sample::all(THIRD)).await;
+    scene.edit("Channel", "care", json!({"spec": {"members": ["mercy", "lakeside", "harbour"]}})).await;
+    scene.settle(&mut operator).await;
+    assert_eq!(pids(&scene), before, "a node was restarted");
+    let config = truth::config(&scene, "orderer-2", "care").await;
+    assert_eq!(anchors(&config, "HarbourMSP"), [format!("harbour-peer.{}.svc:7051", scene.namespace)]);
+    let status = scene.get("Channel", "care").data["status"].clone();
+    assert_eq!(status["configSequence"], json!(config.sequence));
+    assert_eq!(nodes(&status)["harbour-peer"]["relation"], "member");
+    truth::one_genesis_everywhere(&scene, "care").await;
+    let height = truth::peer_height(&scene, "harbour-peer", "care").await;
+    assert_eq!(height, config.sequence + 1, "the new peer has every block");
+    invariants::hold(&scene, &operator.gate().writes()).await;
+}
+
+/// What is edited while nobody looks is done when the operator is back; and an edit of the batch reaches the ledger.
+pub async fn catches_up_with_edits_made_in_its_absence(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "absent").await;
+    let mut operator = scene.operator();
+    scene.apply(&sample::two_hospitals()).await;
+    scene.settle(&mut operator).await;
+    let mut writes = operator.gate().writes();
+    operator.stop(Duration::from_secs(10)).await;
+    scene.edit("Channel", "care", json!({"spec": {"batch": {"maxMessageCount": 17, "timeout": "750ms"}}})).await;
+    scene.edit("Peer", "mercy-peer", json!({"spec": {"anchor": false}})).await;
+    let mut operator = scene.operator();
+    scene.settle(&mut operator).await;
+    let config = truth::config(&scene, "orderer-3", "care").await;
+    let group = &config.channel_group.as_ref().expect("a root").groups["Orderer"];
+    let size = orderer::BatchSize::decode(group.values["BatchSize"].value.as_slice()).expect("a batch size");
+    let timeout = orderer::BatchTimeout::decode(group.values["BatchTimeout"].value.as_slice()).expect("a timeout");
+    assert_eq!((size.max_message_count, timeout.timeout.as_str()), (17, "750ms"));
+    assert_eq!(anchors(&config, "MercyMSP"), Vec::<String>::new());
+    assert_eq!(scene.get("Channel", "care").data["status"]["configSequence"], json!(config.sequence));
+    writes.extend(operator.gate().writes());
+    invariants::hold(&scene, &writes).await;
+}
+
+/// With one orderer of three down the channel is still edited; the resource says which node is away, and it heals.
+pub async fn edits_a_channel_while_an_orderer_is_down(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "down").await;
+    let mut operator = scene.operator();
+    scene.apply(&sample::two_hospitals()).await;
+    scene.settle(&mut operator).await;
+    scene.kubelet.hold("orderer-3");
+    let message = scene.condition("Orderer", "orderer-3", "NodeReady", "False", "PodFailing").await;
+    assert!(message.contains("orderer-3-0"), "{message}");
+    let edited = scene.edit("Channel", "care", json!({"spec": {"batch": {"maxMessageCount": 23}}})).await;
+    let message =
+        scene.until_condition("Channel", "care", |c| c["type"] == "OrderersJoined" && c["status"] != "True").await;
+    assert!(message.contains("orderer-3"), "the Channel does not say which orderer is away: {message}");
+    let done = |c: &Value| {
+        c["type"] == "ConfigInSync"
+            && c["status"] == "True"
+            && c["observedGeneration"] == json!(edited.metadata.generation)
+    };
+    scene.until_condition("Channel", "care", done).await;
+    let config = truth::config(&scene, "orderer-1", "care").await;
+    scene.kubelet.release("orderer-3");
+    scene.settle(&mut operator).await;
+    let caught_up = truth::config(&scene, "orderer-3", "care").await;
+    assert_eq!(caught_up.sequence, config.sequence, "nothing was lost, nothing was done twice");
+    truth::one_genesis_everywhere(&scene, "care").await;
+    invariants::hold(&scene, &operator.gate().writes()).await;
+}
+
+/// Deleting resources keeps ledgers and CA keys, and the same names take them back.
+pub async fn keeps_ledgers_and_keys_for_a_resource_made_again(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "again").await;
+    let mut operator = scene.operator();
+    let resources = sample::two_hospitals();
+    scene.apply(&resources).await;
+    scene.settle(&mut operator).await;
+    let genesis = scene.get("Channel", "care").data["status"]["genesisHash"].clone();
+    let authorities = keys(&scene).await;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let before = claim_uids(&claims).await;
+    assert_eq!(before.len(), 5, "{before:?}");
+    for (kind, name) in ["Channel care", "Peer mercy-peer", "Orderer orderer-1", "Orderer orderer-2", "Hospital mercy"]
+        .map(|text| text.split_once(' ').expect("two words"))
+    {
+        scene.delete(kind, name).await;
+    }
+    scene.until_gone(&["mercy-peer", "orderer-1", "orderer-2"]).await;
+    assert_eq!(claim_uids(&claims).await, before, "ledgers outlive their resources");
+    scene.apply(&resources).await;
+    scene.settle(&mut operator).await;
+    assert_eq!(scene.get("Channel", "care").data["status"]["genesisHash"], genesis);
+    assert_eq!(keys(&scene).await, authorities, "the CA keys are the same");
+    assert_eq!(claim_uids(&claims).await, before);
+    truth::one_genesis_everywhere(&scene, "care").await;
+    invariants::hold(&scene, &operator.gate().writes()).await;
+}
+
+/// References to what does not exist yet wait and say so.
+pub async fn says_what_it_waits_for(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "waits").await;
+    let _operator = scene.operator();
+    let channel = sample::all(
+        "{apiVersion: ehrnet.dev/v1alpha1, kind: Channel, metadata: {name: care}, spec: {channelName: care, consensus: {type: Raft, orderers: [nobody]}, members: [nowhere]}}",
+    );
+    let peer = sample::all(
+        "{apiVersion: ehrnet.dev/v1alpha1, kind: Peer, metadata: {name: lost}, spec: {hospitalRef: {name: nowhere}}}",
+    );
+    scene.apply(&channel).await;
+    scene.apply(&peer).await;
+    let message = scene.condition("Channel", "care", "Ready", "False", "WaitingForReference").await;
+    assert!(message.contains("nowhere") || message.contains("nobody"), "{message}");
+    let message = scene.condition("Peer", "lost", "Ready", "False", "WaitingForReference").await;
+    assert!(message.contains("Hospital nowhere"), "{message}");
+}
+
+/// An image that cannot be pulled is named, and the node comes up when it is mended.
+pub async fn names_an_image_that_cannot_be_pulled(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "image").await;
+    let mut operator = scene.operator();
+    scene.apply(&sample::two_hospitals()).await;
+    scene.settle(&mut operator).await;
+    scene.edit("Peer", "mercy-peer", json!({"spec": {"image": {"reference": "nowhere.invalid/peer:9"}}})).await;
+    let message = scene.condition("Peer", "mercy-peer", "NodeReady", "False", "PodFailing").await;
+    assert!(message.contains("nowhere.invalid/peer:9"), "{message}");
+    scene.edit("Peer", "mercy-peer", json!({"spec": {"image": {"reference": null}}})).await;
+    scene.settle(&mut operator).await;
+}
+
+const THIRD: &str = "
+{apiVersion: ehrnet.dev/v1alpha1, kind: Hospital, metadata: {name: harbour}, spec: {mspId: HarbourMSP}}
+---
+{apiVersion: ehrnet.dev/v1alpha1, kind: Peer, metadata: {name: harbour-peer}, spec: {hospitalRef: {name: harbour}, channels: [care]}}
+";
+
+fn nodes(status: &Value) -> BTreeMap<String, Value> {
+    let nodes = status["nodes"].as_array().expect("nodes");
+    nodes.iter().map(|node| (node["name"].as_str().expect("a name").to_owned(), node.clone())).collect()
+}
+
+fn pids(scene: &Scene) -> Vec<u32> {
+    ["orderer-1", "orderer-2", "orderer-3", "mercy-peer", "lakeside-peer"].map(|node| scene.kubelet.pid(node)).to_vec()
+}
+
+fn anchors(config: &Config, msp: &str) -> Vec<String> {
+    let application = &config.channel_group.as_ref().expect("a root").groups["Application"];
+    let Some(value) = application.groups[msp].values.get("AnchorPeers") else { return Vec::new() };
+    let peers = protos::AnchorPeers::decode(value.value.as_slice()).expect("anchor peers").anchor_peers;
+    peers.into_iter().map(|peer| format!("{}:{}", peer.host, peer.port)).collect()
+}
+
+async fn keys(scene: &Scene) -> Vec<Vec<u8>> {
+    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let mut found = Vec::new();
+    for name in ["mercy-ca", "mercy-tlsca", "lakeside-ca", "lakeside-tlsca"] {
+        let secret = secrets.get(name).await.unwrap_or_else(|error| panic!("Secret {name}: {error}"));
+        found.push(secret.data.expect("data")["tls.key"].0.clone());
+    }
+    found
+}
+
+async fn claim_uids(claims: &Api<PersistentVolumeClaim>) -> BTreeMap<String, Option<String>> {
+    let list = claims.list(&Default::default()).await.expect("list");
+    list.into_iter().map(|claim| (claim.name_any(), claim.uid())).collect()
+}
+
+fn count(writes: &[crate::support::gate::Write]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for write in writes {
+        *counts.entry(format!("{} {}", write.verb, write.target)).or_default() += 1;
+    }
+    counts
+}
+
+/// The columns that `kubectl get` prints are filled, from the server's own table.
+pub async fn prints_true_columns(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "columns").await;
+    let mut operator = scene.operator();
+    scene.apply(&sample::two_hospitals()).await;
+    scene.settle(&mut operator).await;
+    for (kind, plural, column) in [
+        ("Hospital", "hospitals", "MSP"),
+        ("Orderer", "orderers", "Channels"),
+        ("Peer", "peers", "Channels"),
+        ("Channel", "channels", "Height"),
+    ] {
+        let path = format!("/apis/ehrnet.dev/v1alpha1/namespaces/{}/{plural}", scene.namespace);
+        let request =
+            http::Request::get(path).header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io").body(Vec::new());
+        let table: Value = scene.client.request(request.expect("a request")).await.expect("a table");
+        let position = |name: &str| {
+            table["columnDefinitions"].as_array().and_then(|all| all.iter().position(|c| c["name"] == name))
+        };
+        let (ready, special) = (position("Ready").expect("Ready"), position(column).expect(column));
+        for row in table["rows"].as_array().expect("rows") {
+            assert_eq!(row["cells"][ready], "True", "{kind}: {row}");
+            assert!(!row["cells"][special].is_null() && row["cells"][special] != "", "{kind} {column}: {row}");
+        }
+    }
+    let ready = condition_of(&scene.get("Channel", "care"), "Ready").expect("a condition");
+    assert!(ready["message"].as_str().is_some_and(|text| !text.is_empty()));
+}

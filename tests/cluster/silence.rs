@@ -1,0 +1,41 @@
+//! A network that is as declared costs nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::gate::Gate;
+use crate::support::sample;
+use crate::support::scene::Scene;
+use crate::support::server::TestCluster;
+
+/// How long nothing may happen.
+const WATCHED: Duration = Duration::from_secs(60);
+
+/// How long a started operator has to find nothing to do.
+const AFTER_START: Duration = Duration::from_secs(5);
+
+/// Settled, the operator writes its lease and nothing else; started again, it finds nothing to write either.
+pub async fn writes_nothing_but_the_lease_once_settled(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "silence").await;
+    let start = scene.start.clone().with_lease("operator-0");
+    let mut operator = start.run(Gate::open());
+    scene.apply(&sample::two_hospitals()).await;
+    scene.settle(&mut operator).await;
+    let settled = operator.gate().writes().len();
+    let leases = operator.gate().leases();
+    // Time itself is what is tested here.
+    tokio::time::sleep(WATCHED).await;
+    operator.check().await;
+    let writes = operator.gate().writes().split_off(settled);
+    assert!(writes.is_empty(), "{} writes in a minute: {writes:#?}", writes.len());
+    assert!(operator.gate().leases() > leases, "the lease was not renewed, so the operator does not live");
+    operator.stop(Duration::from_secs(10)).await;
+
+    let mut again = start.run(Gate::open());
+    again.leading().await;
+    tokio::time::sleep(AFTER_START).await;
+    again.check().await;
+    assert!(again.gate().leases() > 0, "it has not taken the lease");
+    let writes = again.gate().writes();
+    assert!(writes.is_empty(), "{} writes after a restart: {writes:#?}", writes.len());
+}
