@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 
 use kube::Client;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use tokio::process::Command;
 
 use super::DemoError;
 use super::program::{command, on_path, output, output_with_progress, succeeds};
 
 const KIND_CLUSTER: &str = "ehrnet-demo";
+/// What kind puts before a cluster's name to name its context.
+const KIND_CONTEXT: &str = "kind-";
 
 /// A cluster that is up.
 pub(super) enum Cluster {
@@ -101,12 +104,11 @@ impl Cluster {
     /// Puts an image from a docker-archive file where its nodes find it.
     pub(super) async fn load(&self, archive: &Path) -> Result<(), DemoError> {
         let load = match self {
-            Self::Context { name } => return Err(DemoError::CannotLoad { context: name.clone() }),
-            Self::Kind { .. } => {
-                let mut load = command("kind", ["load", "image-archive", "--name", KIND_CLUSTER]);
-                load.arg(archive);
-                load
-            }
+            Self::Context { name } => match name.strip_prefix(KIND_CONTEXT) {
+                Some(cluster) if on_path("kind").is_some() => kind_load(cluster, archive),
+                _ => return Err(DemoError::CannotLoad { context: name.clone() }),
+            },
+            Self::Kind { .. } => kind_load(KIND_CLUSTER, archive),
             Self::Local { script, .. } => {
                 let mut load = command(script, ["load"]);
                 load.arg(archive);
@@ -173,6 +175,12 @@ impl Cluster {
         output(delete).await?;
         Ok(())
     }
+}
+
+fn kind_load(cluster: &str, archive: &Path) -> Command {
+    let mut load = command("kind", ["load", "image-archive", "--name", cluster]);
+    load.arg(archive);
+    load
 }
 
 /// The script of the local cluster, which packs images for every kind of cluster.

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::runtime::conditions::is_crd_established;
 use kube::runtime::wait::await_condition;
@@ -28,6 +29,8 @@ pub(super) const SYSTEM_NAMESPACE: &str = "ehrnet-system";
 const REPOSITORY: &str = "ehrnet.dev/ehrnet";
 /// How long the operator may take to let go of a network.
 const DELETION_LIMIT: Duration = Duration::from_secs(120);
+/// Variable that the chart sets only for the embedded ledger.
+const EMBEDDED: &str = "EHRNET_PEER_COMMAND";
 /// Field manager of what the demo applies.
 const MANAGER: &str = "ehrnet-demo";
 
@@ -114,6 +117,23 @@ pub(super) async fn uninstall(
     Ok(())
 }
 
+/// A node cannot read what another ledger wrote: a network that runs keeps the one it was made with.
+pub(super) async fn refuse_other_ledger(client: &Client, ledger: Ledger, namespace: &str) -> Result<(), DemoError> {
+    let doing = DemoError::kube("looking for an operator that is there already");
+    let operators: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let Some(operator) = operators.get_opt(RELEASE).await.map_err(doing)? else { return Ok(()) };
+    let doing = DemoError::kube("looking for a network that is there already");
+    let nodes: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
+    let runs = !nodes.list(&ListParams::default().limit(1)).await.map_err(doing)?.items.is_empty();
+    let containers = operator.spec.and_then(|spec| spec.template.spec).map(|spec| spec.containers).unwrap_or_default();
+    let mut environment = containers.into_iter().flat_map(|container| container.env.unwrap_or_default());
+    let found = if environment.any(|variable| variable.name == EMBEDDED) { Ledger::Embedded } else { Ledger::Fabric };
+    if runs && found != ledger {
+        return Err(DemoError::OtherLedger { namespace: namespace.to_owned(), found });
+    }
+    Ok(())
+}
+
 /// The namespace of the sample, which admits only pods of the strictest Pod Security level.
 async fn ensure_namespace(client: &Client, name: &str) -> Result<(), DemoError> {
     let namespace = json!({
@@ -135,29 +155,53 @@ async fn helm_program(project: &Path) -> Result<PathBuf, DemoError> {
     }
 }
 
-/// Applies every object of the sample at the same time and returns what was applied.
-pub(super) async fn apply_sample(client: &Client, sample: &Path, namespace: &str) -> Result<Vec<Key>, DemoError> {
-    let text = std::fs::read_to_string(sample).map_err(|source| DemoError::File { path: sample.to_owned(), source })?;
-    let objects = parse_objects(&text)
-        .map_err(|error| DemoError::Sample { path: sample.to_owned(), reason: error.to_string() })?;
-    try_join_all(objects.into_iter().map(|object| apply(client, object, namespace))).await
+/// What the demo applies.
+pub(super) struct Sample {
+    path: PathBuf,
+    objects: Vec<DynamicObject>,
+}
+
+impl Sample {
+    /// Reads a file of Kubernetes objects.
+    pub(super) fn read(path: &Path) -> Result<Self, DemoError> {
+        let path = path.to_owned();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(source) => return Err(DemoError::File { path, source }),
+        };
+        match parse_objects(&text) {
+            Ok(objects) => Ok(Self { path, objects }),
+            Err(error) => Err(DemoError::Sample { path, reason: error.to_string() }),
+        }
+    }
+
+    /// Kind and name of each object.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        let kind = |object: &DynamicObject| object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
+        self.objects.iter().map(|object| Key { kind: kind(object), name: object.name_any() }).collect()
+    }
+
+    /// Applies every object at the same time.
+    pub(super) async fn apply(&self, client: &Client, namespace: &str) -> Result<(), DemoError> {
+        try_join_all(self.objects.iter().map(|object| self.apply_one(client, object, namespace))).await.map(drop)
+    }
+
+    async fn apply_one(&self, client: &Client, object: &DynamicObject, namespace: &str) -> Result<(), DemoError> {
+        let types = object.types.clone().unwrap_or_default();
+        let name = object.name_any();
+        let doing = format!("applying {} {name}", types.kind);
+        let kind = GroupVersionKind::try_from(&types)
+            .map_err(|error| DemoError::Sample { path: self.path.clone(), reason: format!("{name}: {error}") })?;
+        let (resource, _) = discovery::pinned_kind(client, &kind).await.map_err(DemoError::kube(doing.clone()))?;
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+        let parameters = PatchParams::apply(MANAGER).force();
+        api.patch(&name, &parameters, &Patch::Apply(object)).await.map_err(DemoError::kube(doing))?;
+        Ok(())
+    }
 }
 
 fn parse_objects(text: &str) -> Result<Vec<DynamicObject>, serde_yaml::Error> {
     serde_yaml::Deserializer::from_str(text).map(DynamicObject::deserialize).collect()
-}
-
-async fn apply(client: &Client, object: DynamicObject, namespace: &str) -> Result<Key, DemoError> {
-    let types = object.types.clone().unwrap_or_default();
-    let key = Key { kind: types.kind.clone(), name: object.name_any() };
-    let doing = format!("applying {} {}", key.kind, key.name);
-    let kind = GroupVersionKind::try_from(&types)
-        .map_err(|error| DemoError::Sample { path: PathBuf::from(&key.name), reason: error.to_string() })?;
-    let (resource, _) = discovery::pinned_kind(client, &kind).await.map_err(DemoError::kube(doing.clone()))?;
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    let parameters = PatchParams::apply(MANAGER).force();
-    api.patch(&key.name, &parameters, &Patch::Apply(&object)).await.map_err(DemoError::kube(doing))?;
-    Ok(key)
 }
 
 #[cfg(test)]

@@ -19,10 +19,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use futures::future::try_join;
 use kube::Client;
 
 use cluster::Cluster;
-use install::{RELEASE, SYSTEM_NAMESPACE};
+use install::{RELEASE, SYSTEM_NAMESPACE, Sample};
 use program::ProgramError;
 
 /// Which ledger the nodes run.
@@ -118,6 +119,17 @@ pub enum DemoError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A network of the other ledger is there.
+    #[error(
+        "namespace {namespace} has a network of the {} ledger, whose blocks the other cannot read: remove it first, or take another --namespace",
+        format!("{found:?}").to_lowercase()
+    )]
+    OtherLedger {
+        /// Where it is.
+        namespace: String,
+        /// Which ledger it has.
+        found: Ledger,
+    },
     /// Not everything became ready in time.
     #[error("not ready after {}: {}", table::elapsed(*after), unready.join(", "))]
     NotReady {
@@ -199,9 +211,14 @@ async fn bring_up(
     fabric_bin: Option<&Path>,
 ) -> Result<Outcome, DemoError> {
     let mut out = std::io::stdout();
+    let sample = Sample::read(&project.join("deploy/samples/two-hospitals.yaml"))?;
+    install::refuse_other_ledger(client, ledger, &args.namespace).await?;
     let image = match &args.image {
         Some(image) => image.clone(),
-        None => install::load_operator_image(project, cluster).await?,
+        None => {
+            writeln!(out, "packing this binary as the operator's image")?;
+            install::load_operator_image(project, cluster).await?
+        }
     };
     if let (Ledger::Fabric, Some(folder)) = (ledger, fabric_bin) {
         writeln!(out, "packing Fabric's images from {}", folder.display())?;
@@ -210,12 +227,11 @@ async fn bring_up(
     writeln!(out, "installing the chart with image {image}")?;
     install::install_chart(project, cluster, client, &image, ledger, &args.namespace).await?;
     let began = Instant::now();
-    let sample = project.join("deploy/samples/two-hospitals.yaml");
-    let expected = install::apply_sample(client, &sample, &args.namespace).await?;
-    writeln!(out, "applied {} objects at once\n", expected.len())?;
-    let watching = watch::until_ready(client, &args.namespace, expected, began, args.timeout);
+    writeln!(out, "applying deploy/samples/two-hospitals.yaml, {} objects at once\n", sample.keys().len())?;
+    let watching = watch::until_ready(client, &args.namespace, sample.keys(), began, args.timeout);
+    let applying = sample.apply(client, &args.namespace);
     tokio::select! {
-        ready = watching => ready?,
+        ready = try_join(applying, watching) => drop(ready?),
         interrupt = tokio::signal::ctrl_c() => {
             interrupt?;
             return Ok(Outcome::Interrupted);
@@ -231,7 +247,7 @@ async fn next_steps(args: &DemoArgs, project: &Path, cluster: &Cluster) -> Resul
     show_setup(project, cluster).await?;
     let kubectl = format!("{} -n {}", cluster.kubectl(), args.namespace);
     for (command, what) in [
-        ("get hospitals,orderers,peers,channels", "the network in columns"),
+        ("get ehrnet", "the network in columns"),
         ("describe channels", "what every node knows of the channel"),
         ("get secrets,configmaps", "identities, client bundles, genesis block"),
         ("delete pods --all", "and watch the network repair itself"),
