@@ -23,7 +23,7 @@ use super::common::{CertificateStatus, DeletionPolicy, Image, LocalRef, Resource
     printcolumn(name = "Hospital", type_ = "string", json_path = ".spec.hospitalRef.name"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-    printcolumn(name = "Channels", type_ = "string", json_path = ".status.channels[*].name"),
+    printcolumn(name = "Channels", type_ = "string", json_path = ".status.channelNames"),
     printcolumn(name = "Ledger", type_ = "string", json_path = ".status.ledger"),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.address", priority = 1),
     printcolumn(name = "Cert-Expires", type_ = "string", json_path = ".status.tls.notAfter", priority = 1),
@@ -55,7 +55,7 @@ pub struct OrdererSpec {
     printcolumn(name = "Hospital", type_ = "string", json_path = ".spec.hospitalRef.name"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-    printcolumn(name = "Channels", type_ = "string", json_path = ".status.channels[*].name"),
+    printcolumn(name = "Channels", type_ = "string", json_path = ".status.channelNames"),
     printcolumn(name = "Ledger", type_ = "string", json_path = ".status.ledger"),
     printcolumn(name = "Address", type_ = "string", json_path = ".status.address", priority = 1),
     printcolumn(name = "Cert-Expires", type_ = "string", json_path = ".status.tls.notAfter", priority = 1),
@@ -152,6 +152,14 @@ pub struct NodeChannel {
     pub height: u64,
 }
 
+impl NodeChannel {
+    /// Names of channels in one text, for people; `None` if there are none.
+    pub fn names(channels: &[Self]) -> Option<String> {
+        let names: Vec<_> = channels.iter().map(|channel| channel.name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(","))
+    }
+}
+
 /// What the operator saw of an Orderer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -178,6 +186,9 @@ pub struct OrdererStatus {
     /// Channels that this node takes part in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<NodeChannel>,
+    /// Names of `channels` in one text: a column of `kubectl get` cannot show more than the first of a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_names: Option<String>,
 }
 
 /// What the operator saw of a Peer.
@@ -206,4 +217,7 @@ pub struct PeerStatus {
     /// Channels that this node has joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<NodeChannel>,
+    /// Names of `channels` in one text: a column of `kubectl get` cannot show more than the first of a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_names: Option<String>,
 }

@@ -143,6 +143,7 @@ fn report(
         ledger: version.or(before.ledger),
         identity: credentials.map(|c| c.identity.status()).or(before.identity),
         tls: credentials.map(|c| c.tls.status()).or(before.tls),
+        channel_names: NodeChannel::names(&channels),
         channels,
     }
 }

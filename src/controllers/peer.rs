@@ -153,8 +153,15 @@ async fn memberships(ctx: &Context, peer: &Peer, ground: &Ground) -> Memberships
         look_again = Outcome::within(COPYING_LOOK);
     }
     let version = ledger::version(ctx, &namespace, &name, names::PEER_OPERATIONS_PORT, &ground.authorities).await;
-    let finding = obstacle.unwrap_or_else(|| Finding::good(format!("{} channels joined", peer.spec.channels.len())));
+    let finding = obstacle.unwrap_or_else(|| Finding::good(has_joined(&joined)));
     Memberships { joined: Some(joined), version, finding, look_again }
+}
+
+fn has_joined(channels: &[NodeChannel]) -> String {
+    match NodeChannel::names(channels) {
+        Some(names) => format!("channels joined: {names}"),
+        None => "no channel to join".into(),
+    }
 }
 
 /// Makes the peer join a declared channel; returns Fabric's name of it.
@@ -247,6 +254,7 @@ fn report(
 ) -> PeerStatus {
     let before = peer.status.clone().unwrap_or_default();
     let (namespace, name) = super::place(peer);
+    let channels = memberships.joined.clone().unwrap_or(before.channels);
     PeerStatus {
         observed_generation: peer.metadata.generation,
         conditions,
@@ -254,6 +262,7 @@ fn report(
         ledger: memberships.version.clone().or(before.ledger),
         identity: credentials.map(|c| c.identity.status()).or(before.identity),
         tls: credentials.map(|c| c.tls.status()).or(before.tls),
-        channels: memberships.joined.clone().unwrap_or(before.channels),
+        channel_names: NodeChannel::names(&channels),
+        channels,
     }
 }
