@@ -39,14 +39,11 @@ struct Inner<K> {
     objects: BTreeMap<Key, Arc<K>>,
     /// Keys seen since a watch of this shard (a namespace, or everything) began anew.
     relist: BTreeMap<String, BTreeSet<Key>>,
-    synced: BTreeSet<String>,
 }
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Self {
-            inner: RwLock::new(Inner { objects: BTreeMap::new(), relist: BTreeMap::new(), synced: BTreeSet::new() }),
-        }
+        Self { inner: RwLock::new(Inner { objects: BTreeMap::new(), relist: BTreeMap::new() }) }
     }
 }
 
@@ -89,11 +86,6 @@ impl<K: Cached> Cache<K> {
         self.read().objects.values().cloned().collect()
     }
 
-    /// Whether the first listing of that shard is complete.
-    pub fn is_synced(&self, shard: &str) -> bool {
-        self.read().synced.contains(shard)
-    }
-
     /// Keeps an entry through the listing under way although its new state cannot be read.
     pub fn keep_listed(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
@@ -131,10 +123,7 @@ impl<K: Cached> Cache<K> {
                 }
                 inner.put(object).into_iter().collect()
             }
-            Event::InitDone => {
-                inner.synced.insert(shard.to_owned());
-                inner.forget_unlisted(shard)
-            }
+            Event::InitDone => inner.forget_unlisted(shard),
             Event::Apply(object) => inner.put(object).into_iter().collect(),
             Event::Delete(object) => inner.remove(&object).into_iter().collect(),
         }
@@ -262,6 +251,5 @@ mod tests {
         assert!(changes[0].after.is_none());
         assert!(cache.get("ward", "gone").is_none() && cache.get("ward", "kept").is_some());
         assert!(cache.get("theatre", "other").is_some());
-        assert!(cache.is_synced("ward") && !cache.is_synced("theatre"));
     }
 }

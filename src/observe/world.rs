@@ -3,6 +3,7 @@
 //! Invariant: one watch for one kind and namespace, shared by all controllers; after the start nothing is listed again
 //! unless a watch breaks. Children are watched by the label that the operator gives them, never all of a namespace.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -81,16 +82,37 @@ struct Feed<K: 'static> {
     cache: fn(&World) -> &Cache<K>,
     affected: fn(&World, &K) -> Vec<Target>,
     news: mpsc::UnboundedSender<News>,
-    progress: watch::Sender<usize>,
+    progress: watch::Sender<Progress>,
+}
+
+/// How the first listings went, by namespace (empty: the whole cluster).
+#[derive(Default)]
+struct Progress(BTreeMap<String, Listings>);
+
+/// First listings in one namespace, one per watch.
+#[derive(Default)]
+struct Listings {
+    complete: usize,
+    denied: usize,
+}
+
+impl Progress {
+    /// Whether a namespace with so many watches needs no more waiting: all of it is known, or it is closed to us as a
+    /// whole. A watched namespace that was deleted took our Role with it, and must not keep the others waiting. Known
+    /// in part, it would mislead: what looks absent may only be unseen.
+    fn settled(&self, shard: &str, watches: usize) -> bool {
+        self.0
+            .get(shard)
+            .is_some_and(|listings| listings.complete == watches || (!shard.is_empty() && listings.denied == watches))
+    }
 }
 
 impl World {
-    /// Starts all watches. `namespaces` empty means the whole cluster. The receiver of the pair counts completed first
-    /// listings; [`World::ready`] waits for all of them.
+    /// Starts all watches. `namespaces` empty means the whole cluster.
     pub fn start(client: &Client, namespaces: &[String], news: mpsc::UnboundedSender<News>) -> (Arc<Self>, Watches) {
         let world = Arc::new(Self::default());
-        let (progress, done) = watch::channel(0);
-        let mut watches = Watches { tasks: JoinSet::new(), done, expected: 0 };
+        let (progress, done) = watch::channel(Progress::default());
+        let mut watches = Watches { tasks: JoinSet::new(), done, expected: BTreeMap::new() };
         let mut starter =
             Starter { client, namespaces, world: &world, news: &news, progress: &progress, watches: &mut watches };
         starter.declared(|w| &w.hospitals, Kind::Hospital, super::affected::by_hospital);
@@ -115,16 +137,17 @@ impl World {
 /// The running watches.
 pub struct Watches {
     tasks: JoinSet<()>,
-    done: watch::Receiver<usize>,
-    expected: usize,
+    done: watch::Receiver<Progress>,
+    /// Watches of each namespace.
+    expected: BTreeMap<String, usize>,
 }
 
 impl Watches {
-    /// Waits until every first listing is complete.
+    /// Waits until every first listing is complete; a namespace that is closed to us as a whole is not waited for.
     pub async fn ready(&mut self) {
-        let expected = self.expected;
+        let settled = |done: &Progress| self.expected.iter().all(|(shard, watches)| done.settled(shard, *watches));
         // The senders live as long as the watch tasks, so an error means the process is going down.
-        if self.done.wait_for(|done| *done >= expected).await.is_err() {
+        if self.done.wait_for(settled).await.is_err() {
             tracing::debug!("watches ended before they were complete");
         }
     }
@@ -140,7 +163,7 @@ struct Starter<'a> {
     namespaces: &'a [String],
     world: &'a Arc<World>,
     news: &'a mpsc::UnboundedSender<News>,
-    progress: &'a watch::Sender<usize>,
+    progress: &'a watch::Sender<Progress>,
     watches: &'a mut Watches,
 }
 
@@ -173,7 +196,7 @@ impl Starter<'_> {
         for (shard, api) in self.shards::<DeserializeGuard<K>>() {
             let feed = self.feed(cache, affected);
             let events = watcher::watcher(api, watcher::Config::default()).default_backoff().modify(strip);
-            self.watches.expected += 1;
+            *self.watches.expected.entry(shard.clone()).or_default() += 1;
             self.watches.tasks.spawn(async move {
                 let valid = events.filter_map(|event| {
                     let event = event.map(|event| feed.readable(kind, event));
@@ -219,7 +242,7 @@ impl Starter<'_> {
         for (shard, api) in self.shards::<K>() {
             let feed = self.feed(cache, affected);
             let events = watcher::watcher(api, config.clone()).default_backoff().modify(strip);
-            self.watches.expected += 1;
+            *self.watches.expected.entry(shard.clone()).or_default() += 1;
             self.watches.tasks.spawn(async move { feed.run(&shard, events).await });
         }
     }
@@ -233,24 +256,38 @@ fn strip<K: Resource>(object: &mut K) {
 impl<K: Cached + Resource<DynamicType = ()>> Feed<K> {
     async fn run(&self, shard: &str, events: impl Stream<Item = watcher::Result<Event<K>>> + Send) {
         let mut events = std::pin::pin!(events);
+        let (mut complete, mut denied) = (false, false);
         while let Some(event) = events.next().await {
             match event {
-                Ok(event) => self.take(shard, event),
+                Ok(event) => {
+                    let first = matches!(event, Event::InitDone) && !complete;
+                    self.take(shard, event);
+                    if first {
+                        complete = true;
+                        self.count(shard, |listings| {
+                            listings.complete += 1;
+                            listings.denied -= usize::from(denied);
+                        });
+                    }
+                }
                 Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), namespace = shard, %error, "watch interrupted; it is tried again")
+                    tracing::warn!(kind = %K::kind(&()), namespace = shard, %error, "watch interrupted; it is tried again");
+                    if !complete && !denied && is_denied(&error) {
+                        denied = true;
+                        self.count(shard, |listings| listings.denied += 1);
+                    }
                 }
             }
         }
     }
 
+    fn count(&self, shard: &str, change: impl FnOnce(&mut Listings)) {
+        self.progress.send_modify(|done| change(done.0.entry(shard.to_owned()).or_default()));
+    }
+
     fn take(&self, shard: &str, event: Event<K>) {
-        let complete = matches!(event, Event::InitDone);
-        let first = complete && !(self.cache)(&self.world).is_synced(shard);
         for change in (self.cache)(&self.world).observe(shard, event) {
             self.announce(&change);
-        }
-        if first {
-            self.progress.send_modify(|done| *done += 1);
         }
     }
 
@@ -293,7 +330,36 @@ impl<K: Cached + Resource<DynamicType = ()>> Feed<K> {
     }
 }
 
+/// Whether the API server refused a listing for want of rights.
+fn is_denied(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_forbidden())
+}
+
 /// `namespace` and `name` of an object, for messages and look-ups.
 pub fn namespace_and_name<K: Resource>(object: &K) -> (String, String) {
     (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(complete: usize, denied: usize) -> Progress {
+        Progress(BTreeMap::from([("ward".to_owned(), Listings { complete, denied })]))
+    }
+
+    #[test]
+    fn a_namespace_is_waited_for_until_all_of_it_is_known_or_all_of_it_is_closed() {
+        assert!(!Progress::default().settled("ward", 3));
+        assert!(!progress(2, 0).settled("ward", 3));
+        assert!(!progress(1, 2).settled("ward", 3), "what is closed in part would look absent");
+        assert!(progress(3, 0).settled("ward", 3));
+        assert!(progress(0, 3).settled("ward", 3));
+    }
+
+    #[test]
+    fn a_whole_cluster_that_is_closed_is_waited_for() {
+        let closed = Progress(BTreeMap::from([(String::new(), Listings { complete: 0, denied: 3 })]));
+        assert!(!closed.settled("", 3));
+    }
 }
