@@ -3,6 +3,7 @@
 //! Fabric's logger names mean nothing here: only the default level of a spec is used; the whole spec is kept and given
 //! back by `/logspec`.
 
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::filter::LevelFilter;
@@ -32,7 +33,10 @@ impl LogLevels {
     /// The spec is malformed.
     pub fn install(spec: &str) -> Result<Self, BadSpec> {
         let (layer, filter) = reload::Layer::new(default_level(spec)?);
-        let output = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+        let output = tracing_subscriber::fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .with_target(false);
         if let Err(error) = tracing_subscriber::registry().with(layer).with(output).try_init() {
             // Several nodes in one process (tests) share the first one's output.
             tracing::debug!(%error, "logging was set up before");

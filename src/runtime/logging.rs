@@ -3,6 +3,8 @@
 //! Invariant: a log line carries names and states, never a key, a certificate's private part or a record. Types that
 //! hold keys have no `Debug` to print.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -34,7 +36,9 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
         EnvFilter::try_new(filter).map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })?;
     let layer = match format {
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
-        LogFormat::Human => fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Human => {
+            fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).boxed()
+        }
     };
     tracing_subscriber::registry().with(filter).with(layer).try_init()?;
     Ok(())
