@@ -1,0 +1,203 @@
+//! How long, how many writes, how much memory: printed as tables, ratios first. Nothing here fails for being slow.
+//!
+//! Goals and the rival's figures are those of the project's targets for a machine with two processors; on a machine
+//! that does other things at the same time only the ratios mean something.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::Value;
+
+use crate::audit::Audit;
+use crate::bench_script::{Script, Site, sweep};
+use crate::declared::{self, channel, hospital, kind_of, orderer, peer};
+use crate::operator::change_leader;
+use crate::scene::{Scene, is_ready};
+
+const ROUNDS: usize = 3;
+const IDLE: Duration = Duration::from_secs(60);
+const RESTART: Duration = Duration::from_secs(10);
+
+/// The smallest network that somebody else has published figures of: see how the operator compares.
+pub async fn small_network(scene: Scene) {
+    let network = [
+        hospital("ordering"),
+        hospital("mercy"),
+        hospital("lakeside"),
+        orderer("ordering-orderer", "ordering"),
+        peer("mercy-peer", "mercy", &["care"]),
+        peer("lakeside-peer", "lakeside", &["care"]),
+        channel("care", "Raft", &["ordering-orderer"], &["mercy", "lakeside"]),
+    ];
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        rounds.push(round(&scene, &network, Order::AtOnce).await);
+        clear(&scene, &network).await;
+    }
+    let nodes = median(rounds.iter().map(|round| round.nodes));
+    let channel = median(rounds.iter().map(|round| round.channel));
+    let writes = median(rounds.iter().map(|round| round.writes as f64));
+    println!("\nsmall network: 1 orderer, 2 peers, 1 channel, median of {ROUNDS}");
+    println!("{:<28} {:>8} {:>8} {:>8} {:>10}", "", "of goal", "here", "goal", "FabricOps");
+    line("all nodes ready, s", nodes, 5.0, 33.9);
+    line("channel with anchors, s", channel, 7.0, 49.4);
+    line("API writes until ready", writes, 120.0, 1000.0);
+}
+
+/// Three hospitals with an orderer and a peer each, against a script that does the same by hand.
+pub async fn three_hospitals(scene: Scene) {
+    let sites = ["mercy", "lakeside", "grace"];
+    let nodes = ["mercy-orderer", "lakeside-orderer", "grace-orderer"];
+    let mut network: Vec<Value> = sites.iter().map(|name| hospital(name)).collect();
+    network.extend(sites.iter().zip(nodes).map(|(name, node)| orderer(node, name)));
+    network.extend(sites.iter().map(|name| peer(&format!("{name}-peer"), name, &["care"])));
+    network.push(channel("care", "Raft", &nodes, &sites));
+    let msps = [("mercy", "MercyMSP"), ("lakeside", "LakesideMSP"), ("grace", "GraceMSP")];
+    let sites = msps.map(|(hospital, msp)| Site { hospital, msp });
+
+    let (mut at_once, mut reversed, mut by_hand) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        at_once.push(round(&scene, &network, Order::AtOnce).await.ready);
+        let script = Script::write(&scene).await;
+        clear(&scene, &network).await;
+        by_hand.push(script.run(&scene, &sites).await);
+        sweep(&scene).await;
+        reversed.push(round(&scene, &network, Order::Reversed).await.ready);
+        clear(&scene, &network).await;
+    }
+    let (at_once, reversed, by_hand) = (median(at_once), median(reversed), median(by_hand));
+    println!("\n3 hospitals, 3 orderers, 3 peers, 1 channel, median of {ROUNDS}");
+    println!("{:<28} {:>8} {:>8}", "", "here", "goal");
+    println!("{:<28} {:>7.2}x {:>7.2}x", "apply to ready : by hand", at_once / by_hand, 1.5);
+    println!("{:<28} {:>7.2}x {:>7.2}x", "reversed : at once", reversed / at_once, 1.1);
+    println!(
+        "{:<28} {:>8.1}\n{:<28} {:>8.1}\n{:<28} {:>8.1}",
+        "at once, s", at_once, "reversed, s", reversed, "by hand, s", by_hand
+    );
+
+    scene.apply(&network).await;
+    scene.ready(&network).await;
+    at_rest(&scene).await;
+    clear(&scene, &network).await;
+}
+
+/// What the operator costs when there is nothing to do.
+async fn at_rest(scene: &Scene) {
+    // Heights are looked at once more after everything is ready.
+    tokio::time::sleep(RESTART).await;
+    let log = scene.cluster.audit_log().expect("benchmarks need the local cluster's audit log");
+    let (resident, peak) = memory();
+    let audit = Audit::from_now(log.clone());
+    tokio::time::sleep(IDLE).await;
+    let idle = audit.writes_to(&scene.namespace).len();
+    let audit = Audit::from_now(log);
+    change_leader(scene).await;
+    tokio::time::sleep(RESTART).await;
+    let restart = audit.writes_to(&scene.namespace).len();
+    let size = std::fs::metadata(&scene.cluster.binary).expect("the binary").len() as f64 / 1e6;
+    for (what, here, goal) in [
+        ("operator resident, MB", resident, 30.0),
+        ("operator's peak, MB", peak, 30.0),
+        ("binary, MB", size, 40.0),
+        ("writes in 60 s idle", idle as f64, 0.0),
+        ("writes after a restart", restart as f64, 0.0),
+    ] {
+        println!("{what:<28} {here:>8.1} {goal:>8.1}");
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Order {
+    AtOnce,
+    Reversed,
+}
+
+/// Seconds since the first object was applied, and writes.
+struct Round {
+    nodes: f64,
+    channel: f64,
+    ready: f64,
+    writes: usize,
+}
+
+async fn round(scene: &Scene, network: &[Value], order: Order) -> Round {
+    let audit = Audit::from_now(scene.cluster.audit_log().expect("benchmarks need the local cluster's audit log"));
+    let began = Instant::now();
+    let apply = async {
+        match order {
+            Order::AtOnce => scene.apply(network).await,
+            Order::Reversed => {
+                for object in network.iter().rev() {
+                    declared::apply(&scene.client, &scene.namespace, object).await;
+                }
+            }
+        }
+    };
+    let is_node = |object: &&Value| matches!(kind_of(object), "Orderer" | "Peer");
+    let nodes = async {
+        let pods = network.iter().filter(is_node).map(|object| format!("{}-0", declared::name_of(object)));
+        join_all(pods.map(|pod| async move { scene.until(&scene.api::<Pod>(), &pod, "ready", pod_is_ready).await }))
+            .await;
+        began.elapsed().as_secs_f64()
+    };
+    let channel = async {
+        let ready = |object: Option<&kube::api::DynamicObject>| object.is_some_and(is_ready);
+        scene.until(&scene.of_kind("Channel"), "care", "ready", ready).await;
+        began.elapsed().as_secs_f64()
+    };
+    let ready = async {
+        scene.ready(network).await;
+        began.elapsed().as_secs_f64()
+    };
+    let ((), nodes, channel, ready) = tokio::join!(apply, nodes, channel, ready);
+    Round { nodes, channel, ready, writes: audit.writes_to(&scene.namespace).len() }
+}
+
+/// An empty namespace again: resources, then what outlives them.
+async fn clear(scene: &Scene, network: &[Value]) {
+    for kind in ["Channel", "Peer", "Orderer", "Hospital"] {
+        let api = scene.of_kind(kind);
+        for object in network.iter().filter(|object| kind_of(object) == kind) {
+            api.delete(declared::name_of(object), &DeleteParams::default()).await.expect("delete");
+        }
+        for object in network.iter().filter(|object| kind_of(object) == kind) {
+            scene.until_gone(&api, declared::name_of(object)).await;
+        }
+    }
+    sweep(scene).await;
+    let left = scene.api::<Pod>().list(&ListParams::default()).await.expect("pods");
+    assert!(left.items.is_empty(), "{:?}", left.iter().map(ResourceExt::name_any).collect::<Vec<_>>());
+}
+
+pub fn pod_is_ready(pod: Option<&Pod>) -> bool {
+    let conditions = pod.and_then(|pod| pod.status.as_ref()?.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Resident memory of the operator now and at its peak, MB. Its process is one of this machine.
+fn memory() -> (f64, f64) {
+    let mut processes = std::fs::read_dir("/proc").expect("proc").flatten().map(|entry| entry.path());
+    let operator = processes.find(|process| {
+        let command = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        command.starts_with(b"/usr/local/bin/ehrnet\0operator\0")
+    });
+    let status = std::fs::read_to_string(operator.expect("the operator's process").join("status")).expect("its status");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
+        line.split_whitespace().next().and_then(|number| number.parse::<f64>().ok()).expect("a number") / 1024.0
+    };
+    (field("VmRSS:"), field("VmHWM:"))
+}
+
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn line(what: &str, here: f64, goal: f64, rival: f64) {
+    println!("{what:<28} {:>7.2}x {here:>8.1} {goal:>8.1} {rival:>10.1}", here / goal);
+}

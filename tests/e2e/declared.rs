@@ -1,0 +1,89 @@
+//! The resources that scenarios declare, as a user would write them.
+
+use ehrnet::api;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+const MANAGER: &str = "ehrnet-test";
+
+pub fn hospital(name: &str) -> Value {
+    let msp = format!("{}{}MSP", name[..1].to_uppercase(), &name[1..]);
+    object("Hospital", name, json!({"mspId": msp, "displayName": format!("{name} hospital")}))
+}
+
+pub fn orderer(name: &str, hospital: &str) -> Value {
+    object("Orderer", name, node(hospital))
+}
+
+pub fn peer(name: &str, hospital: &str, channels: &[&str]) -> Value {
+    let mut spec = node(hospital);
+    spec["channels"] = json!(channels);
+    object("Peer", name, spec)
+}
+
+/// Small requests: what a node asks for by default fills a small machine with a few networks.
+fn node(hospital: &str) -> Value {
+    let requests = json!({"cpu": "10m", "memory": "32Mi"});
+    json!({"hospitalRef": {"name": hospital}, "storage": {"size": "1Gi"}, "resources": {"requests": requests}})
+}
+
+pub fn channel(name: &str, consensus: &str, orderers: &[&str], members: &[&str]) -> Value {
+    let consensus = json!({"type": consensus, "orderers": orderers});
+    object("Channel", name, json!({"channelName": name, "consensus": consensus, "members": members}))
+}
+
+/// One hospital with one orderer and one peer on the channel `care`.
+pub fn clinic() -> Vec<Value> {
+    vec![
+        hospital("mercy"),
+        orderer("mercy-orderer", "mercy"),
+        peer("mercy-peer", "mercy", &["care"]),
+        channel("care", "Raft", &["mercy-orderer"], &["mercy"]),
+    ]
+}
+
+/// The sample that the project ships.
+pub fn two_hospitals() -> Vec<Value> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/samples/two-hospitals.yaml");
+    let text = std::fs::read_to_string(file).expect("the sample");
+    serde_yaml::Deserializer::from_str(&text).map(|document| Value::deserialize(document).expect("YAML")).collect()
+}
+
+fn object(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "ehrnet.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+pub fn kind_of(object: &Value) -> &str {
+    object["kind"].as_str().expect("a kind")
+}
+
+pub fn name_of(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().expect("a name")
+}
+
+/// How the server calls a kind of `ehrnet.dev`.
+pub fn resource(kind: &str) -> ApiResource {
+    let definitions = api::crds();
+    let names = definitions.iter().map(|definition| &definition.spec.names).find(|names| names.kind == kind);
+    let plural = &names.unwrap_or_else(|| panic!("{kind} is no kind of {}", api::GROUP)).plural;
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(api::GROUP, "v1alpha1", kind), plural)
+}
+
+/// Every kind of `ehrnet.dev`.
+pub fn kinds() -> Vec<String> {
+    api::crds().into_iter().map(|definition| definition.spec.names.kind).collect()
+}
+
+pub fn access(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &resource(kind))
+}
+
+/// `kubectl apply --server-side` of one object.
+pub async fn apply(client: &Client, namespace: &str, object: &Value) -> DynamicObject {
+    let (api, name) = (access(client, namespace, kind_of(object)), name_of(object));
+    let applied = api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await;
+    applied.unwrap_or_else(|error| panic!("applying {} {name}: {error}", kind_of(object)))
+}

@@ -1,0 +1,95 @@
+//! What is lost comes back as it was.
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, DynamicObject};
+use serde_json::{Value, json};
+
+use crate::declared::{channel, clinic, hospital, orderer, peer};
+use crate::scene::{Scene, is_ready, status};
+
+/// A peer whose pod is killed has the same blocks afterwards, more than the genesis block.
+pub async fn a_killed_peer_comes_back_with_its_ledger(scene: Scene) {
+    let network = clinic();
+    scene.apply(&network).await;
+    scene.ready(&network).await;
+    let height = updated_height(&scene).await;
+
+    let old = kill(&scene, "mercy-peer-0").await;
+    let pod = |pod: Option<&Pod>| pod.is_some_and(|pod| pod.uid() != old && pod_is_ready(pod));
+    scene.until(&scene.api::<Pod>(), "mercy-peer-0", "made anew", pod).await;
+    let peer = scene.one_ready("Peer", "mercy-peer").await;
+    assert_eq!(height_on(&peer, "care"), Some(height));
+    scene.one_ready("Channel", "care").await;
+}
+
+/// Of three Raft orderers any one may go, the leader too: the channel still takes an update.
+pub async fn a_channel_is_updated_whichever_orderer_is_lost(scene: Scene) {
+    let names = ["raft-1", "raft-2", "raft-3"];
+    let mut network = vec![hospital("mercy"), peer("mercy-peer", "mercy", &["care"])];
+    network.extend(names.iter().map(|name| orderer(name, "mercy")));
+    network.push(channel("care", "Raft", &names, &["mercy"]));
+    scene.apply(&network).await;
+    scene.ready(&network).await;
+    for (sequence, name) in (1..).zip(names) {
+        kill(&scene, &format!("{name}-0")).await;
+        let timeout = format!("{}ms", 500 + 100 * sequence);
+        scene.change("Channel", "care", json!({"spec": {"batch": {"timeout": timeout}}})).await;
+        let updated = move |channel: Option<&DynamicObject>| {
+            channel.is_some_and(|channel| is_ready(channel) && *status(channel, "/configSequence") == sequence)
+        };
+        scene.until(&scene.of_kind("Channel"), "care", &format!("updated without {name}"), updated).await;
+        scene.ready(&network).await;
+    }
+}
+
+/// A peer that is deleted leaves its volume; one of the same name takes it back, with the blocks on it.
+pub async fn a_recreated_peer_takes_its_volume_back(scene: Scene) {
+    let network = clinic();
+    scene.apply(&network).await;
+    scene.ready(&network).await;
+    let height = updated_height(&scene).await;
+    let claims = scene.api::<PersistentVolumeClaim>();
+    let before = claims.get("mercy-peer-ledger").await.expect("the claim").uid();
+
+    scene.of_kind("Peer").delete("mercy-peer", &DeleteParams::default()).await.expect("delete");
+    scene.until_gone(&scene.api::<Pod>(), "mercy-peer-0").await;
+    let left = claims.get("mercy-peer-ledger").await.expect("the claim outlives its peer");
+    assert_eq!((left.uid(), left.metadata.deletion_timestamp), (before.clone(), None));
+
+    scene.apply(&[peer("mercy-peer", "mercy", &["care"])]).await;
+    let peer = scene.one_ready("Peer", "mercy-peer").await;
+    assert_eq!(claims.get("mercy-peer-ledger").await.expect("the claim").uid(), before);
+    // Its anchor entry went and came: there may be more blocks by now.
+    assert!(height_on(&peer, "care") >= Some(height), "{:?}", status(&peer, "/channels"));
+}
+
+/// Orders a block, so that there is more than a genesis block, and returns the height once the peer has it.
+async fn updated_height(scene: &Scene) -> u64 {
+    scene.change("Channel", "care", json!({"spec": {"batch": {"timeout": "700ms"}}})).await;
+    scene.one_ready("Channel", "care").await;
+    let two = |peer: Option<&DynamicObject>| peer.is_some_and(|peer| height_on(peer, "care") >= Some(2));
+    let peer = scene.until(&scene.of_kind("Peer"), "mercy-peer", "at height 2", two).await;
+    height_on(&peer, "care").expect("a height")
+}
+
+fn height_on(peer: &DynamicObject, channel: &str) -> Option<u64> {
+    let channels = status(peer, "/channels").as_array().cloned().unwrap_or_default();
+    channels.iter().find(|known| known["name"] == channel).and_then(|known| known["height"].as_u64())
+}
+
+/// Ends a pod without giving it time to end by itself; returns its UID.
+async fn kill(scene: &Scene, name: &str) -> Option<String> {
+    let pods = scene.api::<Pod>();
+    let uid = pods.get(name).await.expect("the pod").uid();
+    pods.delete(name, &DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() })
+        .await
+        .expect("delete");
+    uid
+}
+
+fn pod_is_ready(pod: &Pod) -> bool {
+    let status = serde_json::to_value(&pod.status).expect("JSON");
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.iter().any(|c: &Value| c["type"] == "Ready" && c["status"] == "True")
+}
