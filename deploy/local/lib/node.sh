@@ -183,10 +183,15 @@ node_clear() {
   fi
   egress_off
   if ip netns pids "$NETNS" >/dev/null 2>&1; then ip netns delete "$NETNS"; fi
-  if ip link show "$HOST_LINK" >/dev/null 2>&1; then ip link delete "$HOST_LINK"; fi
+  until_ok 5 'the link to the node to go' link_gone
   until_ok 30 'the cgroups of the pods to empty' remove_cgroups
   rm -rf "$STATE" "$RUN"
   rmdir --ignore-fail-on-non-empty /var/lib/kubelet /var/lib/cni 2>/dev/null || true
+}
+
+# Its other end goes with the namespace, and takes it along at any moment.
+link_gone() {
+  ip link delete "$HOST_LINK" || ! ip link show "$HOST_LINK"
 }
 
 process_gone() { [[ -z $(process_start "$1") ]]; }
