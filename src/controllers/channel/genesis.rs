@@ -82,7 +82,8 @@ pub async fn ensure(
     declared: &ChannelDefinition,
 ) -> Result<Result<Genesis, Finding>, ReconcileError> {
     let block = match decide(facts) {
-        Decision::Use(stored) => return Ok(Ok(stored)),
+        // Stored again: that writes nothing unless somebody edited its labels or annotations.
+        Decision::Use(stored) => stored.block,
         Decision::Refuse(finding) => return Ok(Err(finding)),
         Decision::Make => match genesis::block(declared, &Stamp::now()) {
             Ok(block) => block,
