@@ -39,11 +39,16 @@ struct Inner<K> {
     objects: BTreeMap<Key, Arc<K>>,
     /// Keys seen since a watch of this shard (a namespace, or everything) began anew.
     relist: BTreeMap<String, BTreeSet<Key>>,
+    /// Versions at which objects were seen to go. The answer to a write may come after the news that its object is gone.
+    gone: BTreeMap<Key, u64>,
 }
+
+/// Deletions that are remembered: more than can happen while one write is under way.
+const GONE: usize = 1024;
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Self { inner: RwLock::new(Inner { objects: BTreeMap::new(), relist: BTreeMap::new() }) }
+        Self { inner: RwLock::new(Inner { objects: BTreeMap::new(), relist: BTreeMap::new(), gone: BTreeMap::new() }) }
     }
 }
 
@@ -103,7 +108,8 @@ impl<K: Cached> Cache<K> {
     pub fn wrote(&self, object: Arc<K>) {
         let mut inner = self.write();
         let key = key(object.metadata());
-        if !inner.objects.get(&key).is_some_and(|known| newer(known.metadata(), object.metadata())) {
+        let went = version(object.metadata()) < inner.gone.get(&key).copied();
+        if !went && !inner.objects.get(&key).is_some_and(|known| newer(known.metadata(), object.metadata())) {
             inner.objects.insert(key, object);
         }
     }
@@ -171,12 +177,21 @@ impl<K: Cached> Inner<K> {
 
     fn remove(&mut self, object: &K) -> Option<Change<K>> {
         let key = key(object.metadata());
+        self.bury(&key, object.metadata());
         let known = self.objects.get(&key)?;
         // Our own re-creation may be known before the deletion of its predecessor arrives.
         if known.metadata().uid != object.metadata().uid && newer(known.metadata(), object.metadata()) {
             return None;
         }
         self.objects.remove(&key).map(|before| Change { before: Some(before), after: None })
+    }
+
+    fn bury(&mut self, key: &Key, meta: &ObjectMeta) {
+        self.gone.extend(version(meta).map(|version| (key.clone(), version)));
+        if self.gone.len() > GONE {
+            let oldest = self.gone.iter().min_by_key(|(_, version)| **version).map(|(key, _)| key.clone());
+            oldest.map(|key| self.gone.remove(&key));
+        }
     }
 
     fn forget_unlisted(&mut self, shard: &str) -> Vec<Change<K>> {
@@ -234,6 +249,17 @@ mod tests {
         assert!(cache.get("ward", "a").is_some());
         assert_eq!(cache.observe("ward", Event::Delete(object("a", "2", 21))).len(), 1);
         assert!(cache.get("ward", "a").is_none());
+    }
+
+    #[test]
+    fn the_answer_to_a_write_does_not_bring_back_what_is_gone() {
+        let cache = Cache::default();
+        cache.observe("ward", Event::Apply(object("a", "1", 10)));
+        cache.observe("ward", Event::Delete(object("a", "1", 12)));
+        cache.wrote(Arc::new(object("a", "1", 11)));
+        assert!(cache.get("ward", "a").is_none(), "deleted at 12, written at 11");
+        cache.wrote(Arc::new(object("a", "2", 13)));
+        assert!(cache.get("ward", "a").is_some(), "made again at 13");
     }
 
     #[test]

@@ -58,6 +58,10 @@ pub async fn survives_a_crash_at_every_write(cluster: Arc<TestCluster>) {
     while let Some(killed) = runs.next().await {
         if let Some(write) = killed {
             *kinds.entry(write).or_default() += 1;
+            let done: u32 = kinds.values().sum();
+            if done % 20 == 0 {
+                println!("{done} crashes survived after {:.0} s", begin.elapsed().as_secs_f64());
+            }
         }
     }
     let total: u32 = kinds.values().sum();

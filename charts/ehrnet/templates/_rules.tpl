@@ -22,11 +22,15 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch, update]
-# Public MSPs, genesis blocks (made once) and consent policies; Services and accounts of the nodes; their volumes, which
-# it makes itself so that they outlive the node. update: repair of what server-side apply cannot remove.
+# Public MSPs, genesis blocks (made once) and consent policies; Services of the nodes. update: repair of what server-side
+# apply cannot remove.
 - apiGroups: [""]
-  resources: [configmaps, services, serviceaccounts, persistentvolumeclaims]
+  resources: [configmaps, services]
   verbs: [get, list, watch, create, patch, update]
+# Accounts of the nodes; their volumes, which it makes itself so that they outlive the node.
+- apiGroups: [""]
+  resources: [serviceaccounts, persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch]
 # Why a node is not ready (image cannot be pulled, no room) stands in its pod.
 - apiGroups: [""]
   resources: [pods]
