@@ -7,7 +7,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tonic::{Status as Grpc, Streaming};
 
-use super::channel::{self, Opened, msp, policy::SignedData};
+use super::channel::{self, Opened, SignedData, certificate};
 use super::faults::{Faults, Operation};
 use super::ledger::ChannelLedger;
 use super::stop::Stop;
@@ -97,8 +97,12 @@ impl<L: Library> Delivery<L> {
                 return Ok(status);
             }
         };
-        let expires = msp::expires_at(&opened.signature.creator);
+        let expires = certificate::expires_at(&opened.signature.creator);
         let Some((start, stop)) = range(&seek, ledger.height()) else { return Ok(Status::BadRequest) };
+        if start > ledger.height() {
+            // As Fabric: only the very next block is waited for.
+            return Ok(Status::NotFound);
+        }
         let mut heights = ledger.watch_height();
         let mut judged = None;
         let mut number = start;
@@ -165,7 +169,7 @@ impl<L: Library> Delivery<L> {
         let ledger = self.library.ledger(name).ok_or_else(not_found)?;
         let seek =
             SeekInfo::decode(opened.data.as_slice()).map_err(|e| bad(format!("malformed seekInfo payload: {e}")))?;
-        if msp::expires_at(&opened.signature.creator).is_some_and(|end| end < now_seconds()) {
+        if certificate::expires_at(&opened.signature.creator).is_some_and(|end| end < now_seconds()) {
             return Err((Status::Forbidden, "deliver client identity expired".into()));
         }
         self.permit(&ledger, request).map_err(|reason| (Status::Forbidden, reason))?;

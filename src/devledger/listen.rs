@@ -176,7 +176,11 @@ fn server_config(files: &TlsFiles, volunteered: Volunteered, faults: &Faults) ->
         .map_err(|e| ListenError::tls(&files.certificate, e))?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // As Fabric's: gRPC needs HTTP/2, the REST listeners speak HTTP/1.1 only.
+    config.alpn_protocols = match volunteered {
+        Volunteered::Unchecked => vec![b"h2".to_vec()],
+        Volunteered::Verified => vec![b"http/1.1".to_vec()],
+    };
     Ok(config)
 }
 

@@ -6,7 +6,7 @@
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
@@ -15,7 +15,7 @@ use tracing_subscriber::{Registry, reload};
 #[derive(Clone)]
 pub struct LogLevels {
     spec: Arc<Mutex<String>>,
-    filter: reload::Handle<LevelFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
 }
 
 /// Why a spec is refused; the text is Fabric's.
@@ -32,7 +32,7 @@ impl LogLevels {
     /// # Errors
     /// The spec is malformed.
     pub fn install(spec: &str) -> Result<Self, BadSpec> {
-        let (layer, filter) = reload::Layer::new(default_level(spec)?);
+        let (layer, filter) = reload::Layer::new(targets(default_level(spec)?));
         let output = tracing_subscriber::fmt::layer()
             .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr)
@@ -56,11 +56,17 @@ impl LogLevels {
     pub fn set(&self, spec: &str) -> Result<(), BadSpec> {
         let level = default_level(spec)?;
         spec.clone_into(&mut self.spec.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Err(error) = self.filter.reload(level) {
+        if let Err(error) = self.filter.reload(targets(level)) {
             tracing::debug!(%error, "this node does not own the process's log output");
         }
         Ok(())
     }
+}
+
+/// The raft crate repeats every message that fails: it is heard only when debugging.
+fn targets(level: LevelFilter) -> Targets {
+    let raft = if level >= LevelFilter::DEBUG { LevelFilter::INFO } else { LevelFilter::OFF };
+    Targets::new().with_default(level).with_target("openraft", raft)
 }
 
 fn default_level(spec: &str) -> Result<LevelFilter, BadSpec> {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::channel::msp::Msp;
+use super::channel::certificate;
 use crate::fabric::identity::SigningIdentity;
+use crate::fabric::membership::Membership;
 use crate::fabric::proto::msp::{FabricMspConfig, FabricNodeOUs, FabricOuIdentifier};
 
 /// Why the MSP folder cannot be used.
@@ -22,7 +23,16 @@ pub struct LocalMsp {
     /// Signs.
     pub signer: SigningIdentity,
     /// Judges who belongs to the organisation.
-    pub msp: Msp,
+    pub members: LocalMembers,
+}
+
+/// The members of the node's own organisation.
+#[derive(Debug)]
+pub struct LocalMembers {
+    /// The organisation's MSP id.
+    pub msp_id: String,
+    /// Who belongs to it.
+    pub members: Membership,
 }
 
 impl LocalMsp {
@@ -47,19 +57,19 @@ fn read(folder: &Path, msp_id: &str, now: i64) -> Result<LocalMsp, String> {
         fabric_node_ous: node_ous(folder)?,
         ..Default::default()
     };
-    let msp = Msp::new(&config)?;
+    let mut members = Membership::default();
+    members.add(&config)?;
     let mut certificates = files(&folder.join("signcerts"), true)?;
     let certificate = String::from_utf8(certificates.remove(0)).map_err(|_| "signcerts: not PEM".to_owned())?;
     let signer = files(&folder.join("keystore"), true)?
         .into_iter()
         .find_map(|key| SigningIdentity::new(msp_id, &certificate, &String::from_utf8(key).ok()?).ok());
     let signer = signer.ok_or("keystore has no P-256 key (PKCS#8 PEM) of the certificate in signcerts")?;
-    let identity = super::channel::msp::Identity::parse(signer.serialized())?;
-    if identity.expires_at().is_some_and(|end| end < now) {
+    if certificate::expires_at(signer.serialized()).is_some_and(|end| end < now) {
         return Err("signing identity expired".into());
     }
-    msp.validate(&identity).map_err(|e| format!("the node's own identity is not valid: {e}"))?;
-    Ok(LocalMsp { signer, msp })
+    members.identity(signer.serialized()).map_err(|e| format!("the node's own identity is not valid: {e}"))?;
+    Ok(LocalMsp { signer, members: LocalMembers { msp_id: msp_id.to_owned(), members } })
 }
 
 /// The PEM files of a folder in the order of their names; others are passed over, links are followed.

@@ -7,7 +7,7 @@ use prost::Message;
 use rustls::pki_types::CertificateDer;
 
 use super::channel::bundle::Bundle;
-use super::channel::msp;
+use super::channel::certificate as certs;
 use super::dial::{self, Callee, TlsIdentity};
 use super::hosts::Hosts;
 use super::ledger::ChannelLedger;
@@ -149,7 +149,7 @@ impl Puller {
 fn sources(bundle: &Bundle) -> Vec<Source> {
     let read = |(endpoint, roots): (&str, &[Vec<u8>])| {
         let (host, port) = endpoint.rsplit_once(':')?;
-        let roots = roots.iter().filter_map(|pem| msp::der(pem)).map(CertificateDer::from).collect();
+        let roots = roots.iter().filter_map(|pem| certs::der(pem)).map(CertificateDer::from).collect();
         Some(Source { host: host.to_owned(), port: port.parse().ok()?, roots })
     };
     bundle.orderer.endpoints().filter_map(read).collect()

@@ -215,7 +215,7 @@ impl Reader {
     }
 
     fn duration(&self, key: &str, default: Duration) -> Result<Duration, SettingsError> {
-        self.parsed(key, default, |v| duration::parse(v))
+        self.parsed(key, default, duration::parse)
     }
 
     /// `1 MB`, `512kb` or a bare number: Fabric's units are powers of 1024.

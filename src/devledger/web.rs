@@ -65,10 +65,13 @@ pub async fn require_certificate(request: Request, next: Next) -> Response {
     if known { next.run(request).await } else { StatusCode::UNAUTHORIZED.into_response() }
 }
 
-/// A JSON answer, ended by a newline as Go's encoder does.
+/// A JSON answer as Go's encoder writes it: HTML's special characters escaped, a newline at the end.
 pub fn json(status: StatusCode, body: &impl serde::Serialize) -> Response {
     match serde_json::to_string(body) {
-        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Ok(text) => {
+            let text = text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026") + "\n";
+            (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

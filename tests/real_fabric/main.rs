@@ -15,6 +15,8 @@ use ehrnet::fabric::proto::common::Block;
 use ehrnet::fabric::verbs::{ConfigOutcome, ensure_config, ensure_orderer_joined, ensure_peer_joined, read_config};
 use ehrnet::fabric::{LedgerError, blocks, orderer, plan};
 
+// Each test crate uses a part of it.
+#[allow(dead_code)]
 mod nodes;
 // The room's own helper for its unit tests; not all of it is used here.
 #[allow(dead_code)]

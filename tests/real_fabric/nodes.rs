@@ -198,21 +198,19 @@ impl Site {
 
     /// Runs the node and waits until its own health check says OK.
     pub async fn start(&self, node: &mut Node) {
-        let is_peer = node.env.contains_key("CORE_PEER_ID");
-        let (program, args, operations) =
-            if is_peer { ("peer", &["node", "start"][..], 9443) } else { ("orderer", &[][..], 8443) };
-        let log = File::create(&node.log).expect("log");
-        let child = Command::new(self.fabric.join("bin").join(program))
-            .args(args)
-            .env_clear()
-            .envs(&node.env)
-            .stdout(log.try_clone().expect("log"))
-            .stderr(log)
-            .spawn()
-            .expect("Fabric's binary starts");
-        node.process = Some(child);
+        node.process = Some(self.command(node).spawn().expect("the node's program starts"));
+        let operations = if node.is_peer() { 9443 } else { 8443 };
         let client = operations::Client::plain(self.network.clone(), &node.host, operations);
         eventually("the node is healthy", async || client.healthz().await.is_ok_and(|h| h.is_ok())).await;
+    }
+
+    /// The node's program with its environment; it writes to the node's log.
+    pub fn command(&self, node: &Node) -> Command {
+        let (program, args) = if node.is_peer() { ("peer", &["node", "start"][..]) } else { ("orderer", &[][..]) };
+        let log = File::create(&node.log).expect("log");
+        let mut command = Command::new(self.fabric.join("bin").join(program));
+        command.args(args).env_clear().envs(&node.env).stdout(log.try_clone().expect("log")).stderr(log);
+        command
     }
 
     /// Client of the node's gRPC port.
@@ -237,6 +235,33 @@ impl Site {
 }
 
 impl Node {
+    fn is_peer(&self) -> bool {
+        self.env.contains_key("CORE_PEER_ID")
+    }
+
+    /// Ends the process as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("the node is ours");
+            process.wait().expect("the node ends");
+        }
+    }
+
+    /// A variable of its environment.
+    pub fn setting(&self, name: &str) -> &str {
+        &self.env[name]
+    }
+
+    /// Changes its environment from the next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.insert(name.into(), value.into());
+    }
+
+    /// What it wrote since its last start.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     pub fn raft_consenter(&self) -> RaftConsenter {
         RaftConsenter { endpoint: Endpoint::new(&self.host, 7050), tls_certificate: self.tls.clone() }
     }
@@ -253,11 +278,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let Some(mut process) = self.process.take() else { return };
-        process.kill().expect("the node is ours");
-        process.wait().expect("the node ends");
+        self.kill();
         if std::thread::panicking() {
-            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let log = self.log();
             let tail: Vec<_> = log.lines().rev().take(30).collect();
             eprintln!("--- {} ---", self.log.display());
             tail.iter().rev().for_each(|line| eprintln!("{line}"));

@@ -1,19 +1,21 @@
 //! A configuration, read and found usable: what a node needs to know of a channel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
 
 use super::consenters::Consenters;
-use super::msp::Msp;
-use super::policy::{Msps, PolicyTree, SignedData};
+use super::{SignedData, open};
+use crate::fabric::config_rules::{self, value};
+use crate::fabric::membership::{Identity, Membership};
 use crate::fabric::proto::common::{
-    Block, BlockMetadataIndex, Capabilities, Config, ConfigGroup, HashingAlgorithm, IdentifierHeader, Metadata,
-    OrdererAddresses, Orderers, SignatureHeader,
+    Block, BlockMetadataIndex, Config, ConfigEnvelope, ConfigGroup, ConfigUpdateEnvelope, Envelope, HeaderType,
+    IdentifierHeader, Metadata, OrdererAddresses, Orderers, SignatureHeader,
 };
 use crate::fabric::proto::msp::SerializedIdentity;
 use crate::fabric::proto::orderer::{BatchSize, BatchTimeout, ConsensusType, consensus_type::State};
-use crate::fabric::{blocks, duration, msp};
+use crate::fabric::{authorization, blocks, config_update, duration, msp};
 
 /// An organisation of the orderer or application group.
 #[derive(Debug, Clone)]
@@ -62,10 +64,8 @@ pub struct Bundle {
     pub channel: String,
     /// The configuration.
     pub config: Config,
-    /// Its policies.
-    pub policies: PolicyTree,
-    /// Its organisations' MSPs.
-    pub msps: Msps,
+    /// Its organisations' members.
+    pub members: Arc<Membership>,
     /// The orderer group.
     pub orderer: OrdererConfig,
     /// Application organisations; `None` without an application group.
@@ -87,21 +87,14 @@ impl Bundle {
     /// # Errors
     /// Fabric's words for what is wrong.
     pub fn new(channel: &str, config: Config) -> Result<Self, String> {
+        let failed = |e: String| format!("initializing channelconfig failed: {e}");
         let group = config.channel_group.as_ref().ok_or("config must contain a channel group")?;
-        check_channel(group).map_err(|e| format!("initializing channelconfig failed: {e}"))?;
-        let mut msps = Msps::new();
-        let sub_group = |name: &str, e: String| {
-            format!("initializing channelconfig failed: could not create channel {name} sub-group config: {e}")
-        };
-        let application = match group.groups.get("Application") {
-            Some(group) => Some(application(group, &mut msps).map_err(|e| sub_group("Application", e))?),
-            None => None,
-        };
-        let orderer = group.groups.get("Orderer").ok_or("config does not contain orderer config")?;
-        let orderer = orderer_config(orderer, &mut msps).map_err(|e| sub_group("Orderer", e))?;
-        let policies = PolicyTree::new(group).map_err(|e| format!("initializing policymanager failed: {e}"))?;
+        config_rules::check(group).map_err(failed)?;
         check_name(channel).map_err(|e| format!("initializing configtx manager failed: bad channel ID: {e}"))?;
-        Ok(Self { channel: channel.to_owned(), policies, msps, orderer, application, config })
+        let members = Arc::new(Membership::of_channel(group).map_err(failed)?);
+        let orderer = orderer_config(&group.groups["Orderer"]).map_err(failed)?;
+        let application = group.groups.get("Application").map(organizations).transpose().map_err(failed)?;
+        Ok(Self { channel: channel.to_owned(), members, orderer, application, config })
     }
 
     /// Sequence of the configuration.
@@ -109,13 +102,66 @@ impl Bundle {
         self.config.sequence
     }
 
+    /// The root of the configuration.
+    pub fn root(&self) -> &ConfigGroup {
+        static EMPTY: std::sync::LazyLock<ConfigGroup> = std::sync::LazyLock::new(ConfigGroup::default);
+        self.config.channel_group.as_ref().unwrap_or(&EMPTY)
+    }
+
     /// Whether a policy (`/Channel/Writers`) holds for these signatures.
     ///
     /// # Errors
     /// Fabric's words for what is missing.
     pub fn check(&self, policy: &str, signatures: &[SignedData]) -> Result<(), String> {
-        let relative = policy.strip_prefix("/Channel/").ok_or_else(|| format!("could not find policy {policy}"))?;
-        self.policies.evaluate(relative, &self.msps, signatures)
+        let mut signers: Vec<Identity> = Vec::new();
+        for signed in signatures {
+            let identity = self.members.identity(&signed.identity).and_then(|identity| {
+                identity.verify(&signed.data, &signed.signature)?;
+                Ok(identity)
+            });
+            match identity {
+                Ok(identity) if !signers.iter().any(|known| known.is(&identity)) => signers.push(identity),
+                Ok(_) => tracing::debug!("a second signature of one identity does not count"),
+                Err(reason) => tracing::debug!(reason, "a signature does not count"),
+            }
+        }
+        authorization::evaluate(self.root(), policy, &signers)
+    }
+
+    /// The configuration that results from a CONFIG_UPDATE envelope.
+    ///
+    /// # Errors
+    /// Fabric's words for why it is refused.
+    pub fn propose(&self, update: &Envelope) -> Result<ConfigEnvelope, String> {
+        let unreadable = |e: String| format!("error converting envelope to config update: {e}");
+        let opened = open(update).map_err(unreadable)?;
+        if opened.channel.r#type != i32::from(HeaderType::ConfigUpdate) {
+            return Err(unreadable(format!("invalid type {}, expected CONFIG_UPDATE", opened.channel.r#type)));
+        }
+        let signed = ConfigUpdateEnvelope::decode(opened.data.as_slice())
+            .map_err(|e| unreadable(format!("error unmarshaling message: {e}")))?;
+        let config = config_update::apply_signed(&self.channel, &self.config, &signed).map_err(|e| e.0)?;
+        Ok(ConfigEnvelope { config: Some(config), last_update: Some(update.clone()) })
+    }
+
+    /// Whether a config envelope is what its own last update makes of this configuration.
+    ///
+    /// # Errors
+    /// Fabric's words for why not.
+    pub fn validate(&self, envelope: &ConfigEnvelope) -> Result<(), String> {
+        let config = envelope.config.as_ref().ok_or("config envelope has nil config")?;
+        if config.sequence != self.sequence() + 1 {
+            return Err(format!(
+                "config currently at sequence {}, cannot validate config at sequence {}",
+                self.sequence(),
+                config.sequence
+            ));
+        }
+        let update = envelope.last_update.as_ref().ok_or("envelope must have a Header")?;
+        if self.propose(update)?.config.as_ref() != Some(config) {
+            return Err("ConfigEnvelope LastUpdate did not produce the supplied config result".into());
+        }
+        Ok(())
     }
 
     /// Whether the block's signatures satisfy the channel's block validation policy.
@@ -145,26 +191,6 @@ impl Bundle {
         }
         self.check("/Channel/Orderer/BlockValidation", &signatures)
     }
-
-    /// Whether `next` may follow this configuration.
-    ///
-    /// # Errors
-    /// Fabric's words for what must not change.
-    pub fn check_successor(&self, next: &Self) -> Result<(), String> {
-        let (old, new) = (&self.orderer.consensus, &next.orderer.consensus);
-        if old.r#type != new.r#type {
-            return Err(format!(
-                "attempted to change consensus type from {} to {}, transition not supported",
-                old.r#type, new.r#type
-            ));
-        }
-        same_msp_ids("orderer", &self.orderer.organizations, &next.orderer.organizations)?;
-        match (&self.application, &next.application) {
-            (Some(old), Some(new)) => same_msp_ids("application", old, new),
-            (Some(_), None) => Err("current config has application section, but new config does not".into()),
-            (None, _) => Ok(()),
-        }
-    }
 }
 
 /// Fabric's rule for channel names.
@@ -189,119 +215,32 @@ pub fn serialized_identity(msp_id: &str, pem: &[u8]) -> Vec<u8> {
     SerializedIdentity { mspid: msp_id.to_owned(), id_bytes: pem.to_vec() }.encode_to_vec()
 }
 
-fn same_msp_ids(kind: &str, old: &[Organization], new: &[Organization]) -> Result<(), String> {
-    for org in old {
-        let Some(next) = new.iter().find(|next| next.name == org.name) else { continue };
-        if next.msp_id != org.msp_id {
-            return Err(format!(
-                "{kind} org {} attempted to change MSP ID from {} to {}",
-                org.name, org.msp_id, next.msp_id
-            ));
-        }
-    }
-    Ok(())
+fn organizations(section: &ConfigGroup) -> Result<Vec<Organization>, String> {
+    section.groups.iter().map(|(name, group)| organization(name, group)).collect()
 }
 
-fn value<T: Message + Default>(group: &ConfigGroup, key: &str) -> Result<T, String> {
-    match group.values.get(key) {
-        Some(value) => {
-            T::decode(value.value.as_slice()).map_err(|e| format!("failed to deserialize values: {key}: {e}"))
-        }
-        None => Ok(T::default()),
-    }
-}
-
-fn check_channel(group: &ConfigGroup) -> Result<(), String> {
-    let hash: HashingAlgorithm = value(group, "HashingAlgorithm")?;
-    if hash.name != "SHA256" {
-        return Err(format!("Unknown hashing algorithm type: {}", hash.name));
-    }
-    let levels = ["V1_1", "V1_3", "V1_4_2", "V1_4_3", "V2_0", "V3_0"];
-    let capabilities = check_capabilities("Channel", group, &levels)?;
-    let addresses: OrdererAddresses = value(group, "OrdererAddresses")?;
-    if capabilities.capabilities.contains_key("V3_0") && !addresses.addresses.is_empty() {
-        return Err(
-            "global OrdererAddresses are not allowed with V3_0 capability, use org specific addresses only".into()
-        );
-    }
-    match group.groups.keys().find(|name| *name != "Application" && *name != "Orderer") {
-        Some(name) => Err(format!("Disallowed channel group: {name}")),
-        None => Ok(()),
-    }
-}
-
-fn check_capabilities(kind: &str, group: &ConfigGroup, known: &[&str]) -> Result<Capabilities, String> {
-    let capabilities: Capabilities = value(group, "Capabilities")?;
-    match capabilities.capabilities.keys().find(|name| !known.contains(&name.as_str())) {
-        Some(name) => Err(format!("{kind} capability {name} is required but not supported")),
-        None => Ok(capabilities),
-    }
-}
-
-fn application(group: &ConfigGroup, msps: &mut Msps) -> Result<Vec<Organization>, String> {
-    let levels = ["V1_1", "V1_2", "V1_3", "V1_4_2", "V2_0", "V2_5"];
-    check_capabilities("Application", group, &levels)?;
-    group.groups.iter().map(|(name, group)| organization(name, group, msps)).collect()
-}
-
-fn organization(name: &str, group: &ConfigGroup, msps: &mut Msps) -> Result<Organization, String> {
-    if !group.groups.is_empty() {
-        return Err("organizations do not support sub-groups".into());
-    }
+fn organization(name: &str, group: &ConfigGroup) -> Result<Organization, String> {
     let config = msp::decode(&value(group, "MSP")?)?;
-    let msp = Msp::new(&config).map_err(|e| format!("setting up the MSP manager failed: {e}"))?;
-    if msp.name().is_empty() {
-        return Err(format!("MSP for org {name} has empty MSP ID"));
-    }
-    let addresses: OrdererAddresses = value(group, "Endpoints")?;
-    let organization = Organization {
-        name: name.to_owned(),
-        msp_id: msp.name().to_owned(),
-        endpoints: addresses.addresses,
-        tls_roots: msp.tls_roots.clone(),
+    let endpoints = match group.values.contains_key("Endpoints") {
+        true => value::<OrdererAddresses>(group, "Endpoints")?.addresses,
+        false => Vec::new(),
     };
-    msps.insert(organization.msp_id.clone(), msp);
-    Ok(organization)
+    let tls_roots = config.tls_root_certs.into_iter().chain(config.tls_intermediate_certs).collect();
+    Ok(Organization { name: name.to_owned(), msp_id: config.name, endpoints, tls_roots })
 }
 
-fn orderer_config(group: &ConfigGroup, msps: &mut Msps) -> Result<OrdererConfig, String> {
-    let batch_size: BatchSize = value(group, "BatchSize")?;
-    check_batch_size(&batch_size)?;
+fn orderer_config(group: &ConfigGroup) -> Result<OrdererConfig, String> {
     let timeout: BatchTimeout = value(group, "BatchTimeout")?;
-    let batch_timeout = duration::parse(&timeout.timeout).ok_or_else(|| {
-        format!("Attempted to set the batch timeout to a invalid value: time: invalid duration {:?}", timeout.timeout)
-    })?;
-    if batch_timeout.is_zero() {
-        return Err("Attempted to set the batch timeout to a non-positive value: 0s".into());
-    }
-    check_capabilities("Orderer", group, &["V1_1", "V1_4_2", "V2_0"])?;
-    let organizations: Vec<Organization> =
-        group.groups.iter().map(|(name, group)| organization(name, group, msps)).collect::<Result<_, _>>()?;
-    let missing: Vec<_> = organizations.iter().filter(|o| o.endpoints.is_empty()).map(|o| o.name.as_str()).collect();
-    if !missing.is_empty() {
-        return Err(format!("some orderer organizations endpoints are empty: [{}]", missing.join(" ")));
-    }
     let consensus: ConsensusType = value(group, "ConsensusType")?;
-    let mapping: Orderers = value(group, "Orderers")?;
-    let consenters = Consenters::new(&consensus, mapping.consenter_mapping)?;
-    Ok(OrdererConfig { consensus, consenters, batch_size, batch_timeout, organizations })
-}
-
-fn check_batch_size(size: &BatchSize) -> Result<(), String> {
-    for (name, value) in [
-        ("max message count", size.max_message_count),
-        ("absolute max bytes", size.absolute_max_bytes),
-        ("preferred max bytes", size.preferred_max_bytes),
-    ] {
-        if value == 0 {
-            return Err(format!("Attempted to set the batch size {name} to an invalid value: 0"));
-        }
-    }
-    if size.preferred_max_bytes > size.absolute_max_bytes {
-        return Err(format!(
-            "Attempted to set the batch size preferred max bytes ({}) greater than the absolute max bytes ({}).",
-            size.preferred_max_bytes, size.absolute_max_bytes
-        ));
-    }
-    Ok(())
+    let mapping = match group.values.contains_key("Orderers") {
+        true => value::<Orderers>(group, "Orderers")?.consenter_mapping,
+        false => Vec::new(),
+    };
+    Ok(OrdererConfig {
+        consenters: Consenters::new(&consensus, mapping)?,
+        consensus,
+        batch_size: value::<BatchSize>(group, "BatchSize")?,
+        batch_timeout: duration::parse(&timeout.timeout).unwrap_or_default(),
+        organizations: organizations(group)?,
+    })
 }

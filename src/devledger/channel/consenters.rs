@@ -9,14 +9,14 @@ use prost::Message;
 use x509_parser::time::ASN1Time;
 
 use super::bundle::{Bundle, OrdererConfig, serialized_identity};
-use super::msp;
+use super::certificate as certs;
 use crate::devledger::dial::same_key;
 use crate::devledger::raft::Timing;
-use crate::fabric::proto::common::{ConfigGroup, Consenter, Policy};
+use crate::fabric::duration;
+use crate::fabric::proto::common::Consenter;
 use crate::fabric::proto::etcdraft::{self, BlockMetadata, ConfigMetadata};
 use crate::fabric::proto::orderer::ConsensusType;
 use crate::fabric::proto::smartbft;
-use crate::fabric::{duration, policy};
 
 /// The consenters as the configuration lists them.
 #[derive(Debug, Clone)]
@@ -95,8 +95,8 @@ impl Consenters {
     /// Which of them is the node with this TLS certificate (DER) and enrolment certificate (PEM): Raft compares the
     /// TLS key, BFT the enrolment key.
     pub fn position(&self, tls: Option<&[u8]>, enrolment: &[u8]) -> Option<usize> {
-        let same = |pem: &[u8], own: &[u8]| msp::der(pem).is_some_and(|der| same_key(&der, own));
-        let enrolment = msp::der(enrolment)?;
+        let same = |pem: &[u8], own: &[u8]| certs::der(pem).is_some_and(|der| same_key(&der, own));
+        let enrolment = certs::der(enrolment)?;
         self.nodes().iter().position(|node| match node.identity {
             Some(identity) => same(identity, &enrolment),
             None => tls.is_some_and(|tls| same(node.server_tls, tls)),
@@ -176,7 +176,8 @@ pub fn change(
     Ok(Change { metadata, added: added.first().copied(), removed: removed.first().copied() })
 }
 
-/// Whether the consenters of `next` may follow those of `current`. `active`: ids that answer now.
+/// Whether the consenters of `next` may follow those of `current`; other rules were checked before. `active`: ids that
+/// answer now.
 ///
 /// # Errors
 /// Fabric's words for what is wrong.
@@ -187,24 +188,22 @@ pub fn check_update(
     active: &BTreeSet<u64>,
     now: i64,
 ) -> Result<(), String> {
-    match (&current.consenters, &next.orderer.consenters) {
-        (Consenters::Raft(old), Consenters::Raft(new)) => {
-            check_raft(new, &next.orderer).map_err(|e| format!("invalid new config metadata: {e}"))?;
-            let change = change(last, &old.consenters, &new.consenters)?;
-            if let Some(added) = change.added {
-                let consenter = &new.consenters[added];
-                check_tls(consenter, &next.orderer, Some(now)).map_err(|e| {
-                    format!("consenter {}:{} has invalid certificates: {e}", consenter.host, consenter.port)
-                })?;
-            }
-            check_quorum(&change, new.consenters.len(), old.consenters.len(), active)
-        }
-        (Consenters::Bft { .. }, Consenters::Bft { mapping, options }) => {
-            let orderer = next.config.channel_group.as_ref().and_then(|group| group.groups.get("Orderer"));
-            check_bft(mapping, options, orderer)
-        }
-        _ => Err("the consensus type cannot be changed".into()),
+    let (Consenters::Raft(old), Consenters::Raft(new)) = (&current.consenters, &next.orderer.consenters) else {
+        return Ok(());
+    };
+    for consenter in &new.consenters {
+        check_tls(consenter, &next.orderer, None).map_err(|e| {
+            let address = format!("{}:{}", consenter.host, consenter.port);
+            format!("invalid new config metadata: consenter {address} has invalid certificate: {e}")
+        })?;
     }
+    let change = change(last, &old.consenters, &new.consenters)?;
+    if let Some(added) = change.added {
+        let consenter = &new.consenters[added];
+        check_tls(consenter, &next.orderer, Some(now))
+            .map_err(|e| format!("consenter {}:{} has invalid certificates: {e}", consenter.host, consenter.port))?;
+    }
+    check_quorum(&change, new.consenters.len(), old.consenters.len(), active)
 }
 
 fn check_quorum(change: &Change, new: usize, old: usize, active: &BTreeSet<u64>) -> Result<(), String> {
@@ -222,52 +221,18 @@ fn check_quorum(change: &Change, new: usize, old: usize, active: &BTreeSet<u64>)
     Ok(())
 }
 
-/// Fabric's rules for Raft's metadata; expiry of certificates is not looked at.
-pub fn check_raft(metadata: &ConfigMetadata, orderer: &OrdererConfig) -> Result<(), String> {
-    let options = metadata.options.as_ref().ok_or("nil Raft config metadata options")?;
-    let (heartbeat, election, inflight) = (options.heartbeat_tick, options.election_tick, options.max_inflight_blocks);
-    if heartbeat == 0 || election == 0 || inflight == 0 {
-        return Err(format!(
-            "none of HeartbeatTick ({heartbeat}), ElectionTick ({election}) and MaxInflightBlocks ({inflight}) can be zero"
-        ));
-    }
-    if election <= heartbeat {
-        return Err(format!("ElectionTick ({election}) must be greater than HeartbeatTick ({heartbeat})"));
-    }
-    match duration::parse(&options.tick_interval) {
-        None => return Err(format!("failed to parse TickInterval ({}) to time duration", options.tick_interval)),
-        Some(tick) if tick.is_zero() => return Err("TickInterval cannot be zero".into()),
-        Some(_) => {}
-    }
-    if metadata.consenters.is_empty() {
-        return Err("empty consenter set".into());
-    }
-    let mut seen = BTreeSet::new();
-    for consenter in &metadata.consenters {
-        let certificates = BTreeSet::from([&consenter.client_tls_cert, &consenter.server_tls_cert]);
-        check_tls(consenter, orderer, None)
-            .map_err(|e| format!("consenter {}:{} has invalid certificate: {e}", consenter.host, consenter.port))?;
-        if certificates.into_iter().any(|certificate| !seen.insert(certificate)) {
-            return Err(format!(
-                "duplicate consenter: {}:{} has a certificate of another",
-                consenter.host, consenter.port
-            ));
-        }
-    }
-    Ok(())
-}
-
 fn check_tls(consenter: &etcdraft::Consenter, orderer: &OrdererConfig, now: Option<i64>) -> Result<(), String> {
     let address = format!("{}:{}", consenter.host, consenter.port);
     for (kind, pem) in [("client", &consenter.client_tls_cert), ("server", &consenter.server_tls_cert)] {
-        let der =
-            msp::der(pem).ok_or_else(|| format!("parsing tls {kind} cert of {address}: no PEM data found in cert"))?;
-        let certificate = msp::parse(&der)?;
+        let der = certs::der(pem)
+            .ok_or_else(|| format!("parsing tls {kind} cert of {address}: no PEM data found in cert"))?;
+        let certificate = certs::parse(&der)?;
         let refused = |why: &str| {
             format!("verifying tls {kind} cert with serial number {}: x509: {why}", certificate.tbs_certificate.serial)
         };
-        let roots = orderer.organizations.iter().flat_map(|org| &org.tls_roots).filter_map(|pem| msp::der(pem));
-        let known = roots.into_iter().any(|root| msp::parse(&root).is_ok_and(|root| msp::issued(&root, &certificate)));
+        let roots = orderer.organizations.iter().flat_map(|org| &org.tls_roots).filter_map(|pem| certs::der(pem));
+        let known =
+            roots.into_iter().any(|root| certs::parse(&root).is_ok_and(|root| certs::issued(&root, &certificate)));
         if !known {
             return Err(refused("certificate signed by unknown authority"));
         }
@@ -275,33 +240,6 @@ fn check_tls(consenter: &etcdraft::Consenter, orderer: &OrdererConfig, now: Opti
         if now.is_some_and(|now| !valid_at(now)) {
             return Err(refused("certificate has expired or is not yet valid"));
         }
-    }
-    Ok(())
-}
-
-/// BFT's rules: unique ids, and a block validation policy that names exactly these consenters.
-fn check_bft(mapping: &[Consenter], options: &smartbft::Options, orderer: Option<&ConfigGroup>) -> Result<(), String> {
-    if mapping.is_empty() {
-        return Err("no values in 'Orderer' group".into());
-    }
-    let ids: BTreeSet<_> = mapping.iter().map(|c| c.id).collect();
-    if ids.len() != mapping.len() || ids.contains(&0) {
-        return Err("invalid BFT consenter mapping configuration: consenter ids must be unique and not zero".into());
-    }
-    let expected = policy::bft_block_validation(mapping);
-    let found: Option<&Policy> =
-        orderer.and_then(|group| group.policies.get("BlockValidation")).and_then(|p| p.policy.as_ref());
-    match found {
-        None => return Err("block validation policy is not found in the policies of 'Orderer' group".into()),
-        Some(found) if *found != expected => {
-            return Err(format!(
-                "block validation policy should be a signature policy: {expected:?} but it is {found:?} instead"
-            ));
-        }
-        Some(_) => {}
-    }
-    if options.leader_rotation == i32::from(smartbft::options::Rotation::On) {
-        return Err("leader rotation must be turned off for this version or be unspecified".into());
     }
     Ok(())
 }

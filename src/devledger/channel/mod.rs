@@ -1,15 +1,13 @@
 //! A channel as its configuration defines it, and the checks that nodes make against it.
 //!
 //! ```text
-//! config block ──> bundle ──> msp (who is who) ──> policy (who may) ──> config_update (what may change, by whom)
+//! config block ──> bundle (organizations, policies, orderer settings) ──> consenters (who they are, how they change)
 //! ```
-//! All pure: no clock, no disk, no network.
+//! Pure: no clock, no disk, no network. Who is who, who may and what may change is judged by `fabric`.
 
 pub mod bundle;
-pub mod config_update;
+pub mod certificate;
 pub mod consenters;
-pub mod msp;
-pub mod policy;
 
 use prost::Message;
 
@@ -24,6 +22,32 @@ pub struct Opened {
     pub signature: SignatureHeader,
     /// The message itself.
     pub data: Vec<u8>,
+}
+
+/// A signature and what it is said to be over.
+#[derive(Debug, Clone)]
+pub struct SignedData {
+    /// The bytes signed.
+    pub data: Vec<u8>,
+    /// Who is said to have signed (`msp.SerializedIdentity`).
+    pub identity: Vec<u8>,
+    /// The signature.
+    pub signature: Vec<u8>,
+}
+
+impl SignedData {
+    /// An envelope's signature.
+    ///
+    /// # Errors
+    /// The envelope is malformed.
+    pub fn of_envelope(envelope: &Envelope) -> Result<Self, String> {
+        let opened = open(envelope)?;
+        Ok(Self {
+            data: envelope.payload.clone(),
+            identity: opened.signature.creator,
+            signature: envelope.signature.clone(),
+        })
+    }
 }
 
 /// Take an envelope apart.

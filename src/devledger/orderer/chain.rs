@@ -15,11 +15,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Node;
-use super::cluster::{Member, Membership};
+use super::cluster::{Formation, Member, Membership};
 use super::cutter::Cutter;
 use super::filters::{Judge, Rejection};
 use super::writer::{Writer, consenter_ids, last_metadata};
-use crate::devledger::channel::{self, bundle::Bundle, msp};
+use crate::devledger::channel::{self, bundle::Bundle, certificate as certs};
 use crate::devledger::deliver::now_seconds;
 use crate::devledger::ledger::ChannelLedger;
 use crate::devledger::raft::log::LogStore;
@@ -28,6 +28,9 @@ use crate::devledger::raft::network::Network;
 use crate::devledger::raft::{Batch, Raft};
 use crate::devledger::stop::{Stop, Stopper, switch};
 use crate::fabric::proto::common::{Envelope, HeaderType};
+
+/// A consenter that does not answer so soon is taken for absent.
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// As long as Fabric waits for the leader to take a forwarded message.
 const FORWARD_LIMIT: Duration = Duration::from_secs(7);
@@ -61,7 +64,7 @@ impl Chain {
         let bundle = ledger.bundle().ok_or("the ledger has no configuration")?;
         let channel = ledger.channel().to_owned();
         let text = |e: &dyn std::fmt::Display| e.to_string();
-        configure(&node, &ledger, &bundle).map_err(|e| text(&e))?;
+        configure(&node, &ledger, &bundle, &BTreeSet::new()).map_err(|e| text(&e))?;
         let (stopper, stop) = switch();
         let writer = Arc::new(Writer {
             ledger: ledger.clone(),
@@ -78,25 +81,67 @@ impl Chain {
             std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         }
         let log = LogStore::open(&log_folder).map_err(|e| text(&e))?;
-        let pristine = log.is_pristine();
+        let (pristine, first) = (log.is_pristine(), ledger.height() == 1);
         let machine = Machine::open(snapshot_folder.join("snapshot.json"), writer.clone()).map_err(|e| text(&e))?;
         let network = Network { channel: channel.clone(), cluster: node.cluster.clone(), id };
         let config = bundle.orderer.consenters.timing().config(&channel)?;
         let raft = Raft::new(id, config, network, log, machine).await.map_err(|e| text(&e))?;
-        if pristine && ledger.height() == 1 {
-            // Every first consenter does the same, so whoever comes first agrees with the others.
-            let ids = consenter_ids(&ledger).map_err(|e| text(&e))?;
-            let members: BTreeMap<u64, EmptyNode> = ids.into_iter().map(|id| (id, EmptyNode {})).collect();
-            raft.initialize(members).await.map_err(|e| text(&e))?;
-        }
         let (queue, submissions) = mpsc::channel(64);
         let (evict, evicted) = watch::channel(false);
         let chain =
             Arc::new(Self { node, ledger, writer, raft, id, queue, stopper, changing: Default::default(), evicted });
         tokio::spawn(chain.clone().lead(submissions, stop.clone()));
-        tokio::spawn(chain.clone().watch_configuration(evict, stop));
+        tokio::spawn(chain.clone().watch_configuration(evict, stop.clone()));
+        if pristine && first {
+            tokio::spawn(chain.clone().form(stop));
+        }
         tracing::info!(channel, id, "started as consenter");
         Ok(chain)
+    }
+
+    /// Make a new channel's raft group, unless another consenter did. Two who do so at once would unseat each other, so
+    /// the one with the smallest id among those present does it.
+    async fn form(self: Arc<Self>, mut stop: Stop) {
+        let channel = self.ledger.channel();
+        let patience = self.ledger.bundle().map(|b| b.orderer.consenters.timing().election_timeout());
+        let mut metrics = self.raft.metrics();
+        loop {
+            let Ok(ids) = consenter_ids(&self.ledger) else { return };
+            let cluster = &self.node.cluster;
+            let others = ids.iter().copied().filter(|id| *id != self.id);
+            let probes = others.map(|id| async move { (id, cluster.probe(channel, id, PROBE_LIMIT).await.ok()) });
+            let answers = futures::future::join_all(probes).await;
+            let exists = |(_, answer): &(u64, _)| matches!(answer, Some(Formation::Leaderless | Formation::Led));
+            let smaller = |(id, answer): &(u64, _)| *id < self.id && *answer == Some(Formation::Waiting);
+            if !answers.iter().any(|answer| exists(answer) || smaller(answer)) {
+                let members: BTreeMap<u64, EmptyNode> = ids.into_iter().map(|id| (id, EmptyNode {})).collect();
+                if let Err(error) = self.raft.initialize(members).await {
+                    tracing::debug!(channel, %error, "another consenter made the raft group meanwhile");
+                }
+                return;
+            }
+            let heard = async { metrics.wait_for(|metrics| metrics.last_log_index.is_some()).await.is_ok() };
+            tokio::select! {
+                () = stop.requested() => return,
+                _ = heard => return,
+                () = tokio::time::sleep(patience.unwrap_or(FORWARD_LIMIT)) => {}
+            }
+        }
+    }
+
+    /// Tell another consenter how far the group is, and try for a leader if there is none: the asker can vote now.
+    pub async fn probed(&self) -> Formation {
+        let metrics = self.metrics();
+        if metrics.current_leader.is_some() {
+            return Formation::Led;
+        }
+        if metrics.last_log_index.is_none() {
+            return Formation::Waiting;
+        }
+        if let Err(error) = self.raft.trigger().elect().await {
+            tracing::debug!(channel = self.ledger.channel(), %error, "no election");
+        }
+        Formation::Leaderless
     }
 
     /// Stop the raft group; returns when nothing is written any more.
@@ -301,20 +346,27 @@ impl Chain {
     async fn watch_configuration(self: Arc<Self>, evict: watch::Sender<bool>, mut stop: Stop) {
         let mut heights = self.ledger.watch_height();
         let mut metrics = self.raft.metrics();
-        let mut known = None;
+        let mut known = (None, BTreeSet::new());
+        let mut leader = None;
         let mut left_at = None;
         loop {
+            let now = metrics.borrow_and_update().clone();
+            let voters: BTreeSet<u64> = now.membership_config.membership().voter_ids().collect();
+            if now.current_leader != leader {
+                leader = now.current_leader;
+                tracing::info!(channel = self.ledger.channel(), ?leader, "leader changed");
+            }
+            let voter = voters.contains(&self.id);
             let bundle = self.ledger.bundle();
-            let sequence = bundle.as_ref().map(|bundle| bundle.sequence());
-            if let Some(bundle) = bundle.filter(|_| sequence != known) {
-                known = sequence;
-                if let Err(error) = configure(&self.node, &self.ledger, &bundle) {
+            let state = (bundle.as_ref().map(|bundle| bundle.sequence()), voters);
+            if let Some(bundle) = bundle.filter(|_| state != known) {
+                if let Err(error) = configure(&self.node, &self.ledger, &bundle, &state.1) {
                     tracing::error!(channel = self.ledger.channel(), %error, "cannot follow the configuration");
                 }
+                known = state;
                 let belongs = self.node.position(&bundle).is_some();
                 left_at = if belongs { None } else { left_at.or(Some(Instant::now())) };
             }
-            let voter = metrics.borrow_and_update().membership_config.membership().voter_ids().any(|id| id == self.id);
             // A removed node stays until the group did without it, but not for ever: nobody may tell it.
             let patience = Duration::from_secs(10);
             if left_at.is_some_and(|at| !voter || at.elapsed() > patience) {
@@ -322,7 +374,7 @@ impl Chain {
                 evict.send_replace(true);
                 return;
             }
-            let leads = metrics.borrow().state == ServerState::Leader;
+            let leads = now.state == ServerState::Leader;
             tokio::select! {
                 () = stop.requested() => return,
                 grown = heights.changed() => if grown.is_err() { return },
@@ -341,11 +393,11 @@ pub fn folders(node: &Node, channel: &str) -> [PathBuf; 2] {
     [node.settings.wal_dir.join(channel), node.settings.snap_dir.join(channel)]
 }
 
-fn configure(node: &Node, ledger: &ChannelLedger, bundle: &Bundle) -> Result<(), String> {
+fn configure(node: &Node, ledger: &ChannelLedger, bundle: &Bundle, voters: &BTreeSet<u64>) -> Result<(), String> {
     let last = last_metadata(ledger).map_err(|e| e.to_string())?;
     let consenters = &bundle.orderer.consenters;
     let certificate =
-        |pem: &[u8]| msp::der(pem).map(CertificateDer::from).ok_or("a consenter's TLS certificate is no PEM");
+        |pem: &[u8]| certs::der(pem).map(CertificateDer::from).ok_or("a consenter's TLS certificate is no PEM");
     let mut members = BTreeMap::new();
     for (id, consenter) in consenters.ids(&last).into_iter().zip(consenters.nodes()) {
         let member = Member {
@@ -357,7 +409,7 @@ fn configure(node: &Node, ledger: &ChannelLedger, bundle: &Bundle) -> Result<(),
         members.insert(id, member);
     }
     let roots = bundle.orderer.organizations.iter().flat_map(|org| &org.tls_roots);
-    let tls_roots = roots.filter_map(|pem| msp::der(pem)).map(CertificateDer::from).collect();
-    node.cluster.configure(ledger.channel(), Membership { members, tls_roots });
+    let tls_roots = roots.filter_map(|pem| certs::der(pem)).map(CertificateDer::from).collect();
+    node.cluster.configure(ledger.channel(), Membership { members, tls_roots }, voters);
     Ok(())
 }

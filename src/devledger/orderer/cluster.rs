@@ -50,6 +50,8 @@ enum Kind {
     Submit = 1,
     /// A signature over the block of that number.
     Sign = 2,
+    /// How far the raft group is at the callee.
+    Probe = 3,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -100,12 +102,15 @@ pub struct Membership {
     pub tls_roots: Vec<CertificateDer<'static>>,
 }
 
+/// Host, port and server certificate: a renewed certificate is another connection.
+type Peer = (String, u16, Vec<u8>);
+
 /// Connections to other orderers, and who they are per channel.
 pub struct Cluster {
     identity: Option<TlsIdentity>,
     hosts: Hosts,
     channels: RwLock<HashMap<String, Membership>>,
-    connections: Mutex<HashMap<(String, u16, Vec<u8>), Channel>>,
+    connections: Mutex<HashMap<Peer, Channel>>,
     /// When a consenter last answered, by channel.
     answered: Mutex<HashMap<(String, u64), Instant>>,
     /// Which consenters answer the leader, by its own account.
@@ -125,9 +130,16 @@ impl Cluster {
         }
     }
 
-    /// Set who a channel's consenters are.
-    pub fn configure(&self, channel: &str, membership: Membership) {
+    /// Set who a channel's consenters are. Those of `voters` that are no longer listed stay known: the raft group still
+    /// needs them to agree that they leave.
+    pub fn configure(&self, channel: &str, mut membership: Membership, voters: &BTreeSet<u64>) {
         let mut channels = self.channels.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = channels.remove(channel) {
+            let leavers = known.members.into_iter().filter(|(id, _)| voters.contains(id));
+            for (id, member) in leavers {
+                membership.members.entry(id).or_insert(member);
+            }
+        }
         channels.insert(channel.to_owned(), membership);
     }
 
@@ -191,6 +203,20 @@ impl Cluster {
         self.call(to, call, limit).await
     }
 
+    /// Ask how far the raft group is at another consenter.
+    ///
+    /// # Errors
+    /// See [`CallError`]; `Refused` if it has not joined.
+    pub async fn probe(&self, channel: &str, to: u64, limit: Duration) -> Result<Formation, CallError> {
+        let call = Call { channel: channel.into(), kind: Kind::Probe.into(), body: Vec::new(), number: 0 };
+        match self.call(to, call, limit).await?.as_slice() {
+            [0] => Ok(Formation::Waiting),
+            [1] => Ok(Formation::Leaderless),
+            [2] => Ok(Formation::Led),
+            _ => Err(CallError::Malformed("not a state of a raft group".into())),
+        }
+    }
+
     async fn call(&self, to: u64, call: Call, limit: Duration) -> Result<Vec<u8>, CallError> {
         let contact = (call.channel.clone(), to);
         let exchange = async {
@@ -230,6 +256,17 @@ impl Cluster {
     }
 }
 
+/// How far a raft group is at one of its nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Formation {
+    /// The node has not heard of the group.
+    Waiting = 0,
+    /// The group exists but the node knows no leader.
+    Leaderless = 1,
+    /// There is a leader.
+    Led = 2,
+}
+
 /// What this node does for its fellows; `from` is the caller's raft id.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
@@ -237,6 +274,8 @@ pub trait Handler: Send + Sync + 'static {
     async fn step(&self, channel: &str, from: u64, body: &[u8]) -> Result<Vec<u8>, String>;
     /// Order an envelope, found valid under configuration `config_sequence`.
     async fn submit(&self, channel: &str, from: u64, envelope: &[u8], config_sequence: u64) -> Result<(), String>;
+    /// Tell how far the raft group is here. That someone asks means that a vote may now succeed.
+    async fn probe(&self, channel: &str, from: u64) -> Result<Formation, String>;
     /// Sign a block, once it is there.
     async fn sign(&self, channel: &str, from: u64, number: u64) -> Result<Vec<u8>, String>;
 }
@@ -270,6 +309,7 @@ impl Service {
         let result = match Kind::try_from(kind) {
             Ok(Kind::Step) => self.handler.step(&channel, from, &body).await,
             Ok(Kind::Submit) => self.handler.submit(&channel, from, &body, number).await.map(|()| Vec::new()),
+            Ok(Kind::Probe) => self.handler.probe(&channel, from).await.map(|formation| vec![formation as u8]),
             Ok(Kind::Sign) => self.handler.sign(&channel, from, number).await,
             Err(_) => Err(format!("unknown kind of call {kind}")),
         };

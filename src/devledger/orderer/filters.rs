@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use prost::Message;
 
 use crate::devledger::channel::bundle::Bundle;
-use crate::devledger::channel::config_update::{self, Current};
-use crate::devledger::channel::policy::SignedData;
-use crate::devledger::channel::{self, consenters, msp};
+use crate::devledger::channel::{self, SignedData, certificate, consenters};
+use crate::fabric::config_rules;
 use crate::fabric::envelope::{self, Stamp};
 use crate::fabric::identity::SigningIdentity;
 use crate::fabric::proto::common::{ConfigEnvelope, Envelope, HeaderType, Status};
@@ -88,9 +87,9 @@ impl Judge<'_> {
     }
 
     fn propose(&self, message: &Envelope) -> Result<ConfigEnvelope, String> {
-        let proposed = config_update::propose(&Current::of(self.bundle), message)?;
+        let proposed = self.bundle.propose(message)?;
         let next = Bundle::new(&self.bundle.channel, proposed.config.clone().unwrap_or_default())?;
-        self.bundle.check_successor(&next)?;
+        config_rules::check_change(self.bundle.root(), next.root())?;
         consenters::check_update(&self.bundle.orderer, &next, self.metadata, &self.active, self.now)
             .map_err(|e| format!("consensus metadata update for channel config update is invalid: {e}"))?;
         Ok(proposed)
@@ -109,7 +108,7 @@ impl Judge<'_> {
         }
         let signed = SignedData::of_envelope(message)
             .map_err(|e| Rejection::bad(format!("could not convert message to signedData: {e}")))?;
-        if !self.no_expiration_checks && msp::expires_at(&signed.identity).is_some_and(|end| end <= self.now) {
+        if !self.no_expiration_checks && certificate::expires_at(&signed.identity).is_some_and(|end| end <= self.now) {
             return Err(Rejection::bad("broadcast client identity expired"));
         }
         let policy = if self.bundle.orderer.in_maintenance() { "/Channel/Orderer/Writers" } else { "/Channel/Writers" };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Multipart, Path, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
 use bytes::Bytes;
@@ -22,6 +22,8 @@ use crate::fabric::blocks;
 use crate::fabric::proto::common::{Block, ConfigUpdate, ConfigUpdateEnvelope, Envelope, HeaderType};
 
 const BASE: &str = "/participation/v1/channels";
+/// What Go's decoder says of anything that is no message.
+const WIRE: &str = "proto: cannot parse invalid wire-format data";
 
 #[derive(Clone)]
 struct Api {
@@ -36,10 +38,11 @@ pub fn routes(registrar: Arc<Registrar>, faults: Faults, max_body: usize, secure
     let one = get(info).delete(remove).fallback(|m: Method| not_allowed(m, "GET, DELETE"));
     let block = get(block).fallback(|m: Method| not_allowed(m, "GET"));
     let routes = Router::new()
-        .route("/participation/v1/", get(|| async { Redirect::to(BASE) }))
+        .route("/participation/v1/", get(|| async { (StatusCode::FOUND, [(header::LOCATION, BASE)]) }))
         .route(BASE, list)
         .route(&format!("{BASE}/{{channel}}"), one)
         .route(&format!("{BASE}/{{channel}}/blocks/{{block}}"), block)
+        .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
         .with_state(Api { registrar, faults, max_body });
     if secured { routes.layer(middleware::from_fn(web::require_certificate)) } else { routes }
 }
@@ -104,8 +107,8 @@ struct ListBody {
 
 #[derive(Serialize)]
 struct ShortBody {
-    url: String,
     name: String,
+    url: String,
 }
 
 #[derive(Serialize)]
@@ -155,8 +158,8 @@ async fn join(State(api): State<Api>, request: Request) -> Response {
     let read = async {
         accepts_json(request.headers())?;
         let bytes = file_part(request, "config-block", api.max_body).await?;
-        let unreadable = |e| Refused::bad(format!("cannot unmarshal file part config-block into a block: proto: {e}"));
-        let block = Block::decode(bytes).map_err(unreadable)?;
+        let block = Block::decode(bytes)
+            .map_err(|_| Refused::bad(format!("cannot unmarshal file part config-block into a block: {WIRE}")))?;
         let bundle = check_join_block(&block).map_err(|e| Refused::bad(format!("invalid join block: {e}")))?;
         Ok::<_, Refused>((block, bundle))
     };
@@ -176,9 +179,8 @@ async fn update(State(api): State<Api>, request: Request) -> Response {
     let read = async {
         accepts_json(request.headers())?;
         let bytes = file_part(request, "config-update-envelope", api.max_body).await?;
-        let unreadable =
-            |e| Refused::bad(format!("cannot unmarshal file part config-update-envelope into an envelope: proto: {e}"));
-        let envelope = Envelope::decode(bytes).map_err(unreadable)?;
+        let unreadable = format!("cannot unmarshal file part config-update-envelope into an envelope: {WIRE}");
+        let envelope = Envelope::decode(bytes).map_err(|_| Refused::bad(unreadable))?;
         let name =
             updated_channel(&envelope).map_err(|e| Refused::bad(format!("invalid config update envelope: {e}")))?;
         Ok::<_, Refused>((envelope, name))
@@ -225,18 +227,19 @@ async fn block(State(api): State<Api>, Path((name, id)): Path<(String, String)>,
         let illegal = || Refused::bad(format!("invalid block ID: '{id}' not equal <newest|oldest|config|(number)>"));
         let wanted: Option<u64> = match id.as_str() {
             "newest" | "oldest" | "config" => None,
-            number => Some(number.parse().map_err(|_| illegal())?),
+            // Fabric takes negative numbers, too: -1 is its own mark for the newest block.
+            number => Some(number.parse::<i64>().map_err(|_| illegal())?.cast_unsigned()),
         };
         let chain = api.registrar.consenter(&name).map_err(|e| missing(e.to_string()))?;
         let ledger = chain.ledger();
         let number = match (id.as_str(), wanted) {
-            (_, Some(number)) => number,
+            ("newest", _) | (_, Some(u64::MAX)) => ledger.height().saturating_sub(1),
             ("oldest", _) => 0,
-            ("newest", _) => ledger.height().saturating_sub(1),
+            (_, Some(number)) => number,
             _ => ledger.current().map_or(0, |current| current.config_block),
         };
         let found = ledger.block(number).map_err(|e| missing(e.to_string()))?;
-        let found = found.ok_or_else(|| missing(format!("block number {number} not found")))?;
+        let found = found.ok_or_else(|| missing(format!("no such block number [{number}] in index")))?;
         let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
         Ok(uncached((kind, found.encode_to_vec()).into_response()))
     })
@@ -288,8 +291,7 @@ async fn file_part(request: Request, key: &str, max_body: usize) -> Result<Bytes
     }
     let unreadable = |e: &dyn std::fmt::Display| Refused::bad(format!("cannot read form from request body: {e}"));
     let (parts, body) = request.into_parts();
-    let body =
-        to_bytes(body, max_body).await.map_err(|_| unreadable(&"multipart: NextPart: http: request body too large"))?;
+    let body = to_bytes(body, max_body).await.map_err(|_| unreadable(&"http: request body too large"))?;
     let request = Request::from_parts(parts, Body::from(body));
     let mut form = Multipart::from_request(request, &()).await.map_err(|e| unreadable(&e.body_text()))?;
     let (mut found, mut others) = (None, false);

@@ -12,10 +12,10 @@ use prost::Message;
 
 use super::chain;
 use super::channel::{Channel, HALT_LIMIT, JoinBlock, Progress, Relation};
-use super::cluster::Handler;
+use super::cluster::{Formation, Handler};
 use super::{Node, channel};
+use crate::devledger::channel::SignedData;
 use crate::devledger::channel::bundle::Bundle;
-use crate::devledger::channel::policy::SignedData;
 use crate::devledger::deliver::Library;
 use crate::devledger::ledger::ChannelLedger;
 use crate::devledger::operations::Gauge;
@@ -352,6 +352,11 @@ impl Handler for Registrar {
     async fn submit(&self, channel: &str, _from: u64, envelope: &[u8], config_sequence: u64) -> Result<(), String> {
         let chain = self.consenter(channel).map_err(|e| e.to_string())?;
         chain.order(envelope.to_vec(), config_sequence).await
+    }
+
+    async fn probe(&self, channel: &str, _from: u64) -> Result<Formation, String> {
+        let chain = self.consenter(channel).map_err(|e| e.to_string())?;
+        Ok(chain.probed().await)
     }
 
     async fn sign(&self, channel: &str, _from: u64, number: u64) -> Result<Vec<u8>, String> {

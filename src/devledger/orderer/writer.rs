@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::cluster::Cluster;
 use crate::devledger::channel::consenters::{self, Consenters};
-use crate::devledger::channel::{self, bundle::Bundle, config_update};
+use crate::devledger::channel::{self, bundle::Bundle};
 use crate::devledger::ledger::{ChannelLedger, LedgerError};
 use crate::devledger::pull::{Next, Puller};
 use crate::devledger::raft::{Batch, machine::Ledger};
@@ -258,7 +258,7 @@ fn next_config(current: &Bundle, batch: &Batch) -> Result<Option<Bundle>, String
         return Ok(None);
     }
     let config = ConfigEnvelope::decode(opened.data.as_slice()).map_err(|e| e.to_string())?;
-    config_update::validate(&config_update::Current::of(current), &config)?;
+    current.validate(&config)?;
     let next = Bundle::new(&current.channel, config.config.unwrap_or_default())?;
     Ok(Some(next))
 }

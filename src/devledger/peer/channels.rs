@@ -7,9 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use prost::Message;
 use tokio::task::JoinHandle;
 
-use crate::devledger::channel::config_update::{self, Current};
-use crate::devledger::channel::policy::SignedData;
-use crate::devledger::channel::{self, bundle::Bundle};
+use crate::devledger::channel::{self, SignedData, bundle::Bundle};
 use crate::devledger::deliver::Library;
 use crate::devledger::ledger::ChannelLedger;
 use crate::devledger::operations::Gauge;
@@ -180,7 +178,7 @@ impl Joined {
         let envelope = Envelope::decode(envelope).map_err(|e| e.to_string())?;
         let config = channel::open(&envelope)?.data;
         let config = ConfigEnvelope::decode(config.as_slice()).map_err(|e| e.to_string())?;
-        config_update::validate(&Current::of(&bundle), &config)
+        bundle.validate(&config)
     }
 
     fn index(&self, block: &Block) {

@@ -8,15 +8,15 @@ use prost::Message;
 
 use super::channels::Channels;
 use super::system;
-use crate::devledger::channel::msp::{self, Identity, Msp};
-use crate::devledger::channel::policy::SignedData;
+use crate::devledger::channel::{SignedData, certificate};
 use crate::devledger::deliver::{now_seconds, within};
 use crate::devledger::faults::{Faults, Operation};
+use crate::devledger::node::LocalMembers;
 use crate::fabric::envelope::tx_id;
-use crate::fabric::proto::common::{
-    ChannelHeader, Header, HeaderType, MspPrincipal, MspRole, SignatureHeader, msp_principal::Classification,
-    msp_role::MspRoleType,
-};
+use crate::fabric::membership::Membership;
+use crate::fabric::policy::role_principal;
+use crate::fabric::proto::common::{ChannelHeader, Header, HeaderType, SignatureHeader, msp_role::MspRoleType};
+use crate::fabric::proto::msp::SerializedIdentity;
 use crate::fabric::proto::protos::{
     ChaincodeHeaderExtension, ChaincodeInvocationSpec, ChaincodeProposalPayload, Proposal, ProposalResponse, Response,
     SignedProposal,
@@ -27,7 +27,7 @@ pub struct Endorser {
     /// The peer's channels.
     pub channels: Arc<Channels>,
     /// The peer's own organisation.
-    pub msp: Msp,
+    pub local: LocalMembers,
     /// How far a proposal's timestamp may be off.
     pub time_window: Duration,
     /// Faults to play.
@@ -65,7 +65,7 @@ impl Endorser {
         if let Some(refusal) = verdict.refusal {
             return Ok(response(Err((i32::from(refusal.status), refusal.message))));
         }
-        if msp::expires_at(&call.signature.creator).is_some_and(|end| end < now_seconds()) {
+        if certificate::expires_at(&call.signature.creator).is_some_and(|end| end < now_seconds()) {
             return Err(Failure("proposal client identity expired".into()));
         }
         self.check_time(&call)?;
@@ -76,11 +76,8 @@ impl Endorser {
                 None => return Ok(response(Err((500, format!("channel '{name}' not found"))))),
             },
         };
-        let msp_of = |id: &str| match &bundle {
-            Some(bundle) => bundle.msps.get(id),
-            None => Some(&self.msp).filter(|msp| msp.name() == id),
-        };
-        check(&call, msp_of).map_err(|e| format!("error validating proposal: {e}"))?;
+        let members = bundle.as_ref().map_or(&self.local.members, |bundle| &bundle.members);
+        check(&call, members).map_err(|e| format!("error validating proposal: {e}"))?;
         let id = &call.channel.tx_id;
         if self.channels.get(&call.channel.channel_id).is_some_and(|joined| joined.transaction(id).is_some()) {
             let creator = hex::encode(&call.signature.creator);
@@ -91,7 +88,7 @@ impl Endorser {
             "qscc" => system::query(self, &call),
             other => Err(format!(
                 "make sure the chaincode {other} has been successfully defined on channel {} and try again: \
-                 chaincode {other} not found; the embedded ledger runs no chaincode yet",
+                 chaincode {other} not found",
                 call.channel.channel_id
             )),
         };
@@ -121,16 +118,18 @@ impl Endorser {
     /// Fabric's words.
     pub fn check_local(&self, call: &Unpacked, role: MspRoleType, policy: &str) -> Result<(), String> {
         let context = "during channelless check policy with policy";
-        let identity = Identity::parse(&call.signature.creator)
-            .map_err(|e| format!("Failed deserializing proposal creator {context} [{policy}]: [{e}]"))?;
-        let wanted = MspRole { msp_identifier: self.msp.name().to_owned(), role: role.into() };
-        let principal =
-            MspPrincipal { principal_classification: Classification::Role.into(), principal: wanted.encode_to_vec() };
-        self.msp.satisfies(&identity, &principal).map_err(|e| {
-            format!(
-                "Failed verifying that proposal's creator satisfies local MSP principal {context} [{policy}]: [{e}]"
-            )
-        })
+        let identity = self.local.members.identity(&call.signature.creator);
+        let identity =
+            identity.map_err(|e| format!("Failed deserializing proposal creator {context} [{policy}]: [{e}]"))?;
+        let msp = &self.local.msp_id;
+        if identity.satisfies(&role_principal(msp, role)) {
+            return Ok(());
+        }
+        // A valid member of the organisation always satisfies Members: only administrators are told apart here.
+        Err(format!(
+            "Failed verifying that proposal's creator satisfies local MSP principal {context} [{policy}]: [The identity \
+             is not an admin under this MSP [{msp}]: The identity does not contain OU [ADMIN], MSP: [{msp}]]"
+        ))
     }
 
     /// Whether the caller may read a channel.
@@ -190,7 +189,7 @@ fn unpack(signed: SignedProposal) -> Result<Unpacked, String> {
     Ok(Unpacked { channel, signature, chaincode, args, signed })
 }
 
-fn check<'a>(call: &Unpacked, msp_of: impl Fn(&str) -> Option<&'a Msp>) -> Result<(), String> {
+fn check(call: &Unpacked, members: &Membership) -> Result<(), String> {
     let Unpacked { channel, signature, signed, .. } = call;
     match HeaderType::try_from(channel.r#type) {
         Ok(HeaderType::EndorserTransaction | HeaderType::Config) => {}
@@ -214,12 +213,14 @@ fn check<'a>(call: &Unpacked, msp_of: impl Fn(&str) -> Option<&'a Msp>) -> Resul
         return Err("empty signature bytes".into());
     }
     let denied = format!("access denied: channel [{}] creator org", channel.channel_id);
-    let known = Identity::parse(&signature.creator).ok().and_then(|id| Some((msp_of(&id.msp_id)?, id)));
-    let (msp, identity) = known.ok_or_else(|| format!("{denied} unknown, creator is malformed"))?;
-    let valid = msp.validate(&identity).and_then(|()| identity.verify(&signed.proposal_bytes, &signed.signature));
+    let claimed = SerializedIdentity::decode(signature.creator.as_slice()).ok();
+    let claimed = claimed.filter(|id| members.knows(&id.mspid) && certificate::der(&id.id_bytes).is_some());
+    let claimed = claimed.ok_or_else(|| format!("{denied} unknown, creator is malformed"))?;
+    let valid = members.identity(&signature.creator);
+    let valid = valid.and_then(|identity| identity.verify(&signed.proposal_bytes, &signed.signature));
     valid.map_err(|reason| {
         tracing::warn!(reason, "access denied");
-        format!("{denied} [{}]", identity.msp_id)
+        format!("{denied} [{}]", claimed.mspid)
     })
 }
 

@@ -58,8 +58,12 @@ pub async fn run(settings: PeerSettings, levels: LogLevels, stop: Stop) -> Resul
         Arc::new(move || channels.gauges())
     };
     let routes = operations::routes(levels, node.metrics.then_some(gauges), node.operations.tls.is_some());
-    let endorser =
-        Endorser { channels: channels.clone(), msp: local.msp, time_window: node.time_window, faults: faults.clone() };
+    let endorser = Endorser {
+        channels: channels.clone(),
+        local: local.members,
+        time_window: node.time_window,
+        faults: faults.clone(),
+    };
     let endorser = EndorserServer::new(Front(endorser)).max_decoding_message_size(MAX_MESSAGE);
     let events = Events { channels: channels.clone(), faults, time_window: node.time_window, stop: stop.clone() };
     let events = DeliverServer::new(events).max_encoding_message_size(MAX_MESSAGE);

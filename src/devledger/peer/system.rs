@@ -10,6 +10,10 @@ use crate::fabric::proto::common::msp_role::MspRoleType;
 use crate::fabric::proto::common::{Block, BlockMetadataIndex, BlockchainInfo, Envelope};
 use crate::fabric::proto::protos::{ChannelInfo, ChannelQueryResponse, JoinBySnapshotStatus, ProcessedTransaction};
 
+/// What Fabric says of a genesis block that is no message.
+const UNREADABLE: &str = "Failed to reconstruct the genesis block, error unmarshalling Block: proto: cannot parse \
+                          invalid wire-format data";
+
 /// Call `cscc`.
 ///
 /// # Errors
@@ -57,7 +61,7 @@ pub async fn configuration(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u
 
 async fn join(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u8>, String> {
     let bytes = call.args.get(1).map(Vec::as_slice).unwrap_or_default();
-    let block = Block::decode(bytes).map_err(|e| format!("Failed to reconstruct the genesis block, {e}"))?;
+    let block = Block::decode(bytes).map_err(|_| UNREADABLE)?;
     let name = channel_of(&block)
         .map_err(|e| format!("\"JoinChain\" request failed to extract channel id from the block due to [{e}]"))?;
     let refused = |e: String| {

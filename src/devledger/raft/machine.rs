@@ -55,10 +55,9 @@ impl Machine {
         Ok(Self { ledger, file, applied: meta.last_log_id, membership: meta.last_membership })
     }
 
-    fn store(&self, stored: &Stored) -> Result<(), StorageError<u64>> {
-        let failed = |e: StoreError| StorageIOError::write_snapshot(Some(stored.meta.signature()), &e);
-        let bytes = serde_json::to_vec(stored).map_err(|e| failed(StoreError::OutOfOrder(e.to_string())))?;
-        Ok(replace_file(&self.file, &bytes).map_err(failed)?)
+    fn store(&self, stored: &Stored) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(stored).map_err(|e| StoreError::OutOfOrder(e.to_string()))?;
+        replace_file(&self.file, &bytes)
     }
 }
 
@@ -80,7 +79,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
             last_membership: self.membership.clone(),
             snapshot_id: format!("{index}-{}", checkpoint.height),
         };
-        self.store(&Stored { meta: meta.clone(), checkpoint })?;
+        let stored = self.store(&Stored { meta: meta.clone(), checkpoint });
+        stored.map_err(|e| StorageIOError::write_snapshot(Some(meta.signature()), &e))?;
         Ok(Snapshot { meta, snapshot: Box::new(checkpoint) })
     }
 }
@@ -135,7 +135,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let why = StoreError::OutOfOrder(format!("stopped while fetching the blocks below {}", snapshot.height));
             return Err(StorageIOError::write_snapshot(Some(meta.signature()), &why).into());
         }
-        self.store(&Stored { meta: meta.clone(), checkpoint: *snapshot })?;
+        let stored = self.store(&Stored { meta: meta.clone(), checkpoint: *snapshot });
+        stored.map_err(|e| StorageIOError::write_snapshot(Some(meta.signature()), &e))?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())
