@@ -46,9 +46,11 @@ const NEVER_DEFAULTED: &[&str] = &[
     "envFrom",
     "externalIPs",
     "hostAliases",
+    "hostIP",
     "hostIPC",
     "hostNetwork",
     "hostPID",
+    "hostPort",
     "imagePullSecrets",
     "initContainers",
     "lifecycle",
@@ -57,6 +59,7 @@ const NEVER_DEFAULTED: &[&str] = &[
     "privileged",
     "runtimeClassName",
     "shareProcessNamespace",
+    "sysctls",
     "tolerations",
     "topologySpreadConstraints",
     "volumeDevices",
@@ -82,6 +85,7 @@ const ZERO_IS_ABSENT: &[&str] = &[
     "readOnly",
     "requests",
     "subPath",
+    "value",
 ];
 
 /// Maps in which every key counts, wherever they stand.
@@ -171,7 +175,8 @@ impl Place<'_> {
             Value::Number(number) => number.as_i64() == Some(0),
             Value::Null => true,
         };
-        zero && ZERO_IS_ABSENT.contains(&self.key)
+        // In data, a key with an empty value is a key.
+        zero && ZERO_IS_ABSENT.contains(&self.key) && (declared.is_object() || !self.closed)
     }
 
     fn equal(&self, live: &Value, declared: &Value) -> bool {

@@ -4,9 +4,11 @@
 //! test as ignored and says why; with `CI=true` that is a failure.
 
 mod admission;
+mod apply;
 mod bench;
 mod crash_sweep;
 mod drift;
+mod lease;
 mod network;
 mod node;
 mod rbac;
@@ -43,6 +45,14 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             refuses_what_one_object_can_get_wrong
             refuses_changes_to_what_cannot_change
             admits_changes_that_are_allowed;
+        apply:
+            undoes_what_people_do_to_small_objects
+            undoes_every_hole_in_a_network_policy
+            undoes_what_people_do_to_a_pod_template;
+        lease:
+            passes_on_at_once_when_it_is_released
+            passes_on_after_a_crash_and_two_never_may_write
+            is_lost_when_somebody_deletes_it;
         node:
             runs_a_pod_as_its_spec_says
             refuses_a_pod_that_is_not_restricted

@@ -205,6 +205,16 @@ fn a_zero_that_is_not_stored_is_no_drift_and_one_that_is_stored_is() {
         json!({"kind": "Service", "spec": {}}),
         json!({"kind": "Service", "spec": {"publishNotReadyAddresses": false, "externalIPs": []}}),
     );
+    settled(
+        set(json!({"name": "peer", "env": [{"name": "A"}]})),
+        set(json!({"name": "peer", "env": [{"name": "A", "value": ""}]})),
+    );
+    check(
+        json!({"kind": "ConfigMap", "data": {"a": "1"}}),
+        json!({"kind": "ConfigMap", "data": {"a": "1", "value": ""}}),
+        &["/data/value"],
+        &[],
+    );
     check(
         json!({"kind": "ServiceAccount"}),
         json!({"kind": "ServiceAccount", "automountServiceAccountToken": false}),
