@@ -139,7 +139,7 @@ pub async fn undoes_what_people_do_to_a_pod_template(cluster: Arc<TestCluster>) 
             json!([{"name": "A", "value": ""}, {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]),
         ),
         with("command", json!(["sh"])),
-        with("securityContext", json!({"privileged": true})),
+        with("securityContext", json!({"allowPrivilegeEscalation": true})),
         with("resources", json!({})),
         template(json!({"containers": [container, {"name": "miner", "image": "miner:1"}]})),
         template(json!({"hostNetwork": true})),
