@@ -126,10 +126,12 @@ fn the_output_has_exactly_the_promised_fields() {
 fn reading_1_category_and_scope_filter_only_where_the_policy_names_them() {
     let research =
         member(permit_all(), "category", json!([{"coding": [{"system": "http://loinc.org", "code": "57016-8"}]}]));
+    let in_words = member(permit_all(), "category", json!([{"text": "privacy"}]));
     let scoped = member(research.clone(), "scope", json!({"coding": [{"code": "research"}]}));
     let in_category = member(permit_all(), "category", json!([{"coding": [{"code": "research"}]}]));
     let request = json!({"purpose": "TREAT"});
     assert_eq!(decision(&[research.clone()], None, request.clone()), "PERMIT");
+    assert_eq!(decision(&[in_words], None, request.clone()), "PERMIT");
     let by_category = Some(json!({"category": [{"system": "http://loinc.org", "code": "59284-0"}]}));
     assert_eq!(decision(&[research.clone()], by_category, request.clone()), "DENY");
     let by_scope = Some(json!({"scope": "research"}));
@@ -463,13 +465,14 @@ fn reading_9_a_deny_root_open_on_data_gives_a_residual_deny() {
 
 #[test]
 fn reading_10_residual_rules_hold_only_what_is_still_open() {
-    let rule = json!({"type": "deny", "securityLabel": labels(&["R"]), "class": [{"system": "urn:c", "code": "A"}], "dataPeriod": {"start": "2020", "end": "2021-05"}});
+    let class = json!([{"system": "urn:c", "code": "A", "display": "of class A"}]);
+    let rule = json!({"type": "deny", "securityLabel": labels(&["R"]), "class": class, "dataPeriod": {"start": "2020", "end": "2021-05"}});
     let consent = r4(json!({"type": "permit", "provision": [rule]}));
     let ask = |resource: Value| decide(std::slice::from_ref(&consent), None, json!({"resource": resource}));
     assert_eq!(
         ask(json!({}))["residual"][1],
         json!({
-            "effect": "deny", "securityLabel": labels(&["R"]), "class": [{"system": "urn:c", "code": "A"}], "dataPeriod": {"start": "2020", "end": "2021-05"},
+            "effect": "deny", "securityLabel": labels(&["R"]), "class": class, "dataPeriod": {"start": "2020", "end": "2021-05"},
         })
     );
     assert_eq!(

@@ -7,14 +7,23 @@ use super::json::At;
 use crate::api::consent_codes::{CONFIDENTIALITY, CONFIDENTIALITY_CODES};
 use crate::api::consent_policy::{Coding, ProvisionType};
 
-/// A code, with the system it is from where that is known.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A code, with the system it is from where that is known. Two are equal whatever their words are.
+#[derive(Clone, Debug, Default, Eq, Serialize)]
 pub struct Code {
     /// URI of the code system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// The code.
     pub code: String,
+    /// The code in words, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display: Option<String>,
+}
+
+impl PartialEq for Code {
+    fn eq(&self, other: &Self) -> bool {
+        self.code == other.code && self.system == other.system
+    }
 }
 
 impl Code {
@@ -32,7 +41,7 @@ impl Code {
     /// Reads `"CODE"` or `{system, code}` of a request.
     pub fn parse(at: &At) -> Result<Self, FieldError> {
         if at.value.is_string() {
-            return Ok(Self { system: None, code: at.text()?.to_owned() });
+            return Ok(Self { code: at.text()?.to_owned(), ..Self::default() });
         }
         if !at.value.is_object() {
             return Err(at.error("must be a code, or an object with system and code"));
@@ -40,13 +49,13 @@ impl Code {
         at.only(&["system", "code", "display"])?;
         let code = at.get("code").ok_or_else(|| at.error("needs a code"))?.text()?.to_owned();
         let system = at.get("system").map(|system| system.text().map(str::to_owned)).transpose()?;
-        Ok(Self { system, code })
+        Ok(Self { system, code, display: None })
     }
 }
 
 impl From<&Coding> for Code {
     fn from(coding: &Coding) -> Self {
-        Self { system: coding.system.clone(), code: coding.code.clone() }
+        Self { system: coding.system.clone(), code: coding.code.clone(), display: coding.display.clone() }
     }
 }
 
@@ -134,7 +143,7 @@ mod tests {
     use super::*;
 
     fn code(system: Option<&str>, code: &str) -> Code {
-        Code { system: system.map(str::to_owned), code: code.to_owned() }
+        Code { system: system.map(str::to_owned), code: code.to_owned(), display: None }
     }
 
     #[test]

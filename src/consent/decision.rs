@@ -104,7 +104,7 @@ impl Decision {
     }
 
     /// The decision that a list of rules amounts to. `refused` says why break-glass, if asked for, is not possible.
-    pub(super) fn from_rules(rules: Rules, refused: &Option<Reason>, policy: &Policy, now: Timestamp) -> Self {
+    pub(super) fn from_rules(rules: Rules, refused: Option<Reason>, policy: &Policy, now: Timestamp) -> Self {
         let rules = expressible(rules);
         let outcomes = || std::iter::once(&rules.default).chain(rules.rules.iter().map(|rule| &rule.outcome));
         let permits = || outcomes().filter(|outcome| outcome.verdict == Verdict::Permit);
@@ -129,7 +129,7 @@ impl Decision {
         }
     }
 
-    fn deny(source: &Source, refused: &Option<Reason>) -> Self {
+    fn deny(source: &Source, refused: Option<Reason>) -> Self {
         let reason = refused.filter(|_| source.basis != Basis::Overriding).unwrap_or(source.reason);
         Self {
             basis: source.basis,
@@ -219,5 +219,5 @@ fn review(policy: &Policy, now: Timestamp) -> Obligation {
 }
 
 fn code(system: &str, code: &str) -> Code {
-    Code { system: Some(system.to_owned()), code: code.to_owned() }
+    Code { system: Some(system.to_owned()), code: code.to_owned(), display: None }
 }

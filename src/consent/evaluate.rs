@@ -18,15 +18,17 @@ use crate::api::consent_policy::{BasePolicy, BreakGlassMode, Combining, Provisio
 
 /// Attribute of a certificate whose holder may break the glass, when it is `true`.
 pub const BREAK_GLASS_ATTRIBUTE: &str = "ehr.breakglass";
+/// Consents that one decision may have: a bound on its work.
+pub const MAX_CONSENTS: usize = 1_024;
 /// Purpose that the base policy `basic-normal` permits.
 const TREATMENT: &str = "TREAT";
 
 /// Decides `request` at `now` by the patient's consents and the policy. A failure inside is a denial.
 pub fn decide(consents: &[Consent], policy: &Policy, request: &Request, now: Timestamp) -> Decision {
     let evaluation = Evaluation { policy, request, now, break_glass: BreakGlass::of(policy, request) };
-    match evaluation.rules(consents) {
-        Ok(rules) => Decision::from_rules(rules, &evaluation.refused_break_glass(), policy, now),
-        Err(_) => Decision::error(),
+    match (consents.len() <= MAX_CONSENTS).then(|| evaluation.rules(consents)) {
+        Some(Ok(rules)) => Decision::from_rules(rules, evaluation.refused_break_glass(), policy, now),
+        Some(Err(TooEntangled)) | None => Decision::error(),
     }
 }
 

@@ -108,14 +108,12 @@ pub struct Consent {
 /// Reads a Consent resource; in the dialect that its shape shows unless one is given.
 pub fn read(json: &Value, dialect: Option<FhirVersion>, soil: &Soil) -> Result<Consent, Vec<FieldError>> {
     let at = At::root(json, "Consent");
-    let (head, provision, frame) = read_resource(&at, dialect, soil).map_err(|error| vec![error])?;
+    let (provision, frame) = read_tree(&at, dialect).map_err(|error| vec![error])?;
     let mut errors = Vec::new();
     let root = grow(&provision, frame.root, frame.prefix, soil, &mut errors);
-    if !errors.is_empty() {
-        errors.iter_mut().for_each(|error| error.field.insert_str(0, "Consent."));
-        return Err(errors);
-    }
-    Ok(Consent { provision, root, ..head })
+    errors.iter_mut().for_each(|error| error.field.insert_str(0, "Consent."));
+    let consent = read_rest(&at, soil, provision, root).map_err(|error| errors.push(error));
+    consent.ok().filter(|_| errors.is_empty()).ok_or(errors)
 }
 
 /// How the paths of a resource begin.
@@ -126,11 +124,8 @@ struct Frame {
     prefix: &'static str,
 }
 
-fn read_resource(
-    at: &At,
-    dialect: Option<FhirVersion>,
-    soil: &Soil,
-) -> Result<(Consent, Provision, Frame), FieldError> {
+/// The provisions, each with its type.
+fn read_tree(at: &At, dialect: Option<FhirVersion>) -> Result<(Provision, Frame), FieldError> {
     if at.object()?.get("resourceType").and_then(Value::as_str) != Some("Consent") {
         return Err(FieldError::new("resourceType", "must be Consent"));
     }
@@ -149,7 +144,7 @@ fn read_resource(
             field: format!("Consent.{}", error.field).trim_end_matches('.').to_owned(),
             ..error
         })?;
-    Ok((read_head(at, soil)?, provision, frame))
+    Ok((provision, frame))
 }
 
 /// R4: one root provision with the type of the whole; without type (or provision) the policy rule says it.
@@ -223,7 +218,7 @@ fn policy_rule(at: &At) -> Result<Option<ProvisionType>, FieldError> {
 }
 
 /// Everything but the provisions.
-fn read_head(at: &At, soil: &Soil) -> Result<Consent, FieldError> {
+fn read_rest(at: &At, soil: &Soil, provision: Provision, root: Node) -> Result<Consent, FieldError> {
     let status = at.get("status").ok_or_else(|| FieldError::new("Consent.status", "is required"))?;
     if !STATUS.contains(&status.text()?) {
         return Err(status.error(format_args!("must be one of {}", STATUS.join(", "))));
@@ -233,20 +228,19 @@ fn read_head(at: &At, soil: &Soil) -> Result<Consent, FieldError> {
     let date =
         date.map(|at| Moments::parse(at.text()?, &soil.zone).map_err(|message| at.error(message))).transpose()?;
     let period = at.get("period").map(|at| Period::parse(&read_period(&at)?, &at.path, &soil.zone)).transpose()?;
-    let category = filled_list(at, "category")?.iter().map(read_concept).collect::<Result<Vec<_>, _>>()?;
+    let category = filled_list(at, "category")?.iter().map(read_codings).collect::<Result<Vec<_>, _>>()?;
     let canonical = serde_json_canonicalizer::to_vec(at.value)
         .map_err(|error| at.error(format_args!("has no canonical JSON: {error}")))?;
-    let nothing = Provision::default();
     Ok(Consent {
         id: at.get("id").map(|id| id.text().map(str::to_owned)).transpose()?,
         active: status.text()? == "active",
         patient: patient.map(|at| patient_key(&at)).transpose()?.flatten(),
-        scope: at.get("scope").map(|scope| read_concept(&scope)).transpose()?.unwrap_or_default(),
+        scope: at.get("scope").map(|scope| read_codings(&scope)).transpose()?.unwrap_or_default(),
         category: category.concat(),
         date: date.map(|date| date.from),
         period,
-        root: grow(&nothing, "", "", soil, &mut Vec::new()),
-        provision: nothing,
+        provision,
+        root,
         digest: digest(&canonical),
     })
 }
@@ -338,14 +332,20 @@ fn read_coding(at: &At) -> Result<Coding, FieldError> {
     Ok(Coding { system: text("system")?, code, display: text("display")? })
 }
 
-/// The codings of a concept are translations of each other: each stands for it.
-fn read_concept(at: &At) -> Result<Vec<Coding>, FieldError> {
+/// The codings of a concept, which may be a text only.
+fn read_codings(at: &At) -> Result<Vec<Coding>, FieldError> {
     at.object()?;
-    let codings = filled_list(at, "coding")?;
-    if codings.is_empty() {
-        return Err(FieldError::new(format!("{}.coding", at.path), "is required: a text cannot be compared"));
+    filled_list(at, "coding")?.iter().map(read_coding).collect()
+}
+
+/// The codings of a concept that decides. They are translations of each other: each stands for it.
+fn read_concept(at: &At) -> Result<Vec<Coding>, FieldError> {
+    match read_codings(at)? {
+        codings if codings.is_empty() => {
+            Err(FieldError::new(format!("{}.coding", at.path), "is required: a text cannot be compared"))
+        }
+        codings => Ok(codings),
     }
-    codings.iter().map(read_coding).collect()
 }
 
 fn read_period(at: &At) -> Result<api::Period, FieldError> {

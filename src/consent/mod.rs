@@ -7,8 +7,9 @@
 //!                                       request
 //! ```
 //!
-//! Pure and deterministic: no input or output, no clock, no floats, no order of hash maps. The work is bounded by the
-//! size of the input ([`tree::MAX_PROVISIONS`], [`json::MAX_ENTRIES`]); a failure inside is a denial with reason `error`.
+//! Pure and deterministic: no input or output, no clock, no floats, no order of hash maps. The work is bounded
+//! ([`tree::MAX_PROVISIONS`], [`json::MAX_ENTRIES`], [`evaluate::MAX_CONSENTS`]); a failure inside is a denial with reason
+//! `error`.
 
 pub mod code;
 pub mod decision;

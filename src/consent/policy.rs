@@ -337,3 +337,107 @@ fn check_lists(spec: &ConsentPolicySpec, errors: &mut Vec<FieldError>) {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn spec(json: Value) -> ConsentPolicySpec {
+        serde_json::from_value(json).expect("a spec")
+    }
+
+    fn policy(json: Value) -> Policy {
+        validate(&spec(json)).expect("a policy")
+    }
+
+    /// The bytes that the ledger shares: a change here is a change of every anchored digest.
+    #[test]
+    fn the_canonical_form_is_stable() {
+        let canonical = concat!(
+            r#"{"basePolicy":"deny","breakGlass":{"maxTTL":"4h","mode":"consent-only","purposes":["BTG"],"reviewWithin":"72h"},"#,
+            r#""combining":"deny-overrides","fhirVersion":"R4","labels":{"requireConfidentiality":true},"#,
+            r#""overriding":[{"purpose":[{"code":"PUBHLTH","system":"http://terminology.hl7.org/CodeSystem/v3-ActReason"}],"#,
+            r#""type":"permit"}],"retention":{"auditYears":6},"timeZone":"UTC"}"#,
+        );
+        let policy = policy(json!({"overriding": [{"type": "permit", "purpose": [{"code": "PUBHLTH"}]}]}));
+        assert_eq!(policy.canonical_json(), canonical);
+        assert_eq!(policy.digest(), digest(policy.canonical_json().as_bytes()));
+    }
+
+    #[test]
+    fn two_spellings_of_a_policy_have_one_digest() {
+        let label = json!({"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R", "display": "restricted"});
+        let long = json!({
+            "channelRef": {"name": "records"}, "contractRef": {"name": "ehr"}, "fhirVersion": "R4", "basePolicy": "deny",
+            "template": {"securityLabel": [label], "type": "permit"}, "timeZone": "UTC",
+        });
+        let short = policy(json!({"template": {"type": "permit", "securityLabel": [{"code": "R"}]}}));
+        assert_eq!(policy(long).digest(), short.digest());
+        assert_ne!(
+            short.digest(),
+            policy(json!({"template": {"type": "permit", "securityLabel": [{"code": "N"}]}})).digest()
+        );
+    }
+
+    #[test]
+    fn the_canonical_form_is_a_policy_with_the_same_digest() {
+        let first = policy(json!({
+            "fhirVersion": "R5", "scope": "research", "category": [{"code": "57016-8"}], "breakGlass": {"group": "Group/er"},
+            "overriding": [{"decision": "deny", "actor": [{"role": {"code": "IRCP"}, "mspId": "AMSP"}, {"role": {"code": "device"}}]}],
+            "template": {"decision": "permit", "provision": [{"code": [{"system": "http://loinc.org", "code": "1-8"}], "provision": [{"period": {"end": "2027"}}]}]},
+        }));
+        let again = policy(serde_json::from_str(first.canonical_json()).expect("JSON"));
+        assert_eq!(again.canonical_json(), first.canonical_json());
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let errors = validate(&spec(json!({
+            "category": [{"code": "nonsense"}],
+            "timeZone": "Nowhere",
+            "organizations": [{"reference": "Organization/a", "mspId": "A"}, {"reference": "x/Organization/a", "mspId": "B"}],
+            "overriding": [
+                {"type": "permit", "class": [{"code": "Observatoin"}], "code": [{"code": "1-8"}, {"system": "http://loinc.org", "code": "18"}]},
+                {"type": "deny", "actor": [{"role": {"code": "IRCP"}}, {"role": {"code": "nurse"}, "reference": "Group/1"}]},
+            ],
+            "template": {"type": "permit", "decision": "permit", "provision": [{"type": "deny", "period": {"start": "2027", "end": "2026"}}]},
+        })));
+        let fields: Vec<String> = errors.expect_err("errors").into_iter().map(|error| error.field).collect();
+        assert_eq!(
+            fields,
+            [
+                "spec.category[0]",
+                "spec.timeZone",
+                "spec.organizations[1].reference",
+                "spec.template.decision",
+                "spec.template.provision[0].period",
+                "spec.overriding[0].class[0]",
+                "spec.overriding[0].code[0]",
+                "spec.overriding[0].code[1]",
+                "spec.overriding[1].actor[0].role",
+                "spec.overriding[1].actor[1].role",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_code_is_known_in_its_own_system_only() {
+        let system_of = |system: Option<&str>, code: &str, element| {
+            super::system_of(&Coding { system: system.map(str::to_owned), code: code.into(), display: None }, element)
+        };
+        let sensitivity = system_of(None, "PSY", CodedElement::SecurityLabel);
+        assert_eq!(sensitivity.as_deref(), Ok("http://terminology.hl7.org/CodeSystem/v3-ActCode"));
+        let wrong = system_of(
+            Some("http://terminology.hl7.org/CodeSystem/v3-Confidentiality"),
+            "PSY",
+            CodedElement::SecurityLabel,
+        );
+        assert!(
+            wrong
+                .expect_err("refused")
+                .contains("is unknown in http://terminology.hl7.org/CodeSystem/v3-Confidentiality")
+        );
+        assert!(system_of(Some("http://loinc.org"), "59284-0", CodedElement::Purpose).is_err());
+    }
+}

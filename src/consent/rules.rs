@@ -13,8 +13,8 @@ use super::code::{Code, Labels};
 use super::time::Period;
 use super::tree::DataRule;
 
-/// Rules that combining lists may need at most: a bound on the work of a decision.
-const MAX_RULES: usize = 1_024;
+/// Pairs of rules that combining two lists may look at: a bound on the work of a decision.
+const MAX_PAIRS: usize = 1 << 16;
 
 /// What a rule says, in ascending strictness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,9 +196,9 @@ pub struct Rules<'a> {
     pub rules: Vec<Rule<'a>>,
 }
 
-/// Combining needs more than [`MAX_RULES`] rules.
+/// Combining looks at more than [`MAX_PAIRS`] pairs of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the consents are too entangled: combining them takes more than {MAX_RULES} rules")]
+#[error("the consents are too entangled: combining two of them takes more than {MAX_PAIRS} pairs of rules")]
 pub struct TooEntangled;
 
 impl<'a> Rules<'a> {
@@ -240,6 +240,11 @@ impl<'a> Rules<'a> {
         self
     }
 
+    /// Whether it says nothing of any record.
+    fn is_silent(&self) -> bool {
+        self.default.verdict == Verdict::NotApplicable && self.rules.is_empty()
+    }
+
     /// Whether each verdict is at least as strict as those before it: then the order does not matter.
     fn ascends(&self) -> bool {
         let verdicts = std::iter::once(self.default.verdict).chain(self.rules.iter().map(|rule| rule.outcome.verdict));
@@ -251,6 +256,9 @@ impl<'a> Rules<'a> {
         let whole = |list: &Self| Rule { term: Term::default(), outcome: list.default };
         let lefts: Vec<Rule> = std::iter::once(whole(self)).chain(self.rules.iter().copied()).collect();
         let rights = std::iter::once(whole(other)).chain(other.rules.iter().copied());
+        if lefts.len() * (other.rules.len() + 1) > MAX_PAIRS {
+            return Err(TooEntangled);
+        }
         let mut product = Self::always(stricter(self.default, other.default));
         for right in rights {
             for (i, left) in lefts.iter().enumerate() {
@@ -262,9 +270,6 @@ impl<'a> Rules<'a> {
                 let both = left.term.and(&right.term).filter(|_| !stays);
                 if let Some(term) = both.or_else(|| outcome.verdict.denies().then_some(alone)) {
                     product.append(Rule { term, outcome });
-                }
-                if product.rules.len() > MAX_RULES {
-                    return Err(TooEntangled);
                 }
             }
         }
@@ -313,5 +318,5 @@ pub fn strictest<'a>(
     let default = result.default.verdict;
     result.rules.retain(|rule| rule.outcome.verdict > default);
     result.rules.sort_by_key(|rule| rule.outcome.verdict);
-    ordered.iter().try_fold(result, |result, list| result.times(list))
+    ordered.into_iter().try_fold(result, |result, list| if result.is_silent() { Ok(list) } else { result.times(&list) })
 }

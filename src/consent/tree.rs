@@ -15,7 +15,7 @@ use super::time::Period;
 use crate::api::consent_policy::{self as api, Coding, FhirVersion, Identifier, MAX_DEPTH, Provision, ProvisionType};
 
 /// Provisions that one tree may have: a bound on the work of a decision.
-pub const MAX_PROVISIONS: usize = 10_000;
+pub const MAX_PROVISIONS: usize = 4_096;
 
 /// A provision, ready to be matched.
 #[derive(Clone, Debug)]

@@ -19,6 +19,10 @@ const ORDERER: &str = "{hospitalRef: {name: mercy}}";
 const PEER: &str = "{hospitalRef: {name: mercy}, channels: [care]}";
 const CHANNEL: &str = "{channelName: care, consensus: {type: Raft, orderers: [o1, o2, o3]}, members: [mercy]}";
 
+const CONSENT: &str = "{channelRef: {name: care}, retention: {privateCollection: consents, blockToLive: 10}, overriding: [{type: permit, purpose: [{code: PUBHLTH}]}], \
+    template: {type: permit, purpose: [{code: TREAT}], securityLabel: [{code: 'N'}], period: {start: 2026-01-01, end: '2027'}, \
+    provision: [{type: permit, purpose: [{code: BTG}], provision: [{type: deny, provision: [{type: permit, provision: [{type: deny}]}]}]}]}}";
+
 /// Kind, spec, field and part of the message of the refusal.
 type Refusal = (&'static str, &'static str, &'static str, &'static str);
 
@@ -164,6 +168,67 @@ const REFUSED: &[Refusal] = &[
         "spec.capabilities.channel",
         "should match",
     ),
+    (
+        "ConsentPolicy",
+        "{template: {type: permit, purpose: [{code: TRAET}]}}",
+        "spec.template.purpose[0].code",
+        "should match",
+    ),
+    (
+        "ConsentPolicy",
+        "{overriding: [{type: deny, securityLabel: [{system: 'urn:x', code: R}]}]}",
+        "spec.overriding[0].securityLabel[0].system",
+        "supported values",
+    ),
+    (
+        "ConsentPolicy",
+        "{template: {type: permit, provision: [{}]}}",
+        "spec.template",
+        "needs a type under fhirVersion R4",
+    ),
+    (
+        "ConsentPolicy",
+        "{fhirVersion: R5, template: {decision: permit, provision: [{type: deny}]}}",
+        "spec.template",
+        "must have none under R5",
+    ),
+    ("ConsentPolicy", "{template: {decision: permit}}", "spec", "template needs type under fhirVersion R4"),
+    ("ConsentPolicy", "{fhirVersion: R5, overriding: [{type: deny}]}", "spec", "decision under R5"),
+    (
+        "ConsentPolicy",
+        "{template: {type: permit, provision: [{type: deny, decision: deny}]}}",
+        "spec.template.provision",
+        "decision stands at the root only",
+    ),
+    (
+        "ConsentPolicy",
+        "{template: {type: permit, period: {start: 2026-05-01, end: 2026-04}}}",
+        "spec.template.period",
+        "start must not be after end",
+    ),
+    (
+        "ConsentPolicy",
+        "{template: {type: permit, dataPeriod: {}}}",
+        "spec.template.dataPeriod",
+        "needs a start or an end",
+    ),
+    (
+        "ConsentPolicy",
+        "{template: {type: permit, provision: [{type: deny, provision: [{type: deny, provision: [{type: deny, provision: [{type: deny, provision: [{}]}]}]}]}]}}",
+        "spec.template.provision[0].provision[0].provision[0].provision[0].provision",
+        "at most 0 items",
+    ),
+    (
+        "ConsentPolicy",
+        "{template: {type: permit, actor: [{mspId: A, reference: Group/b}]}}",
+        "spec.template.actor[0]",
+        "named in one way",
+    ),
+    ("ConsentPolicy", "{template: {type: permit, actor: [{}]}}", "spec.template.actor[0]", "needs a role"),
+    ("ConsentPolicy", "{breakGlass: {purposes: [GLASS]}}", "spec.breakGlass.purposes[0]", "supported values"),
+    ("ConsentPolicy", "{retention: {auditYears: 5}}", "spec.retention.auditYears", "greater than or equal to 6"),
+    ("ConsentPolicy", "{retention: {blockToLive: 5}}", "spec.retention", "set privateCollection as well"),
+    ("ConsentPolicy", "{timeZone: '../etc'}", "spec.timeZone", "should match"),
 ];
 
 /// Kind, spec, merge patch, field and part of the message of the refusal.
@@ -207,6 +272,15 @@ const REFUSED_CHANGES: &[RefusedChange] = &[
         "spec.consensus.type",
         "consensus type is immutable",
     ),
+    (
+        "ConsentPolicy",
+        CONSENT,
+        "{retention: {privateCollection: other}}",
+        "spec.retention",
+        "privateCollection is immutable",
+    ),
+    ("ConsentPolicy", CONSENT, "{retention: {blockToLive: 11}}", "spec.retention", "blockToLive is immutable"),
+    ("ConsentPolicy", CONSENT, "{retention: null}", "spec.retention", "privateCollection is immutable"),
 ];
 
 /// Kind, spec and merge patch of a change that must be possible on a live network.
@@ -219,6 +293,8 @@ const ALLOWED_CHANGES: &[(&str, &str, &str)] = &[
     ("Peer", "{hospitalRef: {name: mercy}, stateDatabase: CouchDB}", "{couchdb: {resources: {limits: {memory: 1Gi}}}}"),
     ("Channel", CHANNEL, "{members: [mercy, clinic], batch: {maxMessageCount: 10}}"),
     ("Channel", CHANNEL, "{consensus: {orderers: [o1, o2, o3, o4, o5]}}"),
+    ("ConsentPolicy", CONSENT, "{basePolicy: basic-normal, combining: newest-wins, template: null}"),
+    ("ConsentPolicy", "{}", "{retention: {privateCollection: consents, blockToLive: 10}}"),
 ];
 
 /// The server establishes every definition and serves the columns that `kubectl get` prints.
@@ -292,6 +368,15 @@ pub async fn fills_in_the_defaults(cluster: Arc<TestCluster>) {
                 "batch": {"timeout": "2s", "maxMessageCount": 500, "absoluteMaxBytes": 10_485_760, "preferredMaxBytes": 2_097_152},
                 "policies": {"lifecycleEndorsement": "MAJORITY"},
                 "capabilities": {"channel": "V3_0", "orderer": "V2_0", "application": "V2_5"},
+            }),
+        ),
+        (
+            "ConsentPolicy",
+            "{}",
+            json!({
+                "fhirVersion": "R4", "basePolicy": "deny", "combining": "deny-overrides", "timeZone": "UTC",
+                "breakGlass": {"mode": "consent-only", "purposes": ["BTG"], "maxTTL": "4h", "reviewWithin": "72h"},
+                "labels": {"requireConfidentiality": true}, "retention": {"auditYears": 6},
             }),
         ),
     ];

@@ -343,3 +343,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_takes_too_much_work_is_a_denial_with_reason_error() {
+    let many = |element: &str| {
+        let one = |i: usize| json!({"type": "permit", element: [{"coding": [{"code": i.to_string()}], "code": i.to_string()}]});
+        let nested: Vec<Value> = (0..300).map(one).collect();
+        consent(
+            json!({"provision": {"type": "permit", "securityLabel": codings(CONFIDENTIALITY, &["N"]), "provision": nested}}),
+        )
+    };
+    let entangled = decide(&[many("class"), many("code")], &Policy::default(), &json!({}));
+    assert_eq!((&entangled["decision"], &entangled["reason"]), (&json!("DENY"), &json!("error")));
+    assert_eq!(decide(&[many("class")], &Policy::default(), &json!({}))["decision"], "PERMIT");
+    let many = vec![consent(json!({"provision": {"type": "permit"}})); crate::consent::evaluate::MAX_CONSENTS + 1];
+    assert_eq!(decide(&many, &Policy::default(), &json!({}))["reason"], "error");
+    assert_eq!(decide(&many[1..], &Policy::default(), &json!({}))["decision"], "PERMIT");
+}
