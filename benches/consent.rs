@@ -17,7 +17,7 @@ fn consent(n: usize) -> Value {
     let coding = |system: &str, code: &str| json!([{"system": system, "code": code}]);
     let provision = |i: usize| {
         json!({
-            "type": if i % 3 == 0 { "deny" } else { "permit" },
+            "type": if i.is_multiple_of(3) { "deny" } else { "permit" },
             "actor": [{"reference": {"reference": format!("Practitioner/{}", i / 2)}}],
             "purpose": coding(PURPOSE, ["TREAT", "HRESCH", "HPAYMT"][i % 3]),
             "securityLabel": coding(LABEL, ["N", "R"][i % 2]),

@@ -130,10 +130,10 @@ fn reading_1_category_and_scope_filter_only_where_the_policy_names_them() {
     let scoped = member(research.clone(), "scope", json!({"coding": [{"code": "research"}]}));
     let in_category = member(permit_all(), "category", json!([{"coding": [{"code": "research"}]}]));
     let request = json!({"purpose": "TREAT"});
-    assert_eq!(decision(&[research.clone()], None, request.clone()), "PERMIT");
+    assert_eq!(decision(std::slice::from_ref(&research), None, request.clone()), "PERMIT");
     assert_eq!(decision(&[in_words], None, request.clone()), "PERMIT");
     let by_category = Some(json!({"category": [{"system": "http://loinc.org", "code": "59284-0"}]}));
-    assert_eq!(decision(&[research.clone()], by_category, request.clone()), "DENY");
+    assert_eq!(decision(std::slice::from_ref(&research), by_category, request.clone()), "DENY");
     let by_scope = Some(json!({"scope": "research"}));
     assert_eq!(decision(&[research], by_scope.clone(), request.clone()), "DENY");
     assert_eq!(decision(&[scoped], by_scope.clone(), request.clone()), "PERMIT");

@@ -17,14 +17,19 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// A test.
+type Check = fn() -> Result<(), Failed>;
+/// A test that renders the chart with this helm.
+type ChartCheck = fn(&Path) -> Result<(), Failed>;
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let helm = if arguments.list { Err(String::new()) } else { helm() };
-    let without: [(&str, fn() -> Result<(), Failed>); 2] = [
+    let without: [(&str, Check); 2] = [
         ("the_definitions_are_those_of_the_binary", definitions),
         ("the_command_line_prints_the_definitions", printed),
     ];
-    let with: [(&str, fn(&Path) -> Result<(), Failed>); 5] = [
+    let with: [(&str, ChartCheck); 5] = [
         ("the_kustomize_base_is_the_rendered_chart", kustomize),
         ("the_chart_asks_for_no_right_beyond_the_watched_namespaces", narrow_rights),
         ("the_chart_asks_for_cluster_wide_rights_only_when_told_to", wide_rights),

@@ -71,6 +71,8 @@ pub enum Action {
 struct Rule {
     operation: Operation,
     channel: Option<String>,
+    // YAML would want tags (`!delay 5`) otherwise.
+    #[serde(with = "serde_yaml::with::singleton_map")]
     action: Action,
     times: Option<u32>,
 }

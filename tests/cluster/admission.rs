@@ -429,7 +429,13 @@ pub async fn admits_changes_that_are_allowed(cluster: Arc<TestCluster>) {
     }
 }
 
-async fn create(client: &Client, namespace: &str, kind: &str, name: &str, spec: &str) -> Result<DynamicObject, Status> {
+async fn create(
+    client: &Client,
+    namespace: &str,
+    kind: &str,
+    name: &str,
+    spec: &str,
+) -> Result<DynamicObject, Box<Status>> {
     let object =
         json!({"apiVersion": "ehrnet.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": yaml(spec)});
     refusal(objects::create(client, namespace, &object).await)
@@ -442,7 +448,7 @@ async fn change_of(
     name: &str,
     spec: &str,
     change: &str,
-) -> Result<DynamicObject, Status> {
+) -> Result<DynamicObject, Box<Status>> {
     create(client, namespace, kind, name, spec)
         .await
         .unwrap_or_else(|status| panic!("{kind} {spec}: {}", status.message));
@@ -450,15 +456,15 @@ async fn change_of(
     refusal(objects::api(client, namespace, kind).patch(name, &PatchParams::default(), &patch).await)
 }
 
-fn refusal<T>(answer: kube::Result<T>) -> Result<T, Status> {
+fn refusal<T>(answer: kube::Result<T>) -> Result<T, Box<Status>> {
     answer.map_err(|error| match error {
-        kube::Error::Api(status) => *status,
+        kube::Error::Api(status) => status,
         other => panic!("the server did not answer: {other}"),
     })
 }
 
 /// Why the answer is not the expected refusal, if it is not.
-fn not_refused(answer: Result<DynamicObject, Status>, field: &str, message: &str) -> Option<String> {
+fn not_refused(answer: Result<DynamicObject, Box<Status>>, field: &str, message: &str) -> Option<String> {
     let status = match answer {
         Ok(_) => return Some("admitted".into()),
         Err(status) => status,

@@ -101,7 +101,7 @@ async fn clear(scene: &Scene) -> BTreeMap<(String, String), DynamicObject> {
         api.patch(&name, &PatchParams::default(), &free).await.expect("free it");
         api.delete(&name, &DeleteParams::default()).await.expect("delete");
     }
-    for ((kind, name), _) in &children {
+    for (kind, name) in children.keys() {
         let api = snapshot::api(
             &scene.client,
             &scene.namespace,

@@ -44,13 +44,11 @@ fn has_one_genesis(writes: &[Write], broken: &mut Vec<String>) {
         let content = body(write);
         if stored(write) {
             let name = content["metadata"]["name"].to_string();
-            if blocks
-                .iter()
-                .any(|(other, block)| *other == name && *block != content["binaryData"]["genesis.block"].to_string())
-            {
+            let stored = content["binaryData"]["genesis.block"].to_string();
+            if blocks.iter().any(|(other, block)| *other == name && *block != stored) {
                 broken.push(format!("S2: another genesis block in {name}"));
             }
-            blocks.insert((name, content["binaryData"]["genesis.block"].to_string()));
+            blocks.insert((name, stored));
         }
         if let Some(hash) = content["status"]["genesisHash"].as_str() {
             hashes.insert((write.target.clone(), hash.to_owned()));
