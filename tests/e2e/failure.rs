@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{DeleteParams, DynamicObject};
+use kube::api::{DeleteParams, DynamicObject, PostParams};
 use serde_json::json;
 
 use crate::declared::{clinic, two_hospitals};
@@ -47,4 +47,7 @@ pub async fn a_namespace_goes_with_its_network(scene: Scene) {
         let namespace = namespaces.get(&scene.namespace).await.expect("the namespace");
         panic!("the namespace stays: {:?}\n{}", namespace.status, scene.situation().await);
     }
+    // The chart names it, and could not be installed again without it.
+    let again = serde_json::from_value(json!({"metadata": {"name": scene.namespace}})).expect("a namespace");
+    namespaces.create(&PostParams::default(), &again).await.expect("create");
 }
