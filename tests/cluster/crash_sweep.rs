@@ -59,7 +59,7 @@ pub async fn survives_a_crash_at_every_write(cluster: Arc<TestCluster>) {
         if let Some(write) = killed {
             *kinds.entry(write).or_default() += 1;
             let done: u32 = kinds.values().sum();
-            if done % 20 == 0 {
+            if done.is_multiple_of(20) {
                 println!("{done} crashes survived after {:.0} s", begin.elapsed().as_secs_f64());
             }
         }
