@@ -338,7 +338,7 @@ async fn a_bft_channel_signs_with_a_quorum_and_a_peer_demands_it() {
     let peer_client = net.site().peer_client(&peer, &net.org.admin);
     peer_client.join(CHANNEL, &net.genesis).await.expect("join");
     let leader = net.leader(&net.all()).await;
-    net.change(&[leader], 300).await;
+    net.change(&net.all(), 300).await;
     let block = net.client(leader).block(CHANNEL, 1).await.expect("block");
     assert!(signatures(&block) >= 3, "{} signatures", signatures(&block));
     // It verifies them by the channel's block validation policy before it stores the block.
