@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# The entry script sets `here`.
+# shellcheck disable=SC2154
 # Brings the node up and takes it down. The node is a tree of processes in namespaces of its own
 # (processes, mounts, network, host name) under one first process, which is lib/init.sh: when that
 # is killed, the kernel ends all others and drops their mounts, interfaces and iptables rules.

@@ -45,7 +45,7 @@ EOF
 pki_make() (
   umask 077
   mkdir -p "$1"
-  cd "$1"
+  cd "$1" || return
   pki_x509 ca /CN=ehrnet-local -addext basicConstraints=critical,CA:TRUE \
     -addext keyUsage=critical,keyCertSign,cRLSign,digitalSignature
   openssl ecparam -name prime256v1 -genkey -noout -out service-accounts.key

@@ -1,4 +1,6 @@
 # shellcheck shell=bash
+# The entry script sets `here`.
+# shellcheck disable=SC2154
 # Builds the programs of the cluster from Go modules, each once, into the cache. A tool's folder
 # is named by its version and a digest of what it is built from, and appears complete or not at all.
 
@@ -25,7 +27,7 @@ need_go() {
 
 # go_build SOURCE OUT PACKAGES -- ARGUMENTS: build with a line of progress per package compiled.
 go_build() (
-  cd "$here/$1"
+  cd "$here/$1" || return
   local out=$2 log=$CACHE/build-$1.log line packages total compiled=0 status=''
   read -ra packages <<<"$3"
   shift 4
@@ -79,13 +81,13 @@ plan_builds() {
 }
 
 build_locked() {
-  local dir=$1 folder=$2 packages=$3 links=$4 temporary=$1.partial link
+  local dir=$1 folder=$2 sources=$3 links=$4 temporary=$1.partial link
   shift 4
   # Another run may have built it while this one waited for the lock.
   if [[ -d $dir ]]; then return; fi
   rm -rf "$temporary"
   mkdir "$temporary"
-  go_build "$folder" "$temporary/" "$packages" -- -ldflags="-s -w ${ldflags:-}" "$@"
+  go_build "$folder" "$temporary/" "$sources" -- -ldflags="-s -w ${ldflags:-}" "$@"
   for link in $links; do ln -s "$folder" "$temporary/$link"; done
   mv "$temporary" "$dir"
 }
