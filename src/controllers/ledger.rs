@@ -20,9 +20,12 @@ pub fn finding(node: &str, error: &LedgerError) -> Finding {
     match error {
         LedgerError::Unreachable { .. } => Finding::unknown(Reason::NodeUnreachable, format!("{node}: {error}")),
         LedgerError::NotAllowed(_) => Finding::unknown(Reason::Progressing, error.to_string()),
-        LedgerError::NotFound { .. } | LedgerError::Refused { .. } | LedgerError::Invalid(_) => {
-            Finding::not(Reason::LedgerRefused, format!("{node}: {error}"))
-        }
+        LedgerError::NotFound { .. }
+        | LedgerError::Refused { .. }
+        | LedgerError::Declined { .. }
+        | LedgerError::Disagreement { .. }
+        | LedgerError::Rejected { .. }
+        | LedgerError::Invalid(_) => Finding::not(Reason::LedgerRefused, format!("{node}: {error}")),
     }
 }
 

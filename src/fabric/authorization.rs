@@ -6,24 +6,60 @@ use prost::Message;
 
 use super::membership::{Identity, Membership};
 use super::proto::common::implicit_meta_policy::Rule;
+use super::proto::common::msp_principal::Classification;
+use super::proto::common::msp_role::MspRoleType;
 use super::proto::common::policy::PolicyType;
 use super::proto::common::signature_policy::Type;
 use super::proto::common::{
-    ConfigGroup, ConfigSignature, ImplicitMetaPolicy, Policy, SignatureHeader, SignaturePolicy, SignaturePolicyEnvelope,
+    ConfigGroup, ConfigSignature, ImplicitMetaPolicy, MspPrincipal, MspRole, OrganizationUnit, Policy, SignatureHeader,
+    SignaturePolicy, SignaturePolicyEnvelope,
 };
+use super::proto::msp::SerializedIdentity;
+
+/// Somebody whose signature may count.
+pub trait Signer {
+    /// Whether the signer is of the kind that `principal` asks for.
+    fn satisfies(&self, principal: &MspPrincipal) -> bool;
+}
+
+impl Signer for Identity {
+    fn satisfies(&self, principal: &MspPrincipal) -> bool {
+        Self::satisfies(self, principal)
+    }
+}
+
+/// A peer of the organization with this MSP, of which nothing else is known yet: to find out whose peers to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerOf<'a>(pub &'a str);
+
+impl Signer for PeerOf<'_> {
+    fn satisfies(&self, principal: &MspPrincipal) -> bool {
+        let bytes = principal.principal.as_slice();
+        match principal.principal_classification() {
+            Classification::Role => MspRole::decode(bytes).is_ok_and(|wanted| {
+                wanted.msp_identifier == self.0 && matches!(wanted.role(), MspRoleType::Member | MspRoleType::Peer)
+            }),
+            Classification::OrganizationUnit => {
+                OrganizationUnit::decode(bytes).is_ok_and(|wanted| wanted.msp_identifier == self.0)
+            }
+            Classification::Identity => SerializedIdentity::decode(bytes).is_ok_and(|wanted| wanted.mspid == self.0),
+            Classification::Combined | Classification::Anonymity => false,
+        }
+    }
+}
 
 /// Whether `identities` satisfy the policy at `path`, such as `/Channel/Application/Admins`.
 ///
 /// # Errors
 /// Why not, in Fabric's words where it has some.
-pub fn evaluate(channel_group: &ConfigGroup, path: &str, identities: &[Identity]) -> Result<(), String> {
+pub fn evaluate(channel_group: &ConfigGroup, path: &str, identities: &[impl Signer]) -> Result<(), String> {
     let (group, name) = locate(channel_group, path)?;
     let policy = group.policies.get(name).and_then(|p| p.policy.as_ref()).ok_or_else(|| missing(path))?;
     evaluate_policy(group, policy, identities)
 }
 
 /// Whether `identities` satisfy a signature policy that stands by itself.
-pub fn evaluate_signature_policy(policy: &SignaturePolicyEnvelope, identities: &[Identity]) -> Result<(), String> {
+pub fn evaluate_signature_policy(policy: &SignaturePolicyEnvelope, identities: &[impl Signer]) -> Result<(), String> {
     let rule = policy.rule.as_ref().ok_or("empty policy element")?;
     let mut used = vec![false; identities.len()];
     if satisfied(rule, policy, identities, &mut used)? {
@@ -35,7 +71,7 @@ pub fn evaluate_signature_policy(policy: &SignaturePolicyEnvelope, identities: &
     ))
 }
 
-fn evaluate_policy(group: &ConfigGroup, policy: &Policy, identities: &[Identity]) -> Result<(), String> {
+fn evaluate_policy(group: &ConfigGroup, policy: &Policy, identities: &[impl Signer]) -> Result<(), String> {
     match PolicyType::try_from(policy.r#type) {
         Ok(PolicyType::Signature) => evaluate_signature_policy(&decode(policy)?, identities),
         Ok(PolicyType::ImplicitMeta) => {
@@ -71,7 +107,7 @@ fn threshold(rule: Rule, groups: usize) -> usize {
 fn satisfied(
     rule: &SignaturePolicy,
     policy: &SignaturePolicyEnvelope,
-    identities: &[Identity],
+    identities: &[impl Signer],
     used: &mut [bool],
 ) -> Result<bool, String> {
     match rule.r#type.as_ref().ok_or("unknown type of signature policy")? {
@@ -188,7 +224,7 @@ mod tests {
     use crate::fabric::config_tree::{ADMINS, put_policy};
     use crate::fabric::msp::MspDefinition;
     use crate::fabric::policy::{any_role, implicit_meta, n_out_of, role_principal};
-    use crate::fabric::proto::common::msp_role::MspRoleType::{Admin, Member};
+    use crate::fabric::proto::common::msp_role::MspRoleType::{Admin, Member, Peer};
     use crate::fabric::testing::Ca;
 
     struct World {
@@ -245,6 +281,15 @@ mod tests {
         assert!(evaluate_signature_policy(&both, &policy).is_err());
         let [admin, peer] = policy;
         assert!(evaluate_signature_policy(&both, &[peer, admin]).is_ok());
+    }
+
+    #[test]
+    fn peers_to_ask_are_found_by_their_organizations() {
+        let w = world(Rule::Any);
+        let both = n_out_of(2, vec![role_principal("A", Peer), role_principal("B", Member)]);
+        assert!(evaluate_signature_policy(&both, &[PeerOf("B"), PeerOf("A")]).is_ok());
+        assert!(evaluate_signature_policy(&both, &[PeerOf("A"), PeerOf("A")]).is_err(), "both of A");
+        assert!(evaluate(&w.group, "/Channel/Admins", &[PeerOf("A")]).is_err(), "no peer is an admin");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Envelopes and proposals: headers, transaction ids and signatures.
+//! Envelopes: headers, transaction ids and signatures.
 //!
 //! Everything that differs between two equal requests (nonce, time) is a [`Stamp`], made in one place and passed in.
 
@@ -11,10 +11,6 @@ use sha2::{Digest, Sha256};
 
 use super::identity::SigningIdentity;
 use super::proto::common::{ChannelHeader, Envelope, Header, HeaderType, Payload, SignatureHeader};
-use super::proto::protos::{
-    ChaincodeHeaderExtension, ChaincodeId, ChaincodeInput, ChaincodeInvocationSpec, ChaincodeProposalPayload,
-    ChaincodeSpec, Proposal, SignedProposal, chaincode_spec,
-};
 
 /// What makes a message unique: a nonce and the time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,57 +63,6 @@ pub fn signed(signer: &SigningIdentity, r#type: HeaderType, channel: &str, data:
     let channel_header = channel_header(r#type, channel, signer.serialized(), stamp);
     let payload = Payload { header: Some(header(&channel_header, signer.serialized(), stamp)), data }.encode_to_vec();
     Envelope { signature: signer.sign(&payload), payload }
-}
-
-/// A call of a chaincode. `channel` is empty for calls about the peer itself.
-#[derive(Clone, Debug)]
-pub struct Call<'a> {
-    /// Channel, or empty.
-    pub channel: &'a str,
-    /// Name of the chaincode.
-    pub chaincode: &'a str,
-    /// Name of the function, then its arguments.
-    pub args: Vec<Vec<u8>>,
-    /// Data for the endorsers only, which never reaches the ledger.
-    pub transient: std::collections::BTreeMap<String, Vec<u8>>,
-    /// Whether this is the call that a chaincode with `initRequired` waits for.
-    pub is_init: bool,
-}
-
-impl<'a> Call<'a> {
-    /// A call without transient data.
-    pub fn new(channel: &'a str, chaincode: &'a str, args: Vec<Vec<u8>>) -> Self {
-        Self { channel, chaincode, args, transient: Default::default(), is_init: false }
-    }
-}
-
-/// The proposal of a call, and its transaction id.
-pub fn proposal(creator: &[u8], call: &Call<'_>, stamp: &Stamp) -> (Proposal, String) {
-    let chaincode_id = ChaincodeId { name: call.chaincode.into(), ..Default::default() };
-    let mut channel_header = channel_header(HeaderType::EndorserTransaction, call.channel, creator, stamp);
-    channel_header.extension = ChaincodeHeaderExtension { chaincode_id: Some(chaincode_id.clone()) }.encode_to_vec();
-    let invocation = ChaincodeInvocationSpec {
-        chaincode_spec: Some(ChaincodeSpec {
-            r#type: chaincode_spec::Type::Golang.into(),
-            chaincode_id: Some(chaincode_id),
-            input: Some(ChaincodeInput { args: call.args.clone(), is_init: call.is_init, ..Default::default() }),
-            timeout: 0,
-        }),
-    };
-    let payload = ChaincodeProposalPayload { input: invocation.encode_to_vec(), transient_map: call.transient.clone() };
-    let proposal = Proposal {
-        header: header(&channel_header, creator, stamp).encode_to_vec(),
-        payload: payload.encode_to_vec(),
-        extension: vec![],
-    };
-    (proposal, channel_header.tx_id)
-}
-
-/// The proposal of a call, signed, and its transaction id.
-pub fn signed_proposal(signer: &SigningIdentity, call: &Call<'_>, stamp: &Stamp) -> (SignedProposal, String) {
-    let (proposal, tx_id) = proposal(signer.serialized(), call, stamp);
-    let proposal_bytes = proposal.encode_to_vec();
-    (SignedProposal { signature: signer.sign(&proposal_bytes), proposal_bytes }, tx_id)
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! What can go wrong between the operator and a ledger node.
 
 use std::error::Error;
+use std::fmt;
+
+use super::proto::gateway::ErrorDetail;
+use super::proto::protos::TxValidationCode;
 
 /// Why a call to a ledger node, or a decision about the ledger, did not succeed.
 ///
@@ -34,12 +38,76 @@ pub enum LedgerError {
         /// The node's words.
         message: String,
     },
+    /// A gateway answered that nodes behind it refused, or could not be reached.
+    #[error("{node} refused with status {status}: {message} ({})", join(details))]
+    Declined {
+        /// `host:port` of the gateway's peer.
+        node: String,
+        /// As in `Refused`; 503 if what is missing is a node and not its consent.
+        status: u16,
+        /// The gateway's words.
+        message: String,
+        /// Which nodes, and the words of each.
+        details: Vec<NodeRefusal>,
+    },
+    /// Endorsers computed different results: one has other code, or another state.
+    #[error("endorsers do not agree on the result: {}", told_apart(endorsers))]
+    Disagreement {
+        /// The endorsers, those with the same result together; the largest group first.
+        endorsers: Vec<Vec<String>>,
+    },
+    /// The transaction is in a block, and peers found that it does not count.
+    #[error("transaction {tx_id} in block {block} does not count: {}", code.as_str_name())]
+    Rejected {
+        /// Id of the transaction.
+        tx_id: String,
+        /// Number of the block.
+        block: u64,
+        /// Why it does not count.
+        code: TxValidationCode,
+    },
     /// A key, certificate, definition or message that cannot be used.
     #[error("{0}")]
     Invalid(String),
     /// The operator may not change the ledger now.
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
+}
+
+/// What one node behind a gateway said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRefusal {
+    /// `host:port` of the node.
+    pub address: String,
+    /// MSP of its organization.
+    pub msp_id: String,
+    /// Its words.
+    pub message: String,
+}
+
+impl From<ErrorDetail> for NodeRefusal {
+    fn from(detail: ErrorDetail) -> Self {
+        Self { address: detail.address, msp_id: detail.msp_id, message: detail.message }
+    }
+}
+
+impl fmt::Display for NodeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}: {}", self.address, self.msp_id, self.message)
+    }
+}
+
+fn join(details: &[NodeRefusal]) -> String {
+    details.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn told_apart(endorsers: &[Vec<String>]) -> String {
+    let groups = endorsers.iter().enumerate().map(|(at, group)| {
+        let verb = if group.len() > 1 { "have" } else { "has" };
+        let names = group.join(" and ");
+        if at == 0 { format!("{names} {verb} one") } else { format!("{names} another") }
+    });
+    groups.collect::<Vec<_>>().join(", ")
 }
 
 /// Leave to change the ledger was not given, for example because another instance leads.
@@ -56,20 +124,29 @@ impl LedgerError {
     /// What a gRPC status means.
     pub(super) fn from_status(node: &str, status: tonic::Status) -> Self {
         use tonic::Code;
-        let http = match status.code() {
+        match status.code() {
             // Unknown without an answer from the node is a broken connection: tonic keeps its cause as source.
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => return Self::unreachable(node, status),
-            Code::Unknown if status.source().is_some() => return Self::unreachable(node, status),
-            Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition | Code::Aborted => 400,
-            Code::Unauthenticated => 401,
-            Code::PermissionDenied => 403,
-            Code::NotFound => 404,
-            Code::AlreadyExists => 409,
-            Code::ResourceExhausted => 429,
-            Code::Unimplemented => 501,
-            _ => 500,
-        };
-        Self::Refused { node: node.into(), status: http, message: status.message().into() }
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Self::unreachable(node, status),
+            Code::Unknown if status.source().is_some() => Self::unreachable(node, status),
+            code => Self::Refused { node: node.into(), status: http(code), message: status.message().into() },
+        }
+    }
+}
+
+/// The HTTP kin of a gRPC code.
+pub(super) fn http(code: tonic::Code) -> u16 {
+    use tonic::Code;
+    match code {
+        Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition | Code::Aborted => 400,
+        Code::Unauthenticated => 401,
+        Code::PermissionDenied => 403,
+        Code::NotFound => 404,
+        Code::AlreadyExists => 409,
+        Code::ResourceExhausted => 429,
+        Code::Unimplemented => 501,
+        Code::Unavailable => 503,
+        Code::DeadlineExceeded => 504,
+        _ => 500,
     }
 }
 

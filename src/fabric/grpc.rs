@@ -37,7 +37,8 @@ impl Connection {
         outcome
     }
 
-    async fn channel(&self) -> Result<Channel, LedgerError> {
+    /// The connection as it is kept, or a new one.
+    pub async fn channel(&self) -> Result<Channel, LedgerError> {
         let mut kept = self.channel.lock().await;
         if let Some(channel) = &*kept {
             return Ok(channel.clone());

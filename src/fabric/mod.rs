@@ -9,12 +9,16 @@
 //!           │   authorization, membership          what nodes accept, and from whom
 //!          view                                    what a configuration says
 //!
+//! chaincode ── package, lifecycle                        a contract as declared; how hospitals agree on it
+//! proposal ── peer, gateway                              transactions: asked for, endorsed, ordered, committed
+//!
 //! identity, msp, policy, blocks, envelope, duration    the pieces messages are made of
 //! ```
 //! Nothing here knows Kubernetes. Decisions are pure; time and randomness come in one [`envelope::Stamp`].
 
 pub mod authorization;
 pub mod blocks;
+pub mod chaincode;
 #[cfg(test)]
 mod client_tests;
 pub mod config_rules;
@@ -24,23 +28,27 @@ pub mod definition;
 pub mod duration;
 pub mod envelope;
 mod error;
+pub mod gateway;
 pub mod genesis;
 mod grpc;
 mod http;
 pub mod identity;
+pub mod lifecycle;
 pub mod membership;
 pub mod msp;
 pub mod net;
 pub mod operations;
 pub mod orderer;
+pub mod package;
 pub mod participation;
 pub mod peer;
 pub mod plan;
 pub mod policy;
+pub mod proposal;
 pub mod proto;
 #[cfg(test)]
 mod testing;
 pub mod verbs;
 pub mod view;
 
-pub use error::{LedgerError, NotAllowed};
+pub use error::{LedgerError, NodeRefusal, NotAllowed};

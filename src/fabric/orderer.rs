@@ -23,6 +23,7 @@ use super::proto::orderer::atomic_broadcast_client::AtomicBroadcastClient;
 use super::proto::orderer::seek_info::{SeekBehavior, SeekErrorResponse};
 use super::proto::orderer::seek_position::Type as Position;
 use super::proto::orderer::{DeliverResponse, SeekInfo, SeekNewest, SeekPosition, SeekSpecified, deliver_response};
+use super::view::ChannelView;
 
 const READ: Duration = Duration::from_secs(15);
 const BROADCAST: Duration = Duration::from_secs(30);
@@ -146,6 +147,24 @@ impl Client {
     /// `host:port` of the orderer.
     pub fn node(&self) -> &str {
         &self.connection.dialer.node
+    }
+}
+
+/// Sends `envelope` the way the consensus of the channel, of which `view` is, needs it.
+///
+/// # Errors
+/// Those of [`broadcast_any`] and [`broadcast_quorum`].
+pub async fn broadcast(
+    orderers: &[&Client],
+    view: &ChannelView,
+    envelope: &Envelope,
+    kind: ActKind,
+    channel: &str,
+) -> Result<(), LedgerError> {
+    if view.is_bft {
+        broadcast_quorum(orderers, view.consenters.len(), envelope, kind, channel).await
+    } else {
+        broadcast_any(orderers, envelope, kind, channel).await
     }
 }
 

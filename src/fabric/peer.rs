@@ -1,24 +1,35 @@
-//! Client of a peer's endorser service, mostly its system chaincodes `cscc` and `qscc`.
+//! Client of a peer's endorser and deliver services, mostly its system chaincodes.
 //!
-//! The trap: calls about the peer itself need an admin of the peer's own organization; another hospital's admin is
-//! refused whatever the channel says.
+//! The traps: calls about the peer itself need an admin of the peer's own organization; another hospital's admin is
+//! refused whatever the channel says. And an endorsed, ordered transaction counts only if the peers find it valid.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::stream;
 use prost::Message;
+use tonic::Streaming;
 
-use super::envelope::{Call, Stamp, signed_proposal};
+use super::envelope::{Stamp, signed};
 use super::error::LedgerError;
 use super::grpc::{Connection, MAX_MESSAGE};
 use super::identity::SigningIdentity;
 use super::net::{ActKind, Network, Target};
-use super::proto::common::{Block, BlockchainInfo, Config};
+use super::proposal::{Answer, Call, signed_proposal, succeeded};
+use super::proto::common::{Block, BlockchainInfo, Config, HeaderType};
+use super::proto::orderer::seek_position::Type as Position;
+use super::proto::orderer::{SeekInfo, SeekPosition, SeekSpecified};
+use super::proto::protos::deliver_client::DeliverClient;
+use super::proto::protos::deliver_response::Type as Delivered;
 use super::proto::protos::endorser_client::EndorserClient;
-use super::proto::protos::{ChannelQueryResponse, ProposalResponse};
+use super::proto::protos::{ChannelQueryResponse, DeliverResponse, ProposalResponse, SignedProposal, TxValidationCode};
 
 const READ: Duration = Duration::from_secs(15);
 const JOIN: Duration = Duration::from_secs(60);
+/// A contract may take Fabric's `chaincode.executetimeout`, and starts with its first call.
+const ENDORSE: Duration = Duration::from_secs(45);
+/// Installing includes the peer's build.
+const INSTALL: Duration = Duration::from_secs(120);
 
 /// A client of one peer's gRPC port, as one identity.
 pub struct Client {
@@ -60,6 +71,93 @@ impl Client {
         self.query(Call::new("", "cscc", args(&[b"GetConfigBlock", channel.as_bytes()]))).await
     }
 
+    /// Endorses a proposal that this client's identity, or another, has signed.
+    ///
+    /// # Errors
+    /// `Refused` also if the contract refuses.
+    pub async fn endorse(&self, proposal: &SignedProposal) -> Result<Answer, LedgerError> {
+        let response = self.process(proposal.clone(), ENDORSE).await?;
+        self.payload(&response)?;
+        Ok(Answer { node: self.node().into(), response })
+    }
+
+    /// A proposal of `call`, signed by this client's identity, and its transaction id.
+    pub fn proposal(&self, call: &Call<'_>) -> (SignedProposal, String) {
+        signed_proposal(&self.signer, call, &Stamp::now())
+    }
+
+    /// The identity that the client acts as.
+    pub fn signer(&self) -> &SigningIdentity {
+        &self.signer
+    }
+
+    /// Waits until the peer has committed transaction `tx_id`, looking at blocks from number `from` on: the block it is
+    /// in, and whether it counts.
+    ///
+    /// # Errors
+    /// `Unreachable` also if `patience` ends before the transaction is seen.
+    pub async fn committed(
+        &self,
+        channel: &str,
+        tx_id: &str,
+        from: u64,
+        patience: Duration,
+    ) -> Result<(u64, TxValidationCode), LedgerError> {
+        let position = |number| Some(SeekPosition { r#type: Some(Position::Specified(SeekSpecified { number })) });
+        let seek = SeekInfo { start: position(from), stop: position(u64::MAX), ..Default::default() };
+        let request = signed(&self.signer, HeaderType::DeliverSeekInfo, channel, seek.encode_to_vec(), &Stamp::now());
+        let watch = |transport| async move {
+            let mut client = DeliverClient::new(transport).max_decoding_message_size(MAX_MESSAGE);
+            // The request must stay open: its end is the end of the delivery.
+            let requests = futures::StreamExt::chain(stream::iter([request]), stream::pending());
+            let blocks = client.deliver_filtered(requests).await;
+            let blocks = blocks.map_err(|s| LedgerError::from_status(self.node(), s))?.into_inner();
+            self.find(channel, tx_id, blocks).await
+        };
+        self.connection.call(patience, watch).await
+    }
+
+    async fn find(
+        &self,
+        channel: &str,
+        tx_id: &str,
+        mut blocks: Streaming<DeliverResponse>,
+    ) -> Result<(u64, TxValidationCode), LedgerError> {
+        loop {
+            let answer = blocks.message().await.map_err(|s| LedgerError::from_status(self.node(), s))?;
+            match answer.and_then(|a| a.r#type) {
+                Some(Delivered::FilteredBlock(block)) => {
+                    if let Some(found) = block.filtered_transactions.iter().find(|t| t.txid == tx_id) {
+                        return Ok((block.number, found.tx_validation_code()));
+                    }
+                }
+                Some(Delivered::Status(status)) => {
+                    let status = u16::try_from(status).unwrap_or(500);
+                    let message = format!("delivery of channel {channel}");
+                    return Err(LedgerError::Refused { node: self.node().into(), status, message });
+                }
+                Some(_) => {}
+                None => return Err(LedgerError::unreachable(self.node(), "the delivery ended without an answer")),
+            }
+        }
+    }
+
+    /// Calls `_lifecycle` for something that changes nothing but an answer.
+    pub(super) async fn lifecycle<T: Message + Default>(
+        &self,
+        channel: &str,
+        function: &str,
+        arguments: &impl Message,
+    ) -> Result<T, LedgerError> {
+        self.query(Call::new(channel, "_lifecycle", args(&[function.as_bytes(), &arguments.encode_to_vec()]))).await
+    }
+
+    /// Installs a chaincode package.
+    pub(super) async fn install(&self, arguments: &impl Message) -> Result<(), LedgerError> {
+        let call = Call::new("", "_lifecycle", args(&[b"InstallChaincode", &arguments.encode_to_vec()]));
+        self.connection.dialer.write(ActKind::ChaincodeInstall, "", self.evaluate(&call, INSTALL)).await.map(drop)
+    }
+
     async fn query<T: Message + Default>(&self, call: Call<'_>) -> Result<T, LedgerError> {
         let payload = self.evaluate(&call, READ).await?;
         T::decode(payload.as_slice())
@@ -68,16 +166,22 @@ impl Client {
 
     /// Payload of the chaincode's response to `call`.
     async fn evaluate(&self, call: &Call<'_>, deadline: Duration) -> Result<Vec<u8>, LedgerError> {
-        let response = self.propose(call, deadline).await?.response.unwrap_or_default();
-        if response.status < 400 {
+        let (proposal, _) = self.proposal(call);
+        let response = self.process(proposal, deadline).await?;
+        self.payload(&response)
+    }
+
+    /// The payload of a response that is not a refusal.
+    fn payload(&self, response: &ProposalResponse) -> Result<Vec<u8>, LedgerError> {
+        let response = response.response.clone().unwrap_or_default();
+        if succeeded(&response) {
             return Ok(response.payload);
         }
         let status = u16::try_from(response.status).unwrap_or(500);
         Err(LedgerError::Refused { node: self.node().into(), status, message: response.message })
     }
 
-    async fn propose(&self, call: &Call<'_>, deadline: Duration) -> Result<ProposalResponse, LedgerError> {
-        let (proposal, _) = signed_proposal(&self.signer, call, &Stamp::now());
+    async fn process(&self, proposal: SignedProposal, deadline: Duration) -> Result<ProposalResponse, LedgerError> {
         let send = |channel| async move {
             let mut client = EndorserClient::new(channel)
                 .max_decoding_message_size(MAX_MESSAGE)

@@ -16,7 +16,7 @@ use super::error::LedgerError;
 use super::identity::SigningIdentity;
 use super::membership::{Identity, Membership};
 use super::net::ActKind;
-use super::orderer::{broadcast_any, broadcast_quorum};
+use super::orderer::broadcast;
 use super::participation::ChannelInfo;
 use super::plan::{Next, Short, Step, next};
 use super::proto::common::{Block, Config, ConfigSignature};
@@ -200,12 +200,7 @@ async fn submit(
     let signatures: Vec<ConfigSignature> =
         useful.into_iter().map(|at| sign(known[at].1, &update, &Stamp::now())).collect();
     let envelope = envelope(channel, update, signatures, submitter, &Stamp::now());
-    let view = ChannelView::of(config)?;
-    if view.is_bft {
-        broadcast_quorum(orderers, view.consenters.len(), &envelope, ActKind::ConfigUpdate, channel).await
-    } else {
-        broadcast_any(orderers, &envelope, ActKind::ConfigUpdate, channel).await
-    }
+    broadcast(orderers, &ChannelView::of(config)?, &envelope, ActKind::ConfigUpdate, channel).await
 }
 
 /// Follows the blocks from `from` until one is made under another configuration than that of block `old`.
