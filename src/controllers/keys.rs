@@ -175,7 +175,7 @@ mod tests {
     }
 
     fn wanted_leaf() -> Leaf {
-        Leaf { common_name: "elm-1".into(), organization: None, profile: Profile::Enrolment { role: Role::Orderer } }
+        Leaf { common_name: "elm-1".into(), organization: None, profile: Profile::enrolment(Role::Orderer) }
     }
 
     fn pair(ca: &Authority, at: Timestamp) -> Pair {

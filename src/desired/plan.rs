@@ -173,7 +173,7 @@ impl HospitalPlan {
 
     /// The certificate of its admin.
     pub fn admin_leaf(&self) -> Leaf {
-        self.leaf(format!("{}-admin", self.parent.name), Profile::Enrolment { role: Role::Admin })
+        self.leaf(format!("{}-admin", self.parent.name), Profile::enrolment(Role::Admin))
     }
 
     fn leaf(&self, common_name: String, profile: Profile) -> Leaf {
@@ -261,7 +261,7 @@ impl NodePlan {
             names::Component::Orderer => Role::Orderer,
             _ => Role::Peer,
         };
-        self.leaf(Profile::Enrolment { role })
+        self.leaf(Profile::enrolment(role))
     }
 
     fn leaf(&self, profile: Profile) -> Leaf {

@@ -12,6 +12,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 
+use super::attributes::{self, Attributes};
+
 /// A parsed certificate.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Certificate {
@@ -30,6 +32,7 @@ pub struct Certificate {
     may_sign_certificates: bool,
     subject_key_id: Option<Vec<u8>>,
     names: BTreeSet<String>,
+    attributes: Attributes,
     public_point: Vec<u8>,
 }
 
@@ -96,6 +99,7 @@ impl Certificate {
             may_sign_certificates: usage.is_none_or(|extension| extension.value.key_cert_sign()),
             subject_key_id: subject_key_id(&parsed),
             names: alternative_names(&parsed).map_err(|error| malformed(&error))?,
+            attributes: stated(&parsed).map_err(|error| malformed(&error))?,
             public_point,
             pem,
             der,
@@ -167,6 +171,11 @@ impl Certificate {
         &self.names
     }
 
+    /// What it states of its holder.
+    pub fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
     /// The public key as an uncompressed SEC1 point (65 bytes).
     pub fn public_point(&self) -> &[u8] {
         &self.public_point
@@ -214,6 +223,11 @@ fn subject_key_id(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
         x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
         _ => None,
     })
+}
+
+fn stated(certificate: &X509Certificate<'_>) -> Result<Attributes, &'static str> {
+    let extension = certificate.iter_extensions().find(|e| e.oid.to_id_string() == attributes::EXTENSION_TEXT);
+    extension.map_or_else(|| Ok(Attributes::default()), |extension| Attributes::decode(extension.value))
 }
 
 fn alternative_names(certificate: &X509Certificate<'_>) -> Result<BTreeSet<String>, x509_parser::error::X509Error> {

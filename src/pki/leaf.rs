@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rcgen::string::Ia5String;
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
+use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
 
+use super::attributes::{self, Attributes};
 use super::authority::{Authority, end, own, set_validity, subject};
 use super::certificate::Certificate;
 use super::key::PrivateKey;
@@ -75,6 +76,8 @@ pub enum Profile {
     Enrolment {
         /// Its NodeOU role.
         role: Role,
+        /// What the certificate states of its holder.
+        attributes: Attributes,
     },
     /// TLS of a node: server and client at once, because orderers dial each other with it.
     Tls {
@@ -96,11 +99,18 @@ pub struct Leaf {
     pub profile: Profile,
 }
 
+impl Profile {
+    /// An identity that states its role and nothing else.
+    pub fn enrolment(role: Role) -> Self {
+        Self::Enrolment { role, attributes: Attributes::default() }
+    }
+}
+
 impl Leaf {
     /// The role that the certificate must state, if any.
     pub fn role(&self) -> Option<Role> {
         match self.profile {
-            Profile::Enrolment { role } => Some(role),
+            Profile::Enrolment { role, .. } => Some(role),
             Profile::Tls { .. } | Profile::TlsClient => None,
         }
     }
@@ -132,7 +142,13 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         match &leaf.profile {
-            Profile::Enrolment { .. } => {}
+            Profile::Enrolment { attributes, .. } => {
+                let value = attributes.encode().map_err(|error| PkiError::Encoding(error.to_string()))?;
+                params.custom_extensions = value
+                    .map(|value| CustomExtension::from_oid_content(&attributes::EXTENSION, value))
+                    .into_iter()
+                    .collect();
+            }
             Profile::Tls { names } => {
                 params.subject_alt_names = names.encode()?;
                 params.extended_key_usages =

@@ -11,6 +11,7 @@
 //! - An enrolment certificate has exactly one NodeOU role and no extended key usage: Go reads the absence as "any use
 //!   the MSP asks for", while `clientAuth` alone makes the MSP refuse it.
 
+pub mod attributes;
 pub mod authority;
 pub mod certificate;
 pub mod key;
@@ -19,6 +20,7 @@ pub mod renewal;
 #[cfg(test)]
 mod tests;
 
+pub use attributes::Attributes;
 pub use authority::{Authority, AuthorityName};
 pub use certificate::{Certificate, CertificateError};
 pub use key::{KeyError, PrivateKey};

@@ -35,6 +35,8 @@ pub enum RenewalReason {
     IssuerChanged,
     /// Common name or NodeOU role differ.
     SubjectChanged,
+    /// What it states of its holder differs; the attributes themselves are not told.
+    AttributesChanged,
     /// The names it is reached by differ.
     NamesChanged {
         /// Names that it lacks.
@@ -63,6 +65,7 @@ impl std::fmt::Display for RenewalReason {
             Self::KeyMismatch => f.write_str("the stored key does not belong to the stored certificate"),
             Self::IssuerChanged => f.write_str("it was not issued by the CA that is now in use"),
             Self::SubjectChanged => f.write_str("its common name or role changed"),
+            Self::AttributesChanged => f.write_str("its attributes changed"),
             Self::NamesChanged { missing, surplus } => {
                 let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
                 write!(f, "its names changed (missing: {}; no longer wanted: {})", list(missing), list(surplus))
@@ -90,7 +93,8 @@ pub struct Wanted<'a> {
 type Check = fn(&Certificate, &PrivateKey, &Wanted<'_>) -> Option<RenewalReason>;
 
 /// What makes the pair useless comes first, what merely ages last.
-const CHECKS: [Check; 6] = [key_mismatch, issuer_changed, subject_changed, names_changed, expired, ends_soon];
+const CHECKS: [Check; 7] =
+    [key_mismatch, issuer_changed, subject_changed, attributes_changed, names_changed, expired, ends_soon];
 
 /// Why the stored pair must be made again; `None` while it is good.
 pub fn leaf(certificate_pem: &str, key_pem: &str, wanted: &Wanted<'_>) -> Option<RenewalReason> {
@@ -149,6 +153,13 @@ fn subject_changed(certificate: &Certificate, _: &PrivateKey, wanted: &Wanted<'_
     let same =
         certificate.common_name() == Some(&wanted.leaf.common_name) && certificate.organizational_units() == role;
     (!same).then_some(RenewalReason::SubjectChanged)
+}
+
+fn attributes_changed(certificate: &Certificate, _: &PrivateKey, wanted: &Wanted<'_>) -> Option<RenewalReason> {
+    let Profile::Enrolment { attributes, .. } = &wanted.leaf.profile else {
+        return None;
+    };
+    (certificate.attributes() != attributes).then_some(RenewalReason::AttributesChanged)
 }
 
 fn names_changed(certificate: &Certificate, _: &PrivateKey, wanted: &Wanted<'_>) -> Option<RenewalReason> {

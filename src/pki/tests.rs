@@ -31,7 +31,7 @@ fn ca(common_name: &str) -> Authority {
 }
 
 fn enrolment(role: Role) -> Leaf {
-    Leaf { common_name: "ward-7".into(), organization: None, profile: Profile::Enrolment { role } }
+    Leaf { common_name: "ward-7".into(), organization: None, profile: Profile::enrolment(role) }
 }
 
 fn tls(names: &[&str]) -> Leaf {
@@ -76,6 +76,48 @@ fn an_identity_states_one_role_and_no_extended_usage() {
             "digitalSignature only"
         );
         assert!(!certificate.is_ca());
+    }
+}
+
+fn with_attributes(pairs: &[(&str, &str)]) -> Leaf {
+    let attributes = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let profile = Profile::Enrolment { role: Role::Client, attributes: Attributes::new(attributes) };
+    Leaf { profile, ..enrolment(Role::Client) }
+}
+
+/// Fabric CA: `lib/attrmgr`, `AttrOID` and `Attributes`; the shims read the extension's value as JSON text.
+#[test]
+fn attributes_stand_where_fabric_ca_puts_them() {
+    let ca = ca("elsewhere signing CA");
+    let leaf = with_attributes(&[("ehr.role", "physician"), ("ehr.groups", "ward-7,icu")]);
+    let certificate = ca.issue(&leaf, &PrivateKey::generate(), YEAR, now()).expect("issued");
+    let value = parsed(&certificate)
+        .iter_extensions()
+        .find(|extension| extension.oid.to_id_string() == "1.2.3.4.5.6.7.8.1")
+        .map(|extension| (extension.critical, extension.value.to_vec()));
+    let json = br#"{"attrs":{"ehr.groups":"ward-7,icu","ehr.role":"physician"}}"#.to_vec();
+    assert_eq!(value, Some((false, json)));
+    assert_eq!(certificate.attributes().get("ehr.role"), Some("physician"));
+    assert_eq!(certificate.attributes().get("ehr.patient"), None);
+    let plain = ca.issue(&enrolment(Role::Client), &PrivateKey::generate(), YEAR, now()).expect("issued");
+    assert_eq!(plain.attributes(), &Attributes::default());
+}
+
+#[test]
+fn other_attributes_make_another_certificate_and_are_not_told() {
+    let ca = ca("elsewhere signing CA");
+    let (old, new) = (with_attributes(&[("ehr.role", "nurse")]), with_attributes(&[("ehr.role", "physician")]));
+    let key = PrivateKey::generate();
+    let certificate = ca.issue(&old, &key, YEAR, now()).expect("issued");
+    let reason = |leaf| {
+        let wanted = Wanted { leaf, issuer: ca.certificate(), window: WINDOW, now: now() };
+        renewal::leaf(certificate.pem(), &key.to_pem(), &wanted)
+    };
+    assert_eq!(reason(&old), None);
+    let changed = reason(&new).expect("a reason");
+    assert_eq!(changed, RenewalReason::AttributesChanged);
+    for text in [changed.to_string(), format!("{changed:?} {new:?} {certificate:?}")] {
+        assert!(!text.contains("nurse") && !text.contains("physician"), "{text}");
     }
 }
 
