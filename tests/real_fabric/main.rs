@@ -1,5 +1,5 @@
-//! The protocol room against real Fabric nodes. Runs only if `EHRNET_FABRIC_BIN` names the folder of Fabric's binaries
-//! (`orderer`, `peer`; Fabric's `config` folder next to it); otherwise each test says that it is skipped.
+//! The protocol room against real Fabric nodes. Runs only if `EHRNET_FABRIC_BIN` names a folder laid out as Fabric's
+//! release archive (`bin`, `config`, `builders`); otherwise each test says that it is skipped.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +15,11 @@ use ehrnet::fabric::proto::common::Block;
 use ehrnet::fabric::verbs::{ConfigOutcome, ensure_config, ensure_orderer_joined, ensure_peer_joined, read_config};
 use ehrnet::fabric::{LedgerError, blocks, orderer, plan};
 
+mod agreement;
+// Shared with other tests.
+#[allow(dead_code)]
+#[path = "../support/chaincode.rs"]
+mod chaincode;
 // Each test crate uses a part of it.
 #[allow(dead_code)]
 mod nodes;
@@ -28,7 +33,7 @@ use nodes::{Node, Org, Site, eventually};
 /// The one permitted skip: real Fabric is not here.
 fn site() -> Option<Site> {
     let Some(bin) = std::env::var_os("EHRNET_FABRIC_BIN") else {
-        eprintln!("SKIPPED: EHRNET_FABRIC_BIN is not set; it must name the folder with Fabric's orderer and peer");
+        eprintln!("SKIPPED: EHRNET_FABRIC_BIN is not set; it must name a folder laid out as Fabric's release archive");
         return None;
     };
     Some(Site::new(&PathBuf::from(bin)))

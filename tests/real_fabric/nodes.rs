@@ -13,7 +13,7 @@ use ehrnet::fabric::genesis::{ApplicationOrg, BftConsenter, Endpoint, OrdererOrg
 use ehrnet::fabric::identity::SigningIdentity;
 use ehrnet::fabric::msp::MspDefinition;
 use ehrnet::fabric::net::{LedgerAct, Network, NotAllowed, Target, TlsIdentity};
-use ehrnet::fabric::{operations, orderer, participation, peer};
+use ehrnet::fabric::{gateway, operations, orderer, participation, peer};
 use tokio::net::TcpStream;
 
 use crate::testing::Ca;
@@ -96,13 +96,13 @@ pub struct Node {
 }
 
 impl Site {
-    /// Uses the binaries in `bin`, next to which Fabric's release archive has `config`.
-    pub fn new(bin: &Path) -> Self {
+    /// Uses the Fabric in `folder`, which is laid out as Fabric's release archive: `bin`, `config`, `builders`.
+    pub fn new(folder: &Path) -> Self {
         static SITES: AtomicUsize = AtomicUsize::new(1);
         let pid = std::process::id();
         let nth = SITES.fetch_add(1, Ordering::SeqCst);
         Self {
-            fabric: fs::canonicalize(bin).expect("EHRNET_FABRIC_BIN is a folder").join(".."),
+            fabric: fs::canonicalize(folder).expect("EHRNET_FABRIC_BIN is a folder"),
             folder: tempfile::tempdir().expect("folder"),
             subnet: format!("127.{}.{}", 64 + nth, pid % 250 + 1),
             operator: Ca::new("operator"),
@@ -161,32 +161,26 @@ impl Site {
             ("OPERATIONS_LISTENADDRESS", format!("{}:9443", node.host)),
             ("LEDGER_SNAPSHOTS_ROOTDIR", at("snapshots")),
             ("VM_ENDPOINT", String::new()),
+            ("CHAINCODE_EXTERNALBUILDERS", self.builders()),
         ];
         node.env.extend(settings.map(|(k, v)| (format!("CORE_{k}"), v)));
         node
     }
 
+    /// The builder of chaincode services, where the published image has it elsewhere.
+    fn builders(&self) -> String {
+        let path = self.fabric.join("builders/ccaas");
+        let environment = "propagateEnvironment: [CHAINCODE_AS_A_SERVICE_BUILDER_CONFIG]";
+        format!("[{{name: ccaas_builder, path: {}, {environment}}}]", path.display())
+    }
+
     fn node(&self, role: &str, org: &Org, number: u8) -> (Node, PathBuf) {
         let host = format!("{}.{number}", self.subnet);
         let folder = self.folder.path().join(format!("{role}-{number}"));
-        let (identity, key) = org.ca.issue(role);
+        let identity = local_msp(&folder, org, role);
         let (tls, tls_key) = org.tls_ca.issue_tls(&host);
-        let ous: String = ["Client", "Peer", "Admin", "Orderer"]
-            .map(|r| format!("  {r}OUIdentifier: {{OrganizationalUnitIdentifier: {}}}\n", r.to_lowercase()))
-            .concat();
-        for (path, text) in [
-            ("msp/cacerts/ca.pem", org.ca.pem()),
-            ("msp/tlscacerts/ca.pem", org.tls_ca.pem()),
-            ("msp/signcerts/cert.pem", identity.clone()),
-            ("msp/keystore/key.pem", key),
-            ("msp/config.yaml", format!("NodeOUs:\n  Enable: true\n{ous}")),
-            ("tls.crt", tls.clone()),
-            ("tls.key", tls_key),
-            ("tls-ca.pem", org.tls_ca.pem()),
-        ] {
-            let path = folder.join(path);
-            fs::create_dir_all(path.parent().expect("parent")).expect("folder");
-            fs::write(path, text).expect("file");
+        for (path, text) in [("tls.crt", tls.clone()), ("tls.key", tls_key), ("tls-ca.pem", org.tls_ca.pem())] {
+            write(&folder.join(path), &text);
         }
         let env = BTreeMap::from([
             ("FABRIC_CFG_PATH".to_owned(), self.fabric.join("config").display().to_string()),
@@ -196,12 +190,13 @@ impl Site {
         (Node { host, identity, tls, tls_root: org.tls_ca.pem(), env, log, process: None }, folder)
     }
 
-    /// Runs the node and waits until its own health check says OK.
+    /// Runs the node and waits until its own health check says OK and it can be connected to: a peer is healthy first.
     pub async fn start(&self, node: &mut Node) {
         node.process = Some(self.command(node).spawn().expect("the node's program starts"));
-        let operations = if node.is_peer() { 9443 } else { 8443 };
+        let (operations, port) = if node.is_peer() { (9443, 7051) } else { (8443, 7050) };
         let client = operations::Client::plain(self.network.clone(), &node.host, operations);
         eventually("the node is healthy", async || client.healthz().await.is_ok_and(|h| h.is_ok())).await;
+        eventually("the node listens", async || self.network.dial(&node.host, port).await.is_ok()).await;
     }
 
     /// The node's program with its environment; it writes to the node's log.
@@ -232,6 +227,54 @@ impl Site {
     pub fn peer_client(&self, node: &Node, signer: &Arc<SigningIdentity>) -> peer::Client {
         peer::Client::new(self.network.clone(), &self.target(node, 7051), signer.clone()).expect("client")
     }
+
+    pub fn gateway(&self, node: &Node, signer: &Arc<SigningIdentity>) -> gateway::Client {
+        gateway::Client::new(self.network.clone(), &self.target(node, 7051), signer.clone()).expect("client")
+    }
+
+    /// Runs Fabric's own `peer` command as an admin of `org` at one of its peers: what it prints.
+    pub fn cli(&self, org: &Org, peer: &Node, args: &[&str]) -> String {
+        let folder = self.folder.path().join(format!("admin-{}", org.msp_id));
+        local_msp(&folder, org, "admin");
+        let root = folder.join("tls-ca.pem");
+        write(&root, &org.tls_ca.pem());
+        let mut command = Command::new(self.fabric.join("bin/peer"));
+        command.args(args).env_clear().env("FABRIC_CFG_PATH", self.fabric.join("config"));
+        command.env("CORE_PEER_LOCALMSPID", &org.msp_id).env("CORE_PEER_MSPCONFIGPATH", folder.join("msp"));
+        command.env("CORE_PEER_ADDRESS", format!("{}:7051", peer.host));
+        command.env("CORE_PEER_TLS_ENABLED", "true").env("CORE_PEER_TLS_ROOTCERT_FILE", root);
+        let output = command.current_dir(self.folder.path()).output().expect("peer command");
+        assert!(output.status.success(), "peer {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// A file for the `peer` command, which runs where it is.
+    pub fn file(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.folder.path().join(name), bytes).expect("file");
+    }
+}
+
+/// Makes a local MSP of a new identity with one role; its certificate.
+fn local_msp(folder: &Path, org: &Org, role: &str) -> String {
+    let (identity, key) = org.ca.issue(role);
+    let ous: String = ["Client", "Peer", "Admin", "Orderer"]
+        .map(|r| format!("  {r}OUIdentifier: {{OrganizationalUnitIdentifier: {}}}\n", r.to_lowercase()))
+        .concat();
+    for (path, text) in [
+        ("msp/cacerts/ca.pem", org.ca.pem()),
+        ("msp/tlscacerts/ca.pem", org.tls_ca.pem()),
+        ("msp/signcerts/cert.pem", identity.clone()),
+        ("msp/keystore/key.pem", key),
+        ("msp/config.yaml", format!("NodeOUs:\n  Enable: true\n{ous}")),
+    ] {
+        write(&folder.join(path), &text);
+    }
+    identity
+}
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().expect("parent")).expect("folder");
+    fs::write(path, text).expect("file");
 }
 
 impl Node {

@@ -1,0 +1,194 @@
+//! A small chaincode that runs as a service, for tests of what is around a contract. It does as its arguments say.
+//!
+//! | function | arguments | does |
+//! | --- | --- | --- |
+//! | `put` | key, value | writes, and emits event `put` with the key |
+//! | `get` | key | reads |
+//! | `putPrivate` | collection, key | writes what the transient map has under `value` |
+//! | `getPrivate` | collection, key | reads |
+//! | `guard` | key, MSP... | from now on, peers of all these must endorse writes of the key |
+//! | `fail` | text | refuses |
+//! | `who` | | answers with the name this instance was started with, and writes it |
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use ehrnet::fabric::chaincode::Rule;
+use ehrnet::fabric::proto::protos::chaincode_message::Type;
+use ehrnet::fabric::proto::protos::chaincode_server::{Chaincode, ChaincodeServer};
+use ehrnet::fabric::proto::protos::{
+    ChaincodeEvent, ChaincodeId, ChaincodeInput, ChaincodeMessage, ChaincodeProposalPayload, GetState, Proposal,
+    PutState, PutStateMetadata, Response as Answer, StateMetadata,
+};
+use prost::Message;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+
+/// A running service; it ends with the test's runtime.
+pub struct Service {
+    /// Where it listens.
+    pub address: SocketAddr,
+    id: Arc<Mutex<String>>,
+}
+
+impl Service {
+    /// Starts an instance called `name` on `host`. It answers peers once it knows its package id.
+    pub async fn start(host: &str, name: &str) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.expect("listen");
+        let address = listener.local_addr().expect("address");
+        let id = Arc::<Mutex<String>>::default();
+        let served = Served { name: name.into(), id: id.clone() };
+        let server = Server::builder().add_service(ChaincodeServer::new(served));
+        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        Self { address, id }
+    }
+
+    /// Tells the instance which package peers know it by.
+    pub fn serve_as(&self, package_id: &str) {
+        *self.id.lock().expect("id") = package_id.into();
+    }
+}
+
+struct Served {
+    name: String,
+    id: Arc<Mutex<String>>,
+}
+
+type Outgoing = mpsc::Sender<Result<ChaincodeMessage, Status>>;
+
+#[tonic::async_trait]
+impl Chaincode for Served {
+    type ConnectStream = ReceiverStream<Result<ChaincodeMessage, Status>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<ChaincodeMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let (outgoing, stream) = mpsc::channel(64);
+        let id = ChaincodeId { name: self.id.lock().expect("id").clone(), ..Default::default() };
+        let register =
+            ChaincodeMessage { r#type: Type::Register.into(), payload: id.encode_to_vec(), ..Default::default() };
+        outgoing.send(Ok(register)).await.expect("stream");
+        tokio::spawn(talk(self.name.clone(), request.into_inner(), outgoing));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Serves one peer's stream.
+async fn talk(name: String, mut incoming: Streaming<ChaincodeMessage>, outgoing: Outgoing) {
+    let mut waiting: BTreeMap<String, mpsc::Sender<ChaincodeMessage>> = BTreeMap::new();
+    while let Ok(Some(message)) = incoming.message().await {
+        let tx = format!("{}/{}", message.channel_id, message.txid);
+        match message.r#type() {
+            Type::Transaction | Type::Init => {
+                let (answers, answered) = mpsc::channel(1);
+                waiting.insert(tx, answers);
+                let ledger = Ledger { message, outgoing: outgoing.clone(), answered };
+                tokio::spawn(transact(name.clone(), ledger));
+            }
+            Type::Response | Type::Error => {
+                if let Some(answers) = waiting.get(&tx) {
+                    // A transaction that has ended does not wait any more.
+                    answers.send(message).await.ok();
+                }
+            }
+            Type::Keepalive => {
+                outgoing.send(Ok(message)).await.ok();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The ledger of one transaction.
+struct Ledger {
+    message: ChaincodeMessage,
+    outgoing: Outgoing,
+    answered: mpsc::Receiver<ChaincodeMessage>,
+}
+
+impl Ledger {
+    fn reply(&self, r#type: Type, payload: Vec<u8>) -> ChaincodeMessage {
+        ChaincodeMessage {
+            r#type: r#type.into(),
+            payload,
+            txid: self.message.txid.clone(),
+            channel_id: self.message.channel_id.clone(),
+            ..Default::default()
+        }
+    }
+
+    async fn ask(&mut self, r#type: Type, question: impl Message) -> Result<Vec<u8>, String> {
+        let question = self.reply(r#type, question.encode_to_vec());
+        self.outgoing.send(Ok(question)).await.map_err(|e| e.to_string())?;
+        let answer = self.answered.recv().await.ok_or("the peer went away")?;
+        match answer.r#type() {
+            Type::Response => Ok(answer.payload),
+            _ => Err(String::from_utf8_lossy(&answer.payload).into_owned()),
+        }
+    }
+
+    async fn get(&mut self, collection: &str, key: &str) -> Result<Vec<u8>, String> {
+        self.ask(Type::GetState, GetState { key: key.into(), collection: collection.into() }).await
+    }
+
+    async fn put(&mut self, collection: &str, key: &str, value: &[u8]) -> Result<Vec<u8>, String> {
+        let put = PutState { key: key.into(), value: value.into(), collection: collection.into() };
+        self.ask(Type::PutState, put).await
+    }
+
+    fn transient(&self, name: &str) -> Option<Vec<u8>> {
+        let proposal = Proposal::decode(self.message.proposal.as_ref()?.proposal_bytes.as_slice()).ok()?;
+        let mut payload = ChaincodeProposalPayload::decode(proposal.payload.as_slice()).ok()?;
+        payload.transient_map.remove(name)
+    }
+}
+
+async fn transact(name: String, mut ledger: Ledger) {
+    let mut event = None;
+    let outcome = call(&name, &mut ledger, &mut event).await;
+    let answer = match outcome {
+        Ok(payload) => Answer { status: 200, payload, ..Default::default() },
+        Err(message) => Answer { status: 500, message, ..Default::default() },
+    };
+    let mut completed = ledger.reply(Type::Completed, answer.encode_to_vec());
+    completed.chaincode_event = event;
+    ledger.outgoing.send(Ok(completed)).await.ok();
+}
+
+async fn call(name: &str, ledger: &mut Ledger, event: &mut Option<ChaincodeEvent>) -> Result<Vec<u8>, String> {
+    let input = ChaincodeInput::decode(ledger.message.payload.as_slice()).map_err(|e| e.to_string())?;
+    let args: Vec<String> = input.args.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["put", key, value] => {
+            let event_name = "put".to_owned();
+            *event = Some(ChaincodeEvent { event_name, payload: key.as_bytes().to_vec(), ..Default::default() });
+            ledger.put("", key, value.as_bytes()).await
+        }
+        ["get", key] => ledger.get("", key).await,
+        ["putPrivate", collection, key] => {
+            let value = ledger.transient("value").ok_or("there is no transient value")?;
+            ledger.put(collection, key, &value).await
+        }
+        ["getPrivate", collection, key] => ledger.get(collection, key).await,
+        ["guard", key, msp_ids @ ..] => {
+            let rule = Rule::all(msp_ids.iter().map(|msp_id| Rule::peer(*msp_id)).collect());
+            let value = rule.envelope().encode_to_vec();
+            let metadata = StateMetadata { metakey: "VALIDATION_PARAMETER".into(), value };
+            let put = PutStateMetadata { key: (*key).into(), collection: String::new(), metadata: Some(metadata) };
+            ledger.ask(Type::PutStateMetadata, put).await
+        }
+        ["who"] => {
+            ledger.put("", "who", name.as_bytes()).await?;
+            Ok(name.as_bytes().to_vec())
+        }
+        ["fail", text] => Err((*text).into()),
+        other => Err(format!("no function {other:?}")),
+    }
+}
