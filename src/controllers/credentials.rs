@@ -2,7 +2,7 @@
 
 use super::authorities::{self, Authorities};
 use super::context::Context;
-use super::identity::{self, Issued, Slot, Want};
+use super::key_pairs::{self, Issued, Slot, Want};
 use super::keys::{Pair, Replaceable};
 use super::outcome::ReconcileError;
 use crate::api::common::CertificateStatus;
@@ -43,13 +43,13 @@ pub async fn of_node(
     let leaf = plan.identity_leaf();
     let want = Want { leaf: &leaf, issuer: signing, window, replaceable: tls_replaceable };
     let build = |certificate: &_, key: &_| secret::node_identity(plan, certificate, key, signing.certificate());
-    let identity = identity::leaf(ctx, &slot, &want, &build).await?;
+    let identity = key_pairs::leaf(ctx, &slot, &want, &build).await?;
 
     let slot = Slot { owner, name: &names::node_tls(&plan.parent.name), existed: known.1.is_some() };
     let leaf = plan.tls_leaf();
     let want = Want { leaf: &leaf, issuer: tls_ca, window, replaceable: tls_replaceable };
     let build = |certificate: &_, key: &_| secret::node_tls(plan, certificate, key, tls_ca.certificate());
-    let tls = identity::leaf(ctx, &slot, &want, &build).await?;
+    let tls = key_pairs::leaf(ctx, &slot, &want, &build).await?;
     Ok(identity.and_then(|identity| tls.map(|tls| Credentials { identity, tls, restart_waits: false })))
 }
 
@@ -73,7 +73,7 @@ pub async fn of_operator(ctx: &Context, namespace: &str) -> Result<Result<Certif
     let leaf = secret::operator_leaf();
     let want = Want { leaf: &leaf, issuer: &ca, window: OPERATOR_LEAF, replaceable: Replaceable::Yes };
     let build = |certificate: &_, key: &_| secret::operator(namespace, &ca, certificate, key);
-    match identity::leaf(ctx, &slot, &want, &build).await? {
+    match key_pairs::leaf(ctx, &slot, &want, &build).await? {
         Err(finding) => Ok(Err(finding)),
         Ok(_) => Ok(stored_ca(ctx, namespace)),
     }

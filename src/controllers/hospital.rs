@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::authorities::{self, Authorities};
 use super::context::Context;
-use super::identity::{self, Issued, Slot, Want, certificate_status};
+use super::key_pairs::{self, Issued, Slot, Want, certificate_status};
 use super::keys::Replaceable;
 use super::outcome::{Outcome, ReconcileError, told};
 use super::{children, connection};
@@ -118,7 +118,7 @@ async fn material(ctx: &Context, hospital: &Hospital) -> Result<Result<Material,
     let issuer = &authorities.signing;
     let want = Want { leaf: &leaf, issuer, window: plan.leaf_window, replaceable: Replaceable::Yes };
     let build = |certificate: &_, key: &_| secret::admin(&plan, certificate, key, issuer.certificate());
-    let admin = identity::leaf(ctx, &slot, &want, &build).await?;
+    let admin = key_pairs::leaf(ctx, &slot, &want, &build).await?;
     Ok(admin.map(|admin| Material { owner, plan, authorities, admin }))
 }
 
@@ -134,7 +134,7 @@ async fn authority(
     owner: &Owner,
     plan: &HospitalPlan,
     ca: &Ca<'_>,
-    build: identity::BuildAuthority<'_>,
+    build: key_pairs::BuildAuthority<'_>,
 ) -> Result<Result<Authority, Finding>, ReconcileError> {
     if let Some(given) = ca.given {
         let name = &given.secret_ref.name;
@@ -144,7 +144,7 @@ async fn authority(
     let slot = Slot { owner, name: &ca.name, existed: ca.existed };
     let common_name = format!("{} {}", plan.msp_id.chars().take(48).collect::<String>(), ca.title);
     let name = AuthorityName { common_name, organization: plan.organization.clone() };
-    identity::authority(ctx, &slot, &name, plan.ca_window, build).await
+    key_pairs::authority(ctx, &slot, &name, plan.ca_window, build).await
 }
 
 fn findings(ctx: &Context, accepted: Finding, identity: &Result<Material, Finding>) -> Vec<(ConditionType, Finding)> {

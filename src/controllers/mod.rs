@@ -14,7 +14,7 @@ pub mod credentials;
 pub mod deletion;
 pub mod driver;
 pub mod hospital;
-pub mod identity;
+pub mod key_pairs;
 pub mod keys;
 pub mod ledger;
 pub mod malformed;
