@@ -1,7 +1,6 @@
 //! The embedded ledger as its clients meet it: processes on loopback addresses, reached by the same clients as Fabric.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,30 +28,9 @@ use nodes::{Node, Org, Site, eventually};
 
 const CHANNEL: &str = "records";
 
-/// A folder with programs of Fabric's names that are the embedded ledger.
-struct Embedded {
-    _programs: tempfile::TempDir,
-    site: Site,
-}
-
-impl Embedded {
-    fn new() -> Self {
-        let programs = tempfile::tempdir().expect("folder");
-        let bin = programs.path().join("bin");
-        fs::create_dir(&bin).expect("bin");
-        for role in ["orderer", "peer"] {
-            let path = bin.join(role);
-            let script = format!("#!/bin/sh\nexec '{}' devledger {role}\n", env!("CARGO_BIN_EXE_ehrnet"));
-            fs::write(&path, script).expect("program");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
-        }
-        Self { site: Site::new(&bin), _programs: programs }
-    }
-}
-
 /// One organization, some orderers that all joined a channel, and the channel's first block.
 struct Net {
-    embedded: Embedded,
+    site: Site,
     org: Org,
     orderers: Vec<Node>,
     channel: ChannelDefinition,
@@ -74,12 +52,12 @@ impl Net {
     }
 
     async fn new(count: u8, consensus: impl Fn(&Org, &[Node]) -> Consensus) -> Self {
-        let embedded = Embedded::new();
+        let site = Site::embedded();
         let org = Org::new("HospitalA");
-        let mut orderers: Vec<_> = (1..=count).map(|n| embedded.site.orderer(&org, n)).collect();
+        let mut orderers: Vec<_> = (1..=count).map(|n| site.orderer(&org, n)).collect();
         for node in &mut orderers {
             node.set("ORDERER_METRICS_PROVIDER", "prometheus");
-            embedded.site.start(node).await;
+            site.start(node).await;
         }
         let channel = ChannelDefinition {
             channel_name: CHANNEL.into(),
@@ -92,16 +70,12 @@ impl Net {
         };
         let genesis = genesis::block(&channel, &Stamp::now()).expect("genesis");
         for node in &orderers {
-            let info = embedded.site.participation(node).join(CHANNEL, &genesis).await.expect("join");
+            let info = site.participation(node).join(CHANNEL, &genesis).await.expect("join");
             assert_eq!(info.consensus_relation, ConsensusRelation::Consenter);
         }
-        let net = Self { embedded, org, orderers, channel, genesis };
+        let net = Self { site, org, orderers, channel, genesis };
         net.leader(&net.all()).await;
         net
-    }
-
-    fn site(&self) -> &Site {
-        &self.embedded.site
     }
 
     fn all(&self) -> Vec<usize> {
@@ -109,11 +83,11 @@ impl Net {
     }
 
     fn client(&self, at: usize) -> orderer::Client {
-        self.site().orderer_client(&self.orderers[at], &self.org.admin)
+        self.site.orderer_client(&self.orderers[at], &self.org.admin)
     }
 
     async fn height(&self, at: usize) -> Option<u64> {
-        let info = self.site().participation(&self.orderers[at]).info(CHANNEL).await.ok()?;
+        let info = self.site.participation(&self.orderers[at]).info(CHANNEL).await.ok()?;
         info.map(|info| info.height)
     }
 
@@ -173,9 +147,9 @@ fn signatures(block: &Block) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_outlives_its_leader_and_a_torn_block() {
     let mut net = Net::raft(3).await;
-    let mut peer = net.site().peer(&net.org, 11);
-    net.site().start(&mut peer).await;
-    let peer_client = net.site().peer_client(&peer, &net.org.admin);
+    let mut peer = net.site.peer(&net.org, 11);
+    net.site.start(&mut peer).await;
+    let peer_client = net.site.peer_client(&peer, &net.org.admin);
     peer_client.join(CHANNEL, &net.genesis).await.expect("join");
 
     net.change(&net.all(), 300).await;
@@ -200,7 +174,7 @@ async fn a_channel_outlives_its_leader_and_a_torn_block() {
     let file = fs::OpenOptions::new().write(true).open(net.blocks_file(leader)).expect("blocks");
     file.set_len(file.metadata().expect("size").len() - 7).expect("torn");
     let mut returned = net.orderers.remove(leader);
-    net.site().start(&mut returned).await;
+    net.site.start(&mut returned).await;
     net.orderers.insert(leader, returned);
     eventually("the returned orderer has all blocks", async || net.height(leader).await == Some(3)).await;
     assert!(net.orderers[leader].log().contains("torn record"), "{}", net.orderers[leader].log());
@@ -222,7 +196,7 @@ async fn an_edited_byte_stops_the_node_and_is_named() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&path, bytes).expect("blocks");
-    let status = net.site().command(&net.orderers[0]).status().expect("the node ends by itself");
+    let status = net.site.command(&net.orderers[0]).status().expect("the node ends by itself");
     assert!(!status.success());
     let log = net.orderers[0].log();
     assert!(log.contains("is damaged at byte 0: its content does not match its checksum"), "{log}");
@@ -300,15 +274,15 @@ async fn updates_are_refused_with_fabrics_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_obeys_its_own_admins_only_and_goes_on_after_a_power_cut() {
     let mut net = Net::raft(1).await;
-    let mut peer = net.site().peer(&net.org, 11);
-    net.site().start(&mut peer).await;
+    let mut peer = net.site.peer(&net.org, 11);
+    net.site.start(&mut peer).await;
     let user = Arc::new(net.org.ca.identity("HospitalA", "client"));
     let stranger = Org::new("HospitalB").admin;
     for (who, words) in [(&user, "access denied for [JoinChain][records]"), (&stranger, "creator org unknown")] {
-        let refused = net.site().peer_client(&peer, who).join(CHANNEL, &net.genesis).await;
+        let refused = net.site.peer_client(&peer, who).join(CHANNEL, &net.genesis).await;
         assert!(refused.as_ref().is_err_and(|e| e.to_string().contains(words)), "{refused:?}");
     }
-    let client = net.site().peer_client(&peer, &net.org.admin);
+    let client = net.site.peer_client(&peer, &net.org.admin);
     assert_eq!(client.channels().await.expect("channels"), Vec::<String>::new());
     client.join(CHANNEL, &net.genesis).await.expect("join");
     let again = client.join(CHANNEL, &net.genesis).await.expect_err("joined already").to_string();
@@ -316,7 +290,7 @@ async fn a_peer_obeys_its_own_admins_only_and_goes_on_after_a_power_cut() {
 
     peer.kill();
     net.change(&[0], 300).await;
-    net.site().start(&mut peer).await;
+    net.site.start(&mut peer).await;
     eventually("the peer has the block it missed", async || {
         client.chain_info(CHANNEL).await.is_ok_and(|info| info.height == 2)
     })
@@ -333,9 +307,9 @@ async fn a_bft_channel_signs_with_a_quorum_and_a_peer_demands_it() {
         options: BftOptions::default(),
     };
     let mut net = Net::new(4, consensus).await;
-    let mut peer = net.site().peer(&net.org, 11);
-    net.site().start(&mut peer).await;
-    let peer_client = net.site().peer_client(&peer, &net.org.admin);
+    let mut peer = net.site.peer(&net.org, 11);
+    net.site.start(&mut peer).await;
+    let peer_client = net.site.peer_client(&peer, &net.org.admin);
     peer_client.join(CHANNEL, &net.genesis).await.expect("join");
     let leader = net.leader(&net.all()).await;
     net.change(&net.all(), 300).await;
@@ -352,9 +326,9 @@ async fn a_bft_channel_signs_with_a_quorum_and_a_peer_demands_it() {
 async fn a_node_joins_later_follows_and_becomes_a_consenter() {
     let mut net = Net::raft(1).await;
     net.change(&[0], 300).await;
-    let mut late = net.site().orderer(&net.org, 2);
-    net.site().start(&mut late).await;
-    let participation = net.site().participation(&late);
+    let mut late = net.site.orderer(&net.org, 2);
+    net.site.start(&mut late).await;
+    let participation = net.site.participation(&late);
     let newest = net.client(0).config_block(CHANNEL).await.expect("block");
     let info = participation.join(CHANNEL, &newest).await.expect("join");
     assert_eq!(info.consensus_relation, ConsensusRelation::Follower);
@@ -377,7 +351,7 @@ async fn a_node_joins_later_follows_and_becomes_a_consenter() {
     // Now both are needed: the new one alone cannot order.
     net.orderers[0].kill();
     net.channel.batch.timeout = Duration::from_millis(700);
-    let alone = net.site().orderer_client(&late, &admin);
+    let alone = net.site.orderer_client(&late, &admin);
     let config = read_config(&[&alone], CHANNEL).await.expect("config");
     eventually("it says that it has no leader", async || {
         refusal(&alone, &update(&config, &net.channel, &admin), CHANNEL).await == (503, "no Raft leader".into())

@@ -1,7 +1,8 @@
-//! Real Fabric nodes as processes of this machine, each on its own loopback address.
+//! Nodes of Fabric, or of the embedded ledger, as processes of this machine, each on its own loopback address.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -96,14 +97,32 @@ pub struct Node {
 }
 
 impl Site {
-    /// Uses the Fabric in `folder`, which is laid out as Fabric's release archive: `bin`, `config`, `builders`.
-    pub fn new(folder: &Path) -> Self {
+    /// Uses the Fabric in `fabric`, which is laid out as Fabric's release archive: `bin`, `config`, `builders`.
+    pub fn new(fabric: &Path) -> Self {
+        Self::at(fs::canonicalize(fabric).expect("EHRNET_FABRIC_BIN is a folder"), tempfile::tempdir().expect("folder"))
+    }
+
+    /// Uses programs of Fabric's names that are the embedded ledger.
+    pub fn embedded() -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let fabric = folder.path().join("fabric");
+        fs::create_dir_all(fabric.join("bin")).expect("folder");
+        for role in ["orderer", "peer"] {
+            let path = fabric.join("bin").join(role);
+            let script = format!("#!/bin/sh\nexec '{}' devledger {role}\n", env!("CARGO_BIN_EXE_ehrnet"));
+            fs::write(&path, script).expect("program");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        }
+        Self::at(fabric, folder)
+    }
+
+    fn at(fabric: PathBuf, folder: tempfile::TempDir) -> Self {
         static SITES: AtomicUsize = AtomicUsize::new(1);
         let pid = std::process::id();
         let nth = SITES.fetch_add(1, Ordering::SeqCst);
         Self {
-            fabric: fs::canonicalize(folder).expect("EHRNET_FABRIC_BIN is a folder"),
-            folder: tempfile::tempdir().expect("folder"),
+            fabric,
+            folder,
             subnet: format!("127.{}.{}", 64 + nth, pid % 250 + 1),
             operator: Ca::new("operator"),
             network: Arc::default(),
