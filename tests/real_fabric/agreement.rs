@@ -1,202 +1,28 @@
 //! Chaincodes on real Fabric: packages as Fabric's own tools see them, the way to a commit, and calls through gateways.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use ehrnet::fabric::chaincode::{ChaincodeDefinition, Collection, EndorsementPolicy, Rule};
-use ehrnet::fabric::envelope::Stamp;
+use ehrnet::fabric::chaincode::{ChaincodeDefinition, EndorsementPolicy, Rule};
 use ehrnet::fabric::gateway::Since;
-use ehrnet::fabric::genesis::{self, BftOptions, Consensus, Endpoint};
-use ehrnet::fabric::identity::SigningIdentity;
-use ehrnet::fabric::lifecycle::{
-    self, CommitOutcome, Endorser, approved, ensure_approved, ensure_committed, ensure_installed, next_sequence,
-};
+use ehrnet::fabric::lifecycle::{self, Endorser, ensure_committed, next_sequence};
 use ehrnet::fabric::package::{self, Connection, Package};
-use ehrnet::fabric::participation::ConsensusRelation;
 use ehrnet::fabric::proposal::Call;
 use ehrnet::fabric::proto::protos::TxValidationCode;
-use ehrnet::fabric::verbs::{ensure_peer_joined, read_config};
-use ehrnet::fabric::{LedgerError, gateway, orderer, peer};
+use ehrnet::fabric::{LedgerError, gateway};
 use futures::StreamExt;
 
-use crate::chaincode::Service;
-use crate::nodes::{Node, Org, Site, eventually};
-use crate::{channel, joined, raft, site};
-
-const CHANNEL: &str = "records";
-
-/// Two hospitals, a peer of each, and orderers.
-struct Network {
-    site: Site,
-    a: Org,
-    b: Org,
-    peer_a: Node,
-    peer_b: Node,
-    orderers: Vec<Node>,
-}
-
-impl Network {
-    async fn start(site: Site, orderers: u8, consensus: impl Fn(&Org, &[Node]) -> Consensus) -> Self {
-        let (a, b) = (Org::new("HospitalA"), Org::new("HospitalB"));
-        let mut orderers: Vec<_> = (1..=orderers).map(|n| site.orderer(&a, n)).collect();
-        let (mut peer_a, mut peer_b) = (site.peer(&a, 11), site.peer(&b, 12));
-        for node in orderers.iter_mut().chain([&mut peer_a, &mut peer_b]) {
-            site.start(node).await;
-        }
-        let anchor = |peer: &Node| vec![Endpoint::new(&peer.host, 7051)];
-        let hospitals = vec![a.application(anchor(&peer_a)), b.application(anchor(&peer_b))];
-        let orderer_org = a.orderer(&orderers.iter().collect::<Vec<_>>());
-        let mut desired = channel(consensus(&a, &orderers), vec![orderer_org], hospitals);
-        desired.batch.timeout = Duration::from_millis(200);
-        let genesis = genesis::block(&desired, &Stamp::now()).expect("genesis");
-        for orderer in &orderers {
-            joined(&site, orderer, &genesis, ConsensusRelation::Consenter).await;
-        }
-        for (peer, org) in [(&peer_a, &a), (&peer_b, &b)] {
-            let client = site.peer_client(peer, &org.admin);
-            ensure_peer_joined(&client, CHANNEL, &genesis).await.expect("join");
-        }
-        let network = Self { site, a, b, peer_a, peer_b, orderers };
-        let clients = network.orderers();
-        let all: Vec<_> = clients.iter().collect();
-        eventually("the orderers serve", async || read_config(&all, CHANNEL).await.is_ok()).await;
-        network
-    }
-
-    fn orderers(&self) -> Vec<orderer::Client> {
-        self.orderers.iter().map(|node| self.site.orderer_client(node, &self.a.admin)).collect()
-    }
-
-    fn peers(&self) -> (peer::Client, peer::Client) {
-        let client = |node, org: &Org| self.site.peer_client(node, &org.admin);
-        (client(&self.peer_a, &self.a), client(&self.peer_b, &self.b))
-    }
-
-    /// The gateway of a hospital's peer, for a user of the hospital.
-    fn gateway(&self, node: &Node, org: &Org) -> gateway::Client {
-        let user: Arc<SigningIdentity> = Arc::new(org.ca.identity(&org.msp_id, "client"));
-        self.site.gateway(node, &user)
-    }
-}
-
-fn definition() -> ChaincodeDefinition {
-    let collection = |name: &str, members: &[&str]| Collection {
-        name: name.into(),
-        members: members.iter().map(ToString::to_string).collect(),
-        required_peers: 0,
-        max_peers: 3,
-        block_to_live: 0,
-        member_only_read: true,
-        member_only_write: true,
-        endorsement: None,
-    };
-    ChaincodeDefinition {
-        name: "ehr".into(),
-        version: "1.0".into(),
-        endorsement: EndorsementPolicy::Signature(Rule::all(vec![Rule::peer("HospitalA"), Rule::peer("HospitalB")])),
-        collections: vec![
-            collection("shared", &["HospitalB", "HospitalA"]),
-            Collection {
-                endorsement: Some(EndorsementPolicy::Signature(Rule::peer("HospitalA"))),
-                ..collection("own-a", &["HospitalA"])
-            },
-        ],
-        init_required: false,
-    }
-}
-
-fn package(label: &str, service: &Service) -> Package {
-    let connection =
-        Connection { address: service.address.to_string(), dial_timeout: "10s".into(), ..Default::default() };
-    let package = Package::ccaas(label, &connection, &BTreeMap::new()).expect("package");
-    service.serve_as(&package.id);
-    package
-}
-
-/// Approves what was not approved. Orderers that have no leader yet are asked again.
-async fn approve(
-    at: &peer::Client,
-    orderers: &[&orderer::Client],
-    definition: &ChaincodeDefinition,
-    sequence: i64,
-    package_id: Option<&str>,
-) {
-    eventually("there is a leader", async || {
-        match ensure_approved(at, orderers, CHANNEL, definition, sequence, package_id).await {
-            Ok(acted) => {
-                assert!(acted, "approved already");
-                true
-            }
-            Err(LedgerError::Refused { status: 503, .. }) => false,
-            Err(e) => panic!("{e}"),
-        }
-    })
-    .await;
-}
-
-/// Installs, approves at both hospitals, and commits; checks each step on the way.
-async fn agree(network: &Network, definition: &ChaincodeDefinition, services: [&Service; 2]) {
-    let (at_a, at_b) = network.peers();
-    let clients = network.orderers();
-    let orderers: Vec<_> = clients.iter().collect();
-    let endorsers = [Endorser { msp_id: "HospitalA", peer: &at_a }, Endorser { msp_id: "HospitalB", peer: &at_b }];
-    let before = lifecycle::committed(&at_a, CHANNEL, "ehr").await.expect("query");
-    let sequence = next_sequence(definition, before.as_ref());
-    let packages = services.map(|service| package("ehr", service));
-    for (n, (at, package)) in [&at_a, &at_b].into_iter().zip(&packages).enumerate() {
-        assert!(ensure_installed(at, package).await.expect("install"));
-        let writes = network.site.network.writes();
-        assert!(!ensure_installed(at, package).await.expect("installed"));
-        assert_eq!(network.site.network.writes(), writes, "installed already: nothing to write");
-
-        let outcome = ensure_committed(&endorsers, &orderers, CHANNEL, definition, sequence).await.expect("short");
-        let CommitOutcome::Short(readiness) = outcome else { panic!("{n} approvals: {outcome:?}") };
-        assert_eq!(readiness.approvals.values().filter(|yes| **yes).count(), n, "{readiness:?}");
-        let id = Some(package.id.as_str());
-        approve(at, &orderers, definition, sequence, id).await;
-        let writes = network.site.network.writes();
-        assert!(!ensure_approved(at, &orderers, CHANNEL, definition, sequence, id).await.expect("approved"));
-        assert_eq!(network.site.network.writes(), writes, "approved already: nothing to write");
-        let approval = approved(at, CHANNEL, "ehr", sequence).await.expect("query").expect("approved");
-        assert_eq!(approval.package_id.as_deref(), id);
-    }
-    // A peer may be a block behind the other's hospital.
-    let mut outcome = None;
-    eventually("the definition is committed", async || {
-        outcome = ensure_committed(&endorsers, &orderers, CHANNEL, definition, sequence).await.ok();
-        matches!(outcome, Some(CommitOutcome::Committed(_)))
-    })
-    .await;
-    let Some(CommitOutcome::Committed(committed)) = outcome else { panic!("not committed") };
-    assert_eq!(committed.recorded.sequence, sequence);
-    assert_eq!(committed.recorded.differences(definition), [""; 0]);
-    assert!(committed.approvals.values().all(|yes| *yes), "{committed:?}");
-    let writes = network.site.network.writes();
-    let again = ensure_committed(&endorsers, &orderers, CHANNEL, definition, sequence).await.expect("committed");
-    assert_eq!(again, CommitOutcome::Committed(committed));
-    assert_eq!(network.site.network.writes(), writes, "committed already: nothing to write");
-    eventually("the other peer has it, too", async || {
-        lifecycle::committed(&at_b, CHANNEL, "ehr")
-            .await
-            .expect("query")
-            .is_some_and(|c| c.recorded.sequence == sequence)
-    })
-    .await;
-}
-
-fn call(args: &[&str]) -> Call<'static> {
-    Call::new(CHANNEL, "ehr", args.iter().map(|arg| arg.as_bytes().to_vec()).collect())
-}
+use crate::network::{CHANNEL, Network, agree, approve, call, definition, services};
+use crate::nodes::eventually;
+use crate::site;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hospitals_agree_on_a_chaincode_and_call_it() {
     let Some(site) = site() else { return };
-    let network = Network::start(site, 1, |_, orderers| raft(&orderers.iter().collect::<Vec<_>>())).await;
-    let services = [Service::start("127.0.0.1", "a").await, Service::start("127.0.0.1", "b").await];
+    let network = Network::raft(site).await;
     let definition = definition();
-    agree(&network, &definition, [&services[0], &services[1]]).await;
+    agree(&network, &definition, &services().await).await;
     fabrics_tools_see_the_same(&network, &definition);
 
     let (a, b) = (network.gateway(&network.peer_a, &network.a), network.gateway(&network.peer_b, &network.b));
@@ -227,8 +53,7 @@ async fn hospitals_agree_on_a_chaincode_and_call_it() {
     let endorsers = [Endorser { msp_id: "HospitalA", peer: &at_a }];
     let other = ensure_committed(&endorsers, &orderers, CHANNEL, &next, 1).await.expect_err("another definition");
     assert!(other.to_string().contains("it differs in: version"), "{other}");
-    let new = [Service::start("127.0.0.1", "a").await, Service::start("127.0.0.1", "b").await];
-    agree(&network, &next, [&new[0], &new[1]]).await;
+    agree(&network, &next, &services().await).await;
 }
 
 async fn refusals_are_told(a: &gateway::Client) {
@@ -332,17 +157,12 @@ fn approvals_by_cli(network: &Network, policy: &str) -> serde_json::Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn fabrics_tools_agree_with_an_approval_of_nested_policies() {
     let Some(site) = site() else { return };
-    let network = Network::start(site, 4, |org, orderers| Consensus::Bft {
-        consenters: orderers.iter().map(|node| node.bft_consenter(org)).collect(),
-        options: BftOptions::default(),
-    })
-    .await;
+    let network = Network::bft(site).await;
     let nested = Rule::any(vec![
         Rule::peer("HospitalA"),
         Rule::OutOf { n: 2, of: vec![Rule::peer("HospitalB"), Rule::peer("HospitalA"), Rule::peer("HospitalB")] },
     ]);
     let definition = ChaincodeDefinition { endorsement: EndorsementPolicy::Signature(nested), ..definition() };
-    let services = [Service::start("127.0.0.1", "a").await, Service::start("127.0.0.1", "b").await];
     let (at_a, _) = network.peers();
     let clients = network.orderers();
     let orderers: Vec<_> = clients.iter().collect();
@@ -353,7 +173,7 @@ async fn fabrics_tools_agree_with_an_approval_of_nested_policies() {
 
     // The approval without a package gives way to one of another version; then the rest as always.
     let next = ChaincodeDefinition { version: "1.1".into(), ..definition };
-    agree(&network, &next, [&services[0], &services[1]]).await;
+    agree(&network, &next, &services().await).await;
     let gateway = network.gateway(&network.peer_a, &network.a);
     eventually("a quorum of orderers takes a transaction", async || {
         gateway.submit(&call(&["put", "k", "v"]), &[]).await.is_ok()

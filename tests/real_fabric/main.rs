@@ -6,13 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ehrnet::fabric::envelope::Stamp;
-use ehrnet::fabric::genesis::{
-    self, ApplicationOrg, BftOptions, ChannelDefinition, Consensus, Endpoint, OrdererOrg, RaftOptions,
-};
+use ehrnet::fabric::genesis::{self, BftOptions, ChannelDefinition, Consensus, Endpoint};
 use ehrnet::fabric::identity::{self, SigningIdentity};
-use ehrnet::fabric::participation::{ChannelStatus, ConsensusRelation};
-use ehrnet::fabric::proto::common::Block;
-use ehrnet::fabric::verbs::{ConfigOutcome, ensure_config, ensure_orderer_joined, ensure_peer_joined, read_config};
+use ehrnet::fabric::participation::ConsensusRelation;
+use ehrnet::fabric::verbs::{ConfigOutcome, ensure_config, ensure_peer_joined, read_config};
 use ehrnet::fabric::{LedgerError, blocks, orderer, plan};
 
 mod agreement;
@@ -20,6 +17,9 @@ mod agreement;
 #[allow(dead_code)]
 #[path = "../support/chaincode.rs"]
 mod chaincode;
+#[allow(dead_code)]
+#[path = "../support/network.rs"]
+mod network;
 // Each test crate uses a part of it.
 #[allow(dead_code)]
 mod nodes;
@@ -28,6 +28,7 @@ mod nodes;
 #[path = "../../src/fabric/testing.rs"]
 mod testing;
 
+use network::{channel, joined, raft};
 use nodes::{Node, Org, Site, eventually};
 
 /// The one permitted skip: real Fabric is not here.
@@ -77,33 +78,6 @@ async fn converge(
             other => panic!("{other:?}"),
         }
     }
-}
-
-fn channel(consensus: Consensus, orderer_orgs: Vec<OrdererOrg>, hospitals: Vec<ApplicationOrg>) -> ChannelDefinition {
-    ChannelDefinition {
-        channel_name: "records".into(),
-        consensus,
-        orderer_orgs,
-        application_orgs: hospitals,
-        batch: Default::default(),
-        policies: Default::default(),
-        capabilities: Default::default(),
-    }
-}
-
-fn raft(nodes: &[&Node]) -> Consensus {
-    let consenters = nodes.iter().map(|o| o.raft_consenter()).collect();
-    Consensus::Raft { consenters, options: RaftOptions::default() }
-}
-
-async fn joined(site: &Site, node: &Node, block: &Block, relation: ConsensusRelation) {
-    let client = site.participation(node);
-    let info = ensure_orderer_joined(&client, "records", block).await.expect("join");
-    assert_eq!(info.consensus_relation, relation);
-    eventually("the orderer is active", async || {
-        client.info("records").await.expect("info").is_some_and(|i| i.status == ChannelStatus::Active)
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

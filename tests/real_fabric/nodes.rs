@@ -269,7 +269,12 @@ impl Site {
 
     /// A file for the `peer` command, which runs where it is.
     pub fn file(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.folder.path().join(name), bytes).expect("file");
+        fs::write(self.path(name), bytes).expect("file");
+    }
+
+    /// Where such a file is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 }
 
