@@ -96,6 +96,12 @@ async fn store(
     Ok(pair)
 }
 
+/// Puts lost labels of a Secret back; its content is good and stays untouched.
+async fn label(ctx: &Context, slot: &Slot<'_>, secret: &Secret) -> Result<(), ReconcileError> {
+    ctx.applier.create_once(slot.owner, &ctx.world.secrets, secret).await?;
+    Ok(())
+}
+
 /// What a leaf has to be.
 pub struct Want<'a> {
     /// Subject and names.
@@ -120,7 +126,8 @@ pub async fn leaf(
     let (secret, stored, remembered) = known(ctx, slot);
     let (certificate, key) =
         match keys::leaf(stored.as_ref(), remembered.as_ref(), slot.existed, want.replaceable, &measure) {
-            LeafAction::Keep(certificate) => {
+            LeafAction::Keep(certificate, key) => {
+                label(ctx, slot, &build(&certificate, &key)).await?;
                 let pair = stored.unwrap_or_else(Pair::empty);
                 ctx.memory.remember(self::key(slot), pair.clone());
                 return Ok(Ok(issued(slot, certificate, pair, want)));
@@ -182,6 +189,7 @@ pub async fn authority(
     let (secret, stored, remembered) = known(ctx, slot);
     let made = match keys::authority(stored.as_ref(), remembered.as_ref(), slot.existed, window, now) {
         CaAction::Keep(ca) => {
+            label(ctx, slot, &build(&ca)).await?;
             ctx.memory.remember(key(slot), Pair::of(ca.certificate(), ca.key()));
             return Ok(Ok(ca));
         }

@@ -41,7 +41,7 @@ pub enum Replaceable {
 #[derive(Debug)]
 pub enum LeafAction {
     /// It is good.
-    Keep(Certificate),
+    Keep(Certificate, PrivateKey),
     /// Issue a certificate for this key.
     Issue {
         /// The key that exists, or a new one.
@@ -72,14 +72,14 @@ pub fn leaf(
 ) -> LeafAction {
     let damage = match stored {
         Some(pair) => match judge(pair, wanted) {
-            Judgement::Good(certificate) => return LeafAction::Keep(certificate),
+            Judgement::Good(certificate, key) => return LeafAction::Keep(certificate, key),
             Judgement::Due(key, why) => return LeafAction::Issue { key, why: Some(why) },
             Judgement::Damaged(why) => Some(why),
         },
         None => None,
     };
     match remembered.map(|pair| (pair, judge(pair, wanted))) {
-        Some((pair, Judgement::Good(_))) => return LeafAction::Restore(pair.clone()),
+        Some((pair, Judgement::Good(..))) => return LeafAction::Restore(pair.clone()),
         Some((_, Judgement::Due(key, why))) => return LeafAction::Issue { key, why: Some(why) },
         Some((_, Judgement::Damaged(_))) | None => {}
     }
@@ -92,7 +92,7 @@ pub fn leaf(
 }
 
 enum Judgement {
-    Good(Certificate),
+    Good(Certificate, PrivateKey),
     Due(PrivateKey, RenewalReason),
     Damaged(RenewalReason),
 }
@@ -100,9 +100,10 @@ enum Judgement {
 fn judge(pair: &Pair, wanted: &Wanted<'_>) -> Judgement {
     let reason = renewal::leaf(&pair.certificate, &pair.key, wanted);
     match (reason, PrivateKey::from_pem(&pair.key), Certificate::from_pem(&pair.certificate)) {
-        (None, _, Ok(certificate)) => Judgement::Good(certificate),
+        (None, Ok(key), Ok(certificate)) => Judgement::Good(certificate, key),
         (Some(why), Ok(key), _) if !why.is_damage() => Judgement::Due(key, why),
         (Some(why), _, _) => Judgement::Damaged(why),
+        (None, Err(error), _) => Judgement::Damaged(RenewalReason::KeyUnreadable(error.to_string())),
         (None, _, Err(error)) => Judgement::Damaged(RenewalReason::CertificateUnreadable(error.to_string())),
     }
 }
@@ -200,7 +201,7 @@ mod tests {
     fn renewal_keeps_the_key_and_comes_before_the_end() {
         let (ca, later) = (ca(), now() + YEAR * 4 / 5);
         let stored = pair(&ca, now());
-        assert!(matches!(decide(&ca, Some(&stored), None, true, Replaceable::No, now()), LeafAction::Keep(_)));
+        assert!(matches!(decide(&ca, Some(&stored), None, true, Replaceable::No, now()), LeafAction::Keep(..)));
         let LeafAction::Issue { key, why } = decide(&ca, Some(&stored), None, true, Replaceable::No, later) else {
             panic!("a certificate within its window must be renewed");
         };

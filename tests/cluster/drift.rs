@@ -36,20 +36,17 @@ pub async fn repairs_every_child_that_is_edited_or_deleted(cluster: Arc<TestClus
             &scene.namespace,
             *snapshot::CHILDREN.iter().find(|(_, _, k)| *k == kind).expect("a kind"),
         );
-        // A Secret with keys is written only for its content's sake.
         let keys = kind == "Secret" && child.data["data"]["tls.key"].is_string();
-        let edit = if keys {
-            json!({"data": {"tls.crt": "bm90aGluZw=="}})
-        } else {
-            json!({"metadata": {"labels": {"app.kubernetes.io/part-of": "somebody-else"}}})
-        };
+        let mut edits = vec![json!({"metadata": {"labels": {"app.kubernetes.io/part-of": "somebody-else"}}})];
+        if keys {
+            edits.push(json!({"data": {"tls.crt": "bm90aGluZw=="}}));
+        }
         let mended =
             |now: &DynamicObject| now.labels() == child.labels() && (!keys || now.data["data"] == child.data["data"]);
-        let repair = watched(&api, &name, mended, async || {
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(&edit)).await.map(drop)
-        })
-        .await;
-        took.push((format!("edit {kind} {name}"), repair));
+        for edit in &edits {
+            let damage = async || api.patch(&name, &PatchParams::default(), &Patch::Merge(edit)).await.map(drop);
+            took.push((format!("edit {kind} {name}"), watched(&api, &name, mended, damage).await));
+        }
         // The volume is the ledger itself: nobody can bring it back.
         if kind != "PersistentVolumeClaim" {
             let uid = child.uid();

@@ -64,6 +64,7 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             takes_a_new_hospital_into_a_live_channel
             catches_up_with_edits_made_in_its_absence
             edits_a_channel_while_an_orderer_is_down
+            renews_certificates_one_node_at_a_time
             keeps_ledgers_and_keys_for_a_resource_made_again
             says_what_it_waits_for
             names_an_image_that_cannot_be_pulled

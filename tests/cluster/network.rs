@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ehrnet::desired::names;
 use ehrnet::fabric::proto::common::Config;
 use ehrnet::fabric::proto::{orderer, protos};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use kube::{Api, ResourceExt};
 use prost::Message;
 use serde_json::{Value, json};
 
+use crate::support::outage::Outage;
 use crate::support::sample;
 use crate::support::scene::{Scene, condition_of};
 use crate::support::server::TestCluster;
@@ -103,6 +106,45 @@ pub async fn takes_a_new_hospital_into_a_live_channel(cluster: Arc<TestCluster>)
     let height = truth::peer_height(&scene, "harbour-peer", "care").await;
     assert_eq!(height, config.sequence + 1, "the new peer has every block");
     invariants::hold(&scene, &operator.gate().writes()).await;
+}
+
+/// Every certificate is due at once: the nodes restart one after the other, with the keys they had.
+pub async fn renews_certificates_one_node_at_a_time(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "renewal").await;
+    let mut operator = scene.operator();
+    scene.apply(&sample::two_hospitals()).await;
+    scene.settle(&mut operator).await;
+    let nodes = ["orderer-1", "orderer-2", "orderer-3", "mercy-peer", "lakeside-peer"];
+    let before = node_pairs(&scene, &nodes).await;
+    let outage = Outage::watch(&scene, &nodes).await;
+    // One hour more than what is left of any of them.
+    let renewal = json!({"spec": {"pki": {"leaf": {"validity": "9000h", "renewBefore": "8761h"}}}});
+    for hospital in ["mercy", "lakeside"] {
+        scene.edit("Hospital", hospital, renewal.clone()).await;
+    }
+    scene.settle(&mut operator).await;
+    for (pair, after) in before.iter().zip(node_pairs(&scene, &nodes).await) {
+        assert_eq!(pair[names::TLS_KEY], after[names::TLS_KEY], "a renewal keeps the key");
+        assert_ne!(pair[names::TLS_CRT], after[names::TLS_CRT], "it was due");
+    }
+    let (worst, ever) = outage.worst();
+    assert_eq!(ever.len(), nodes.len(), "every node has to read its new certificate: {ever:?}");
+    assert_eq!(worst.len(), 1, "away at the same time: {worst:?}");
+    let config = truth::config(&scene, "orderer-1", "care").await;
+    assert_eq!(config.sequence, 0, "the same keys are no change of the channel");
+    invariants::hold(&scene, &operator.gate().writes()).await;
+}
+
+/// Certificates and keys of nodes, identity and TLS.
+async fn node_pairs(scene: &Scene, nodes: &[&str]) -> Vec<BTreeMap<String, ByteString>> {
+    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let of_all = nodes.iter().flat_map(|node| [names::node_identity(node), names::node_tls(node)]);
+    let mut pairs = Vec::new();
+    for name in of_all {
+        let secret = secrets.get(&name).await.unwrap_or_else(|error| panic!("Secret {name}: {error}"));
+        pairs.push(secret.data.expect("data"));
+    }
+    pairs
 }
 
 /// What is edited while nobody looks is done when the operator is back; and an edit of the batch reaches the ledger.

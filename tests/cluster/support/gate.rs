@@ -66,7 +66,7 @@ pub struct Gate {
     closed: Arc<watch::Sender<bool>>,
     /// How many writes were begun.
     count: Arc<watch::Sender<u64>>,
-    /// Writes of the lease.
+    /// Writes of the lease that the server took.
     leases: Arc<watch::Sender<u64>>,
 }
 
@@ -126,7 +126,7 @@ impl Gate {
         self.count.subscribe()
     }
 
-    /// Writes of the lease, which are not counted as writes.
+    /// Writes of the lease that the server took; they are not counted as writes.
     pub fn leases(&self) -> u64 {
         *self.leases.borrow()
     }
@@ -240,11 +240,11 @@ where
         Box::pin(async move {
             gate.alive().await;
             if reads || lease {
-                if !reads {
-                    gate.leases.send_modify(|count| *count += 1);
-                }
                 let answer = answer.await.map_err(Into::into)?;
                 gate.alive().await;
+                if lease && !reads && answer.status().is_success() {
+                    gate.leases.send_modify(|count| *count += 1);
+                }
                 return Ok(answer.map(Either::Left));
             }
             let body = body.ok_or("a request whose body is a stream")?.collect_bytes().await?.to_vec();

@@ -8,6 +8,7 @@ pub mod ledger;
 pub mod logs;
 pub mod objects;
 pub mod operator;
+pub mod outage;
 pub mod process;
 pub mod rules;
 pub mod sample;

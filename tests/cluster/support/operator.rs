@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use clap::Parser;
@@ -14,6 +14,7 @@ use ehrnet::runtime::fence::Fence;
 use ehrnet::runtime::health::Health;
 use ehrnet::runtime::metrics::Metrics;
 use ehrnet::runtime::shutdown::Shutdown;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::PostParams;
 use kube::client::ClientBuilder;
@@ -25,6 +26,7 @@ use tokio::task::JoinHandle;
 use super::gate::{Gate, LedgerPass};
 use super::kubelet::{FakeKubelet, Resolver};
 use super::rules;
+use super::scene::LIMIT;
 use super::server::TestCluster;
 
 /// Name of the operator's service account in each test's namespace.
@@ -51,6 +53,7 @@ impl Start {
         let client = cluster.client().await;
         let mut config = cluster.as_service_account(&client, namespace, ACCOUNT).await;
         grant(&client, namespace).await;
+        until_granted(&client, namespace).await;
         namespace.clone_into(&mut config.default_namespace);
         let mut arguments = ["operator", "--leader-election", "false"].map(str::to_owned).to_vec();
         arguments.extend(super::ledger::arguments());
@@ -109,6 +112,25 @@ async fn grant(client: &Client, namespace: &str) {
     let create = PostParams::default();
     Api::namespaced(client.clone(), namespace).create(&create, &role).await.expect("create a Role");
     Api::namespaced(client.clone(), namespace).create(&create, &binding).await.expect("create a RoleBinding");
+}
+
+/// The server takes new rights into use a moment after it has stored them, and nothing tells when: a candidate that comes
+/// in between would leave the lease to the next one.
+async fn until_granted(client: &Client, namespace: &str) {
+    let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
+    let review: SubjectAccessReview = object(json!({"metadata": {}, "spec": {
+        "user": format!("system:serviceaccount:{namespace}:{ACCOUNT}"),
+        "resourceAttributes": {"namespace": namespace, "group": "coordination.k8s.io", "resource": "leases", "verb": "create"},
+    }}));
+    let begin = Instant::now();
+    loop {
+        let answer = reviews.create(&PostParams::default(), &review).await.expect("the administrator may ask");
+        if answer.status.is_some_and(|status| status.allowed) {
+            return;
+        }
+        assert!(begin.elapsed() < LIMIT, "the Role does not come into force");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn object<K: serde::de::DeserializeOwned>(value: serde_json::Value) -> K {

@@ -24,8 +24,10 @@ static STARTER: LazyLock<mpsc::Sender<(Command, oneshot::Sender<Started>)>> = La
         .name("process-starter".into())
         .spawn(move || {
             for (mut command, reply) in jobs {
-                // Nobody waits for the answer only if the test that asked has panicked.
-                let _ = reply.send(command.spawn());
+                // Whoever asked may have changed its mind (a pod deleted while it starts): nobody else would end it.
+                if let Err(Ok(mut unwanted)) = reply.send(command.spawn()) {
+                    unwanted.kill().and_then(|()| unwanted.wait()).expect("end a child of our own");
+                }
             }
         })
         .expect("start a thread");
