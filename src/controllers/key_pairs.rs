@@ -130,7 +130,7 @@ pub async fn leaf(
                 label(ctx, slot, &build(&certificate, &key)).await?;
                 let pair = stored.unwrap_or_else(Pair::empty);
                 ctx.memory.remember(self::key(slot), pair.clone());
-                return Ok(Ok(issued(slot, certificate, pair, want)));
+                return Ok(Ok(issued(slot, *certificate, pair, want)));
             }
             LeafAction::Issue { key, why } => {
                 if let Some(why) = why {

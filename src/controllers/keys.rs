@@ -41,7 +41,7 @@ pub enum Replaceable {
 #[derive(Debug)]
 pub enum LeafAction {
     /// It is good.
-    Keep(Certificate, PrivateKey),
+    Keep(Box<Certificate>, PrivateKey),
     /// Issue a certificate for this key.
     Issue {
         /// The key that exists, or a new one.
@@ -92,7 +92,7 @@ pub fn leaf(
 }
 
 enum Judgement {
-    Good(Certificate, PrivateKey),
+    Good(Box<Certificate>, PrivateKey),
     Due(PrivateKey, RenewalReason),
     Damaged(RenewalReason),
 }
@@ -100,7 +100,7 @@ enum Judgement {
 fn judge(pair: &Pair, wanted: &Wanted<'_>) -> Judgement {
     let reason = renewal::leaf(&pair.certificate, &pair.key, wanted);
     match (reason, PrivateKey::from_pem(&pair.key), Certificate::from_pem(&pair.certificate)) {
-        (None, Ok(key), Ok(certificate)) => Judgement::Good(certificate, key),
+        (None, Ok(key), Ok(certificate)) => Judgement::Good(Box::new(certificate), key),
         (Some(why), Ok(key), _) if !why.is_damage() => Judgement::Due(key, why),
         (Some(why), _, _) => Judgement::Damaged(why),
         (None, Err(error), _) => Judgement::Damaged(RenewalReason::KeyUnreadable(error.to_string())),

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use serde_json::Value;
 
 use crate::support::gate::{Death, Gate};
-use crate::support::scene::{LIMIT, Scene};
+use crate::support::scene::Scene;
 use crate::support::server::TestCluster;
 use crate::support::{invariants, sample, snapshot, truth};
 
@@ -102,7 +102,7 @@ async fn crash(cluster: &Arc<TestCluster>, n: u64, death: Death, expected: &BTre
     writes.extend(operator.gate().writes());
     truth::one_genesis_everywhere(&scene, "care").await;
     invariants::hold(&scene, &writes).await;
-    let difference = lasting_difference(&scene, expected).await;
+    let difference = snapshot::lasting_difference(&scene, expected).await;
     assert!(
         difference.is_empty(),
         "after a crash at write {n} ({death:?}, {} {}): {difference:#?}",
@@ -110,19 +110,6 @@ async fn crash(cluster: &Arc<TestCluster>, n: u64, death: Death, expected: &BTre
         last.target
     );
     Some(short(&last.verb, &last.target))
-}
-
-/// How the end state differs from the undisturbed one, if it goes on to differ: on a busy machine a probe that came too
-/// late makes a node unready for a moment.
-async fn lasting_difference(scene: &Scene, expected: &BTreeMap<String, Value>) -> Vec<String> {
-    let begin = Instant::now();
-    loop {
-        let difference = snapshot::difference(expected, &snapshot::normalised(&scene.client, &scene.namespace).await);
-        if difference.is_empty() || begin.elapsed() > LIMIT {
-            return difference;
-        }
-        scene.changed().await;
-    }
 }
 
 /// `PATCH statefulsets` for a write to the API server, the act for one to the ledger.

@@ -83,18 +83,6 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
 /// Tests that change what all share: they run alone. They come first in the list, so that nobody waits for long.
 const ALONE: &[&str] = &["drift::goes_on_beside_an_object_it_cannot_read"];
 
-/// Tests that are not proven yet, and why. They run, like the benchmark, with `--ignored` or `--include-ignored`.
-const UNPROVEN: &[(&str, &str)] = &[
-    (
-        "crash_sweep::survives_a_crash_at_every_write",
-        "a full sweep never ran to its end; one run met an orderer that stayed WaitingForPod",
-    ),
-    (
-        "drift::repairs_every_child_that_is_edited_or_deleted",
-        "an orderer whose StatefulSet was deleted may stay WaitingForPod; cause not found yet",
-    ),
-];
-
 static SHARED: RwLock<()> = RwLock::new(());
 
 type Body = fn(Arc<TestCluster>) -> std::pin::Pin<Box<dyn Future<Output = ()>>>;
@@ -120,7 +108,7 @@ fn test(name: &'static str, cluster: Option<&Arc<TestCluster>>, body: Body) -> T
         runtime.block_on(body(cluster));
         Ok(())
     })
-    .with_ignored_flag(skipped || name.starts_with("bench::") || UNPROVEN.iter().any(|(unproven, _)| *unproven == name))
+    .with_ignored_flag(skipped || name.starts_with("bench::"))
 }
 
 fn main() -> ExitCode {
@@ -134,9 +122,6 @@ fn main() -> ExitCode {
         Ok(folder) => folder,
         Err(reason) => return skip_all(&arguments, &reason),
     };
-    for (name, reason) in UNPROVEN {
-        eprintln!("{name} runs only with --include-ignored: {reason}");
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let cluster = match runtime.block_on(TestCluster::start(&assets)) {
         Ok(cluster) => Arc::new(cluster),

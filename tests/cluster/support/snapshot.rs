@@ -1,6 +1,7 @@
 //! Everything in a namespace, without what may differ between two runs that ended in the same state.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use kube::api::{DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -9,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::objects;
 use super::operator::ACCOUNT;
+use super::scene::{LIMIT, Scene};
 
 /// Kinds that the operator makes.
 pub const CHILDREN: &[(&str, &str, &str)] = &[
@@ -144,6 +146,19 @@ pub fn difference(expected: &BTreeMap<String, Value>, found: &BTreeMap<String, V
         }
     }
     lines
+}
+
+/// How the scene's state differs from the expected one, if it goes on to differ: a node may be away for a moment because
+/// its pod is replaced, or because a probe came too late on a busy machine.
+pub async fn lasting_difference(scene: &Scene, expected: &BTreeMap<String, Value>) -> Vec<String> {
+    let begin = Instant::now();
+    loop {
+        let difference = difference(expected, &normalised(&scene.client, &scene.namespace).await);
+        if difference.is_empty() || begin.elapsed() > LIMIT {
+            return difference;
+        }
+        scene.changed().await;
+    }
 }
 
 fn compare(at: &str, left: &Value, right: &Value, lines: &mut Vec<String>) {
