@@ -1,7 +1,7 @@
 //! The walls between the rooms of `src/`, read from the source text.
 //!
 //! Arrows point one way: controllers -> rooms -> api. What is pure stays pure: no Kubernetes client in `api`, `desired`,
-//! `pki`, `fabric` and `consent`, and no Kubernetes types at all in the last three. Only `apply` writes objects.
+//! `pki`, `fabric`, `consent` and `contract`, and no Kubernetes types at all in the last four. Only `apply` writes objects.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fabric", &[]),
     ("consent", &["api"]),
     ("desired", &["api", "pki", "fabric", "consent"]),
+    ("contract", &["api", "pki", "fabric", "consent"]),
     ("runtime", &["api"]),
     ("apply", &["api", "desired", "runtime"]),
     ("status", &["api", "desired", "fabric", "pki"]),
@@ -22,17 +23,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("operator", EVERY),
     ("devledger", &["fabric", "pki"]),
     ("demo", &["api"]),
-    ("cli", &["api", "consent"]),
+    ("cli", &["api", "consent", "contract"]),
 ];
 
 const EVERY: &[&str] =
-    &["api", "pki", "fabric", "consent", "desired", "runtime", "apply", "status", "observe", "controllers"];
+    &["api", "pki", "fabric", "consent", "contract", "desired", "runtime", "apply", "status", "observe", "controllers"];
 
 /// Paths that may not be used, by room, with why.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("pki", KUBERNETES, "it knows no Kubernetes"),
     ("fabric", KUBERNETES, "it knows no Kubernetes"),
     ("consent", KUBERNETES, "it knows no Kubernetes"),
+    ("contract", KUBERNETES, "it knows no Kubernetes"),
     ("devledger", KUBERNETES, "it knows no Kubernetes"),
     ("api", CLIENT, "it is pure"),
     ("desired", CLIENT, "it is pure"),

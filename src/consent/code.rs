@@ -1,6 +1,6 @@
 //! Codes and references, and when two of them name the same thing.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::FieldError;
 use super::json::At;
@@ -8,15 +8,15 @@ use crate::api::consent_codes::{CONFIDENTIALITY, CONFIDENTIALITY_CODES};
 use crate::api::consent_policy::{Coding, ProvisionType};
 
 /// A code, with the system it is from where that is known. Two are equal whatever their words are.
-#[derive(Clone, Debug, Default, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Eq, Serialize, Deserialize)]
 pub struct Code {
     /// URI of the code system.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// The code.
     pub code: String,
     /// The code in words, for people.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display: Option<String>,
 }
 

@@ -1,7 +1,7 @@
 //! The answer to a request, in the words of FHIR, IHE PCF (residual rules) and LEAP (obligations).
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::code::Code;
@@ -15,7 +15,7 @@ use crate::api::consent_policy::{DataMeaning, Period, ProvisionType};
 const OBLIGATION: &str = "https://ehrnet.dev/CodeSystem/obligation";
 
 /// The decision with all that follows from it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
     /// Permit or deny.
@@ -37,7 +37,7 @@ pub struct Decision {
 }
 
 /// Permit or deny.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Effect {
     /// Access is permitted, under the residual rules if there are any.
@@ -48,30 +48,30 @@ pub enum Effect {
 
 /// A residual rule: all elements that are present have to match, any entry of one is enough. Without elements it holds
 /// for every record.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Residual {
     /// What holds for the records that match.
     pub effect: ProvisionType,
     /// Labels: for a permit the highest confidentiality code is a ceiling, for a deny the lowest is a floor.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub security_label: Vec<Code>,
     /// Kind of record.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class: Vec<Code>,
     /// Content of the record.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub code: Vec<Code>,
     /// When the record was written.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_period: Option<Period>,
     /// Named records.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<ResidualData>,
 }
 
 /// A named record of a residual rule (FHIR: Consent.provision.data).
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResidualData {
     /// How it is meant.
     pub meaning: DataMeaning,
@@ -80,7 +80,7 @@ pub struct ResidualData {
 }
 
 /// Something that whoever enforces the decision has to do (LEAP Consent Decision Service: obligations).
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Obligation {
     /// What.
     pub id: Code,

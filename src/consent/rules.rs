@@ -132,7 +132,7 @@ pub struct Source<'a> {
 }
 
 /// Layer that a decision comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
     /// A consent of the patient.
@@ -146,7 +146,7 @@ pub enum Basis {
 }
 
 /// Why a decision is what it is. Stable: audits and scripts match on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// A provision that permits matches.
