@@ -20,6 +20,8 @@ enum Command {
     Operator(Box<ehrnet::runtime::Settings>),
     /// Decide requests by consents, without a network.
     Consent(ehrnet::cli::consent::ConsentArgs),
+    /// Serve the health-record contract to the peers of a hospital.
+    Contract(ehrnet::contract::shim::ContractArgs),
     /// Bring up a cluster with a sample network and show it become ready.
     Demo(ehrnet::demo::DemoArgs),
     /// Run a node of the embedded ledger, a stand-in for Hyperledger Fabric in tests and demos.
@@ -46,6 +48,11 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         }
         Command::Operator(settings) => tokio::runtime::Runtime::new()?.block_on(ehrnet::operator::main(*settings))?,
         Command::Consent(args) => ehrnet::cli::consent::run(&args)?,
+        Command::Contract(args) => {
+            // One thread is plenty for its work, and keeps the pod small.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(ehrnet::contract::shim::run(args))?;
+        }
         Command::Devledger(role) => tokio::runtime::Runtime::new()?.block_on(ehrnet::devledger::run(role))?,
         Command::Demo(args) => tokio::runtime::Runtime::new()?.block_on(ehrnet::demo::run(args))?,
     }

@@ -30,6 +30,10 @@ pub const SNOMED: &str = "http://snomed.info/sct";
 /// Confidentiality codes from least to most protected: the order is the high-water mark.
 pub const CONFIDENTIALITY_CODES: &[&str] = &["U", "L", "M", "N", "R", "V"];
 
+/// Purposes of use that are research: `HRESCH` and what lies below it.
+pub const RESEARCH_CODES: &[&str] =
+    &["HRESCH", "BIORCH", "CLINTRCH", "CLINTRCHNPC", "CLINTRCHPC", "PRECLINTRCH", "DSRCH", "POARCH", "TRANSRCH"];
+
 /// Purposes of use.
 pub const PURPOSE_CODES: &[&str] = &[
     "BIORCH",

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::code::Code;
-use super::evaluate::break_glass_ends;
+use super::evaluate::{break_glass_ends, review_due};
 use super::policy::Policy;
 use super::rules::{Basis, Outcome, Reason, Rule, Rules, Source, Term, Verdict};
 use crate::api::consent_codes::ACT_CODE;
@@ -212,9 +212,8 @@ fn redact(residual: &[Residual]) -> Option<Obligation> {
 
 /// Every use of break-glass is reviewed.
 fn review(policy: &Policy, now: Timestamp) -> Obligation {
-    let within = policy.break_glass.review_within;
-    let due = jiff::SignedDuration::try_from(within).ok().and_then(|within| now.checked_add(within).ok());
-    let parameters = json!({"reviewWithin": crate::api::duration::GoDuration(within).to_string(), "dueBy": due});
+    let within = crate::api::duration::GoDuration(policy.break_glass.review_within).to_string();
+    let parameters = json!({"reviewWithin": within, "dueBy": review_due(policy, now)});
     Obligation { id: code(OBLIGATION, "break-glass-review"), parameters }
 }
 

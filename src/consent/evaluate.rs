@@ -249,3 +249,9 @@ pub fn break_glass_ends(policy: &Policy, now: Timestamp) -> Option<Timestamp> {
     let ttl = SignedDuration::try_from(policy.break_glass.max_ttl).ok()?;
     now.checked_add(ttl).ok()
 }
+
+/// When a use of break-glass at `now` must have been reviewed.
+pub fn review_due(policy: &Policy, now: Timestamp) -> Timestamp {
+    let within = SignedDuration::try_from(policy.break_glass.review_within).ok();
+    within.and_then(|within| now.checked_add(within).ok()).unwrap_or(Timestamp::MAX)
+}

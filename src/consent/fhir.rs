@@ -16,7 +16,8 @@ use super::time::{Moments, Period};
 use super::tree::{Node, Soil, check_size, give_types, grow};
 use crate::api::consent_codes::{ACT_CODE, PARTICIPATION_TYPE};
 use crate::api::consent_policy::{
-    self as api, Actor, Coding, DataMeaning, DataReference, FhirVersion, Identifier, Provision, ProvisionType,
+    self as api, Actor, Coding, ConsentScope, DataMeaning, DataReference, FhirVersion, Identifier, Provision,
+    ProvisionType,
 };
 
 /// Levels at which reading stops: far more than are allowed, so that "too deep" is said by [`check_size`].
@@ -105,6 +106,13 @@ pub struct Consent {
     pub digest: String,
 }
 
+impl Consent {
+    /// Whether its scope, or one of its categories, is this one.
+    pub fn is_about(&self, scope: ConsentScope) -> bool {
+        self.scope.iter().chain(&self.category).any(|coding| coding.code == scope.code())
+    }
+}
+
 /// Reads a Consent resource; in the dialect that its shape shows unless one is given.
 pub fn read(json: &Value, dialect: Option<FhirVersion>, soil: &Soil) -> Result<Consent, Vec<FieldError>> {
     let at = At::root(json, "Consent");
@@ -114,6 +122,19 @@ pub fn read(json: &Value, dialect: Option<FhirVersion>, soil: &Soil) -> Result<C
     errors.iter_mut().for_each(|error| error.field.insert_str(0, "Consent."));
     let consent = read_rest(&at, soil, provision, root).map_err(|error| errors.push(error));
     consent.ok().filter(|_| errors.is_empty()).ok_or(errors)
+}
+
+/// A Consent resource without everything that does not decide, about the patient that `patient` refers to: what others
+/// need to decide from it, and no more. [`read`] gives the same rules and paths for it.
+pub fn essential(json: &Value, patient: &str) -> Value {
+    let members = json.as_object().into_iter().flatten();
+    let mut essential: serde_json::Map<String, Value> = members
+        .filter(|(name, value)| CONSENT.contains(&name.as_str()) && !value.is_null())
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let name = if essential.contains_key("subject") { "subject" } else { "patient" };
+    essential.insert(name.into(), serde_json::json!({"reference": patient}));
+    Value::Object(essential)
 }
 
 /// How the paths of a resource begin.

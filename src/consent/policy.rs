@@ -98,9 +98,7 @@ impl Policy {
 
     /// Whether the policy is about consents of this scope and category.
     pub(super) fn selects(&self, consent: &Consent) -> bool {
-        let in_scope = self.scope.is_none_or(|scope| {
-            consent.scope.iter().chain(&consent.category).any(|coding| coding.code == scope.code())
-        });
+        let in_scope = self.scope.is_none_or(|scope| consent.is_about(scope));
         let of_category = |wanted: &Coding| {
             consent.category.iter().any(|coding| coding.code == wanted.code && coding.system == wanted.system)
         };
@@ -273,6 +271,15 @@ fn complete_codes(codings: &mut [Coding], path: &str, element: CodedElement, err
             Err(message) => errors.push(FieldError::new(path, message)),
         }
     }
+}
+
+/// The code with its system and without words.
+///
+/// # Errors
+/// The element does not know the code, or its system.
+pub fn known_code(coding: Coding, element: CodedElement) -> Result<Coding, String> {
+    let system = Some(system_of(&coding, element)?);
+    Ok(Coding { system, code: coding.code, display: None })
 }
 
 fn system_of(coding: &Coding, element: CodedElement) -> Result<String, String> {

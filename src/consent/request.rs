@@ -12,6 +12,7 @@ use super::code::{Code, RecordLabels, reference_key};
 use super::error::FieldError;
 use super::json::At;
 use super::time::Moments;
+use crate::api::consent_codes::{ACT_REASON, RESEARCH_CODES};
 use crate::api::consent_policy::Identifier;
 
 /// A request for access.
@@ -91,6 +92,12 @@ impl Request {
             resource: at.get("resource").map(|at| record(&at, zone)).transpose()?.unwrap_or_default(),
         })
     }
+}
+
+/// Whether a purpose is research: `HRESCH` or one of its kinds (v3-ActReason).
+pub fn is_research(purpose: &Code) -> bool {
+    let of_system = purpose.system.as_deref().is_none_or(|system| system == ACT_REASON);
+    of_system && RESEARCH_CODES.contains(&purpose.code.as_str())
 }
 
 fn text(at: &At, name: &str) -> Result<Option<String>, FieldError> {

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::AuditEntry;
-use crate::consent::Decision;
+use crate::consent::decision::{Effect, Obligation, Residual};
+use crate::consent::rules::Basis;
 
 /// Requests access. The answer is PERMIT or DENY, and either is committed with an audit entry: release nothing before
 /// the commit. What the answer may not say in public (residual rules, obligations, the provision that decided) is read
@@ -63,15 +64,33 @@ pub struct DryRun {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionDetail {
-    /// What the evaluator says. `consentDigest` is that of the [`super::ConsentVersion`].
-    #[serde(flatten)]
-    pub decision: Decision,
-    /// Why the contract denies without asking the evaluator.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refusal: Option<Refusal>,
+    /// Permit or deny.
+    pub decision: Effect,
+    /// Layer that decided; `implicit` if the contract denies by itself.
+    pub basis: Basis,
+    /// Why: a [`crate::consent::rules::Reason`] or a [`Refusal`].
+    pub reason: String,
     /// Consent that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<String>,
+    /// Digest of that consent: [`super::ConsentVersion::digest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent_digest: Option<String>,
+    /// Path of the provision that decided, in the consent or the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched_path: Option<String>,
+    /// What has still to be compared with each record, in order: the last entry that matches wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub residual: Vec<Residual>,
+    /// What whoever enforces the decision has to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obligations: Vec<Obligation>,
+    /// When the decision must be asked for again, at the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Digest of the policy; none where none is on the ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_digest: Option<String>,
 }
 
 /// Why the contract denies whatever the consents say. Stable: audits and scripts match on it.
@@ -88,8 +107,6 @@ pub enum Refusal {
     RoleNotCertified,
     /// A device writes and does not read.
     DeviceMayNotRead,
-    /// The consents or the policy on the ledger cannot be read.
-    Error,
 }
 
 /// Reads a decision that was committed. For the caller of that [`RequestAccess`], the patient and privacy officers.

@@ -70,10 +70,9 @@ pub struct ConsentVersion {
     pub seq: u64,
     /// Whether it counts.
     pub status: ConsentStatus,
-    /// Salted hash of the consent, without what does not decide, in canonical JSON.
+    /// Salted hash of the consent in canonical JSON, without what does not decide; a revocation keeps that of what it
+    /// revokes.
     pub digest: String,
-    /// The change that wrote what it says: `seq`, but for a revocation.
-    pub content_seq: u64,
     /// When the consent holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub period: Option<Period>,
@@ -94,8 +93,9 @@ pub struct ConsentVersion {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConsentDetail {
-    /// The resource, as far as it decides.
-    pub resource: Value,
+    /// The resource, as far as it decides; none of a revocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<Value>,
     /// SHA-256 of the signed document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_hash: Option<String>,

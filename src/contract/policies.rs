@@ -1,0 +1,138 @@
+//! Policies: put by administrators, versioned, one for each scope. What stands here decides, never a ConfigMap.
+
+use super::error::ContractError;
+use super::keys;
+use super::messages::{Event, GetPolicy, PolicyVersion, PutPolicy, WithdrawPolicy, event};
+use super::transaction::Transaction;
+use crate::api::ConsentPolicySpec;
+use crate::api::consent_policy::ConsentScope;
+use crate::consent::Policy;
+use crate::consent::policy::validate;
+
+/// Name of the scope of a policy that names none.
+const ANY_SCOPE: &str = "any";
+
+/// Puts a policy.
+pub async fn put(tx: &mut Transaction<'_>) -> Result<PolicyVersion, ContractError> {
+    let (argument, _) = tx.call.input::<PutPolicy>()?;
+    tx.caller().must_be_admin()?;
+    check_name(&argument.name)?;
+    let (spec, policy) = read(&argument.policy)?;
+    let scope = scope_name(spec.scope);
+    let before = newest(tx, &argument.name).await?;
+    check_replaced(&before, argument.replaces)?;
+    let claimed: Option<PolicyVersion> = tx.read(&keys::policy_of_scope(scope)).await?;
+    if let Some(other) = claimed.filter(|other| other.name != argument.name) {
+        let message =
+            format!("scope {scope} is claimed by policy {}: policy {} cannot claim it", other.name, argument.name);
+        return Err(ContractError::conflict(message));
+    }
+    release(tx, &before, scope)?;
+    let version = PolicyVersion { digest: policy.digest(), policy: Some(argument.policy), ..next(tx, before) };
+    tx.put(keys::policy_of_scope(scope), &version)?;
+    write(tx, version)
+}
+
+/// Takes a policy out of force.
+pub async fn withdraw(tx: &mut Transaction<'_>) -> Result<PolicyVersion, ContractError> {
+    let (argument, _) = tx.call.input::<WithdrawPolicy>()?;
+    tx.caller().must_be_admin()?;
+    check_name(&argument.name)?;
+    let before = newest(tx, &argument.name).await?;
+    check_replaced(&before, argument.replaces)?;
+    if before.policy.is_none() {
+        return Err(ContractError::not_found(format_args!("no policy {} is in force", argument.name)));
+    }
+    release(tx, &before, "")?;
+    let version = PolicyVersion { digest: String::new(), policy: None, ..next(tx, before) };
+    write(tx, version)
+}
+
+/// Reads a policy.
+pub async fn get(tx: &mut Transaction<'_>) -> Result<PolicyVersion, ContractError> {
+    let (argument, _) = tx.call.input::<GetPolicy>()?;
+    check_name(&argument.name)?;
+    let Some(version) = argument.version else { return newest(tx, &argument.name).await };
+    let found = tx.read(&keys::policy_version(&argument.name, version)).await?;
+    found.ok_or_else(|| ContractError::not_found(format_args!("policy {} has no version {version}", argument.name)))
+}
+
+/// The policies that may be in force for requests of a scope: its own first, then the one of any scope.
+pub(super) fn candidates(scope: ConsentScope) -> Vec<String> {
+    let any = (scope == ConsentScope::PatientPrivacy).then(|| keys::policy_of_scope(ANY_SCOPE));
+    std::iter::once(keys::policy_of_scope(scope.code())).chain(any).collect()
+}
+
+/// The policy of a version on the ledger; none if it cannot be read.
+pub(super) fn in_force(version: &PolicyVersion) -> Option<Policy> {
+    read(version.policy.as_ref()?).ok().map(|(_, policy)| policy)
+}
+
+fn scope_name(scope: Option<ConsentScope>) -> &'static str {
+    scope.map_or(ANY_SCOPE, ConsentScope::code)
+}
+
+/// Reads a policy in canonical form.
+fn read(policy: &serde_json::Value) -> Result<(ConsentPolicySpec, Policy), ContractError> {
+    let wrong = |why: &dyn std::fmt::Display| ContractError::malformed(format_args!("the policy is not valid: {why}"));
+    let spec: ConsentPolicySpec = serde_path_to_error::deserialize(policy).map_err(|error| wrong(&error))?;
+    let policy_read = validate(&spec).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        wrong(&errors.join("; "))
+    })?;
+    let canonical = serde_json_canonicalizer::to_string(policy).map_err(|error| wrong(&error))?;
+    if canonical != policy_read.canonical_json() {
+        return Err(wrong(&"it is not in canonical form, so its digest would be another one everywhere else"));
+    }
+    Ok((spec, policy_read))
+}
+
+async fn newest(tx: &mut Transaction<'_>, name: &str) -> Result<PolicyVersion, ContractError> {
+    let found = tx.read(&keys::policy(name)).await?;
+    Ok(found.unwrap_or_else(|| PolicyVersion {
+        name: name.to_owned(),
+        version: 0,
+        digest: String::new(),
+        policy: None,
+        at: None,
+        tx_id: String::new(),
+        author: String::new(),
+    }))
+}
+
+fn check_replaced(before: &PolicyVersion, replaces: u64) -> Result<(), ContractError> {
+    let PolicyVersion { name, version, .. } = before;
+    let message = || format!("policy {name} is at version {version} on the ledger, not at {replaces}: read it again");
+    (*version == replaces).then_some(()).ok_or_else(|| ContractError::conflict(message()))
+}
+
+/// Frees the scope that the version before claims, unless it is kept.
+fn release(tx: &mut Transaction<'_>, before: &PolicyVersion, kept: &str) -> Result<(), ContractError> {
+    let claimed = before.policy.as_ref().map(read).transpose()?.map(|(spec, _)| scope_name(spec.scope));
+    if let Some(scope) = claimed.filter(|scope| *scope != kept) {
+        tx.delete(keys::policy_of_scope(scope));
+    }
+    Ok(())
+}
+
+fn next(tx: &Transaction<'_>, before: PolicyVersion) -> PolicyVersion {
+    PolicyVersion {
+        version: before.version + 1,
+        at: Some(tx.now()),
+        tx_id: tx.call.tx_id.clone(),
+        author: tx.caller().person.msp_id.clone(),
+        ..before
+    }
+}
+
+fn write(tx: &mut Transaction<'_>, version: PolicyVersion) -> Result<PolicyVersion, ContractError> {
+    tx.put(keys::policy(&version.name), &version)?;
+    tx.put(keys::policy_version(&version.name, version.version), &version)?;
+    tx.emit(event::POLICY_CHANGED, Event { subject: Some(version.name.clone()), ..Event::default() })?;
+    Ok(version)
+}
+
+/// The name of a ConsentPolicy resource.
+fn check_name(name: &str) -> Result<(), ContractError> {
+    super::call::check_id("name", name)
+}

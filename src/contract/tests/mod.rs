@@ -1,0 +1,10 @@
+//! Every rule of the contract, on a ledger in memory. `C1`, `C2`, ... are the acceptance tests of the project's list.
+
+mod access;
+mod audit;
+mod consents;
+mod policies;
+mod privacy;
+mod records;
+mod reviews;
+mod world;
