@@ -305,6 +305,19 @@ fn reading_5_actors_are_named_by_reference_or_identifier() {
 }
 
 #[test]
+fn reading_5_each_coding_of_a_role_stands_for_it() {
+    let participation = json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "IRCP"});
+    let role = json!({"coding": [participation, {"code": "nurse"}, {"code": "106292003"}]});
+    let deny = r4(json!({"type": "permit", "provision": [{"type": "deny", "actor": [{"role": role}]}]}));
+    let ask = |role: &str| decision(std::slice::from_ref(&deny), None, json!({"actor": {"role": role}}));
+    assert_eq!([ask("nurse"), ask("106292003")], ["DENY"; 2]);
+    assert_eq!([ask("physician"), ask("IRCP")], ["PERMIT"; 2], "how somebody takes part says not who it is");
+    let how_only = r4(json!({"type": "permit", "actor": [{"role": {"coding": [participation]}}]}));
+    let said = Run::new().consent(&how_only).request(&json!({})).refusal();
+    assert!(said.contains("Consent.provision.actor[0].reference:"), "{said}");
+}
+
+#[test]
 fn reading_5_a_policy_maps_organisations_to_msps() {
     let consent = r4(json!({"type": "permit", "actor": [{"reference": {"reference": "Organization/mercy"}}]}));
     let request = json!({"actor": {"id": "Practitioner/1", "mspId": "MercyMSP"}});

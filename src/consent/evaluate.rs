@@ -82,7 +82,8 @@ impl<'a> Evaluation<'a> {
 
     /// The layers, from the base policy up.
     fn rules(&self, consents: &'a [Consent]) -> Result<Rules<'a>, TooEntangled> {
-        let overriding = self.policy.overriding.iter().map(|node| self.subtree(node, &Layer::overriding()));
+        let overriding = self.policy.overriding.iter();
+        let overriding = overriding.map(|node| Ok((&node.key, self.subtree(node, &Layer::overriding())?)));
         let overriding = strictest(nothing(), overriding.collect::<Result<Vec<_>, _>>()?)?;
         Ok(self.base().under(self.break_the_glass(self.consents(consents)?)).under(overriding))
     }
@@ -132,7 +133,8 @@ impl<'a> Evaluation<'a> {
         let mut applicable: Vec<&Consent> = consents.iter().filter(|consent| self.applies(consent)).collect();
         applicable.sort_by(|one, other| (other.date, &one.digest).cmp(&(one.date, &other.digest)));
         let lists = |consents: &[&'a Consent]| {
-            consents.iter().map(|consent| self.consent(consent)).collect::<Result<Vec<_>, _>>()
+            let lists = consents.iter().map(|consent| Ok((&consent.root.key, self.consent(consent)?)));
+            lists.collect::<Result<Vec<_>, _>>()
         };
         match self.policy.combining {
             Combining::DenyOverrides => strictest(nothing(), lists(&applicable)?),
@@ -158,17 +160,13 @@ impl<'a> Evaluation<'a> {
     /// What a whole consent says: a root that permits also denies what is outside the data it names.
     fn consent(&self, consent: &'a Consent) -> Result<Rules<'a>, TooEntangled> {
         let layer = Layer::consent(consent);
-        let own = match (matches(&consent.root, self.request, self.now), consent.root.effect) {
-            (Match::OtherData, ProvisionType::Permit) => {
-                let source =
-                    Source { reason: Reason::OutsidePermittedData, ..layer.source(&consent.root, self.break_glass) };
-                Rules::always(Outcome { verdict: Verdict::Deny, source })
+        let matched = matches(&consent.root, self.request, self.now);
+        let own = match (matched, consent.root.effect, self.outcome(&consent.root, &layer)) {
+            (Match::OtherData, ProvisionType::Permit, Some(outcome)) => {
+                Rules::always(Outcome { verdict: Verdict::Deny, source: outcome.source.outside() })
             }
-            (Match::Open(term), ProvisionType::Permit) => match self.outcome(&consent.root, &layer) {
-                Some(outcome) => Rules::only(term, outcome, Verdict::Deny),
-                None => Rules::always(nothing()),
-            },
-            (matched, _) => self.own(&consent.root, matched, &layer),
+            (Match::Open(term), ProvisionType::Permit, Some(outcome)) => Rules::only(term, outcome, Verdict::Deny),
+            (matched, ..) => self.own(&consent.root, matched, &layer),
         };
         Ok(own.under(self.children(&consent.root, &layer)?))
     }
@@ -181,10 +179,13 @@ impl<'a> Evaluation<'a> {
 
     fn children(&self, node: &'a Node, layer: &Layer<'a>) -> Result<Rules<'a>, TooEntangled> {
         let mut failed = None;
-        let lists = node
-            .children
-            .iter()
-            .map_while(|child| self.subtree(child, layer).map_err(|error| failed = Some(error)).ok());
+        let lists = node.children.iter().map_while(|child| match self.subtree(child, layer) {
+            Ok(list) => Some((&child.key, list)),
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
+        });
         let result = strictest(nothing(), lists)?;
         failed.map_or(Ok(result), Err)
     }

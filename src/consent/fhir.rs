@@ -325,7 +325,7 @@ fn read_provision(at: &At, typed: bool, depth: usize) -> Result<Provision, Field
         decision: None,
         period: period("period")?,
         purpose: codings("purpose")?,
-        actor: filled_list(at, "actor")?.iter().map(read_actor).collect::<Result<_, _>>()?,
+        actor: filled_list(at, "actor")?.iter().map(read_actor).collect::<Result<Vec<_>, _>>()?.concat(),
         action: concepts("action")?,
         security_label: codings("securityLabel")?,
         class,
@@ -375,16 +375,19 @@ fn read_period(at: &At) -> Result<api::Period, FieldError> {
     Ok(api::Period { start: text("start")?, end: text("end")? })
 }
 
-fn read_actor(at: &At) -> Result<Actor, FieldError> {
+/// An actor. One that is named by role only is one for each coding of the role, which are translations of each other.
+fn read_actor(at: &At) -> Result<Vec<Actor>, FieldError> {
     known(at, &[&["id", "extension", "role", "reference"]])?;
     let roles = at.get("role").map(|role| read_concept(&role)).transpose()?.unwrap_or_default();
     let Some(reference) = at.get("reference") else {
-        return match roles.into_iter().next() {
-            Some(role) if role.system.as_deref() == Some(PARTICIPATION_TYPE) => {
-                Err(FieldError::new(format!("{}.reference", at.path), "is required: the role says how, not who"))
-            }
-            Some(role) => Ok(Actor { role: Some(role), ..Actor::default() }),
-            None => Err(at.error("needs a reference or a role")),
+        if roles.is_empty() {
+            return Err(at.error("needs a reference or a role"));
+        }
+        let who = roles.into_iter().filter(|role| role.system.as_deref() != Some(PARTICIPATION_TYPE));
+        let who: Vec<Actor> = who.map(|role| Actor { role: Some(role), ..Actor::default() }).collect();
+        return match who.is_empty() {
+            true => Err(FieldError::new(format!("{}.reference", at.path), "is required: the role says how, not who")),
+            false => Ok(who),
         };
     };
     reference.object()?;
@@ -393,7 +396,7 @@ fn read_actor(at: &At) -> Result<Actor, FieldError> {
     if text.is_none() && identifier.is_none() {
         return Err(reference.error("needs a reference or an identifier: a display text cannot be compared"));
     }
-    Ok(Actor { role: roles.into_iter().next(), reference: text, identifier, ..Actor::default() })
+    Ok(vec![Actor { role: roles.into_iter().next(), reference: text, identifier, ..Actor::default() }])
 }
 
 fn read_identifier(at: &At) -> Result<Identifier, FieldError> {

@@ -96,6 +96,11 @@ impl Policy {
         &self.soil
     }
 
+    /// The rules of law or organisation that stand above the patient's consent.
+    pub fn overriding(&self) -> &[Node] {
+        &self.overriding
+    }
+
     /// Whether the policy is about consents of this scope and category.
     pub(super) fn selects(&self, consent: &Consent) -> bool {
         let in_scope = self.scope.is_none_or(|scope| consent.is_about(scope));

@@ -131,6 +131,14 @@ pub struct Source<'a> {
     pub ends: Option<Timestamp>,
 }
 
+impl Source<'_> {
+    /// The source of what holds outside the data of a provision: the consent, for no glass is broken there.
+    pub fn outside(self) -> Self {
+        let basis = if self.basis == Basis::Breakglass { Basis::Consent } else { self.basis };
+        Self { basis, reason: Reason::OutsidePermittedData, ..self }
+    }
+}
+
 /// Layer that a decision comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -209,8 +217,7 @@ impl<'a> Rules<'a> {
 
     /// The list that says `outcome` of the records of `term`, and `otherwise` of the rest.
     pub fn only(term: Term<'a>, outcome: Outcome<'a>, otherwise: Verdict) -> Self {
-        let default =
-            Outcome { verdict: otherwise, source: Source { reason: Reason::OutsidePermittedData, ..outcome.source } };
+        let default = Outcome { verdict: otherwise, source: outcome.source.outside() };
         Self { default, rules: vec![Rule { term, outcome }] }
     }
 
@@ -251,25 +258,38 @@ impl<'a> Rules<'a> {
         verdicts.is_sorted()
     }
 
+    /// The rules, led by one for every record that says the default.
+    fn with_default(&self) -> Vec<Rule<'a>> {
+        let whole = Rule { term: Term::default(), outcome: self.default };
+        std::iter::once(whole).chain(self.rules.iter().copied()).collect()
+    }
+
     /// Every rule of one list with every rule of the other, the strictest verdict for both.
     fn times(&self, other: &Self) -> Result<Self, TooEntangled> {
-        let whole = |list: &Self| Rule { term: Term::default(), outcome: list.default };
-        let lefts: Vec<Rule> = std::iter::once(whole(self)).chain(self.rules.iter().copied()).collect();
-        let rights = std::iter::once(whole(other)).chain(other.rules.iter().copied());
-        if lefts.len() * (other.rules.len() + 1) > MAX_PAIRS {
+        let (lefts, rights) = (self.with_default(), other.with_default());
+        if lefts.len() * rights.len() > MAX_PAIRS {
             return Err(TooEntangled);
         }
+        let strictest_of =
+            |list: &[Rule<'a>], other| list.iter().fold(other, |most, rule| stricter(most, rule.outcome));
+        let strictest_right = strictest_of(&rights, other.default);
+        let strictest = strictest_of(&lefts, strictest_right);
+        let ascending = ascending_from(&lefts);
         let mut product = Self::always(stricter(self.default, other.default));
-        for right in rights {
+        for right in &rights {
             for (i, left) in lefts.iter().enumerate() {
                 let outcome = stricter(left.outcome, right.outcome);
-                let denies = left.outcome.verdict.denies();
-                // A denial that nothing later on its own side takes back holds whatever the other side says.
-                let stays = denies && lefts[i..].iter().all(|later| later.outcome.verdict >= left.outcome.verdict);
-                let alone = if denies { left.term } else { right.term };
-                let both = left.term.and(&right.term).filter(|_| !stays);
-                if let Some(term) = both.or_else(|| outcome.verdict.denies().then_some(alone)) {
+                let verdict = left.outcome.verdict;
+                // A denial that the other side never exceeds and its own side never takes back holds whatever the other
+                // side says.
+                if verdict.denies() && verdict >= strictest_right.verdict && i >= ascending {
+                    product.append(Rule { term: left.term, outcome });
+                } else if let Some(term) = left.term.and(&right.term) {
                     product.append(Rule { term, outcome });
+                } else if outcome.verdict.denies() {
+                    // For lack of words it holds for more records than it should: then nothing stricter may be lost.
+                    let term = if verdict.denies() { left.term } else { right.term };
+                    product.append(Rule { term, outcome: stricter(outcome, strictest) });
                 }
             }
         }
@@ -295,19 +315,36 @@ impl<'a> Rules<'a> {
     }
 }
 
+/// Where the last run of verdicts begins of which each is at least as strict as the one before.
+fn ascending_from(rules: &[Rule]) -> usize {
+    let verdict = |i: usize| rules[i].outcome.verdict;
+    (1..rules.len()).rev().find(|i| verdict(*i) < verdict(i - 1)).unwrap_or_default()
+}
+
 /// The stricter of two outcomes, the first if they are equally strict.
 fn stricter<'a>(one: Outcome<'a>, other: Outcome<'a>) -> Outcome<'a> {
     if other.verdict > one.verdict { other } else { one }
 }
 
-/// The list that says of every record the strictest of what `lists` say of it.
+/// The list that says of every record the strictest of what `lists` say of it. Of equally strict verdicts the first one's
+/// source stands. Each list comes with a key: where FHIR lacks words, what is left of a list depends on the order in which
+/// they are combined, and that is the order of the keys.
 pub fn strictest<'a>(
     nothing: Outcome<'a>,
-    lists: impl IntoIterator<Item = Rules<'a>>,
+    lists: impl IntoIterator<Item = (&'a [u8; 32], Rules<'a>)>,
 ) -> Result<Rules<'a>, TooEntangled> {
     let mut result = Rules::always(nothing);
+    let mut with_rules = Vec::new();
+    for (key, list) in lists {
+        if list.rules.is_empty() {
+            result.default = stricter(result.default, list.default);
+        } else {
+            with_rules.push((key, list));
+        }
+    }
+    with_rules.sort_by_key(|(key, _)| *key);
     let mut ordered = Vec::new();
-    for list in lists {
+    for (_, list) in with_rules {
         if list.ascends() {
             result.default = stricter(result.default, list.default);
             result.rules.extend(list.rules);

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::code::{Code, Labels, reference_key};
 use super::error::FieldError;
@@ -28,6 +30,9 @@ pub struct Node {
     pub elements: Elements,
     /// Nested provisions.
     pub children: Vec<Node>,
+    /// SHA-256 of what it says with all below it, whatever the order of lists: where an order has to be chosen, this one
+    /// does not depend on how the consent was written.
+    pub key: [u8; 32],
 }
 
 /// What must match; an element that is absent matches everything.
@@ -195,13 +200,32 @@ fn grow_below(
     };
     let elements = own.or(inherited);
     let children = provision.provision.iter().enumerate();
-    let children = children
+    let children: Vec<Node> = children
         .map(|(i, child)| {
             let path = below(prefix, i);
             grow_below(child, &path, &path, &elements, soil, errors)
         })
         .collect();
-    Node { effect, path: path.to_owned(), elements, children }
+    Node { effect, path: path.to_owned(), elements, key: key(provision, &children), children }
+}
+
+fn key(provision: &Provision, children: &[Node]) -> [u8; 32] {
+    let Provision { type_, period, purpose, actor, action, security_label, class, code, data_period, data, .. } =
+        provision;
+    let own = json!([type_, period, purpose, actor, action, security_label, class, code, data_period, data]);
+    let mut digest = Sha256::new();
+    for element in own.as_array().into_iter().flatten() {
+        let mut entries: Vec<String> = match element {
+            Value::Array(entries) => entries.iter().map(Value::to_string).collect(),
+            other => vec![other.to_string()],
+        };
+        entries.sort_unstable();
+        digest.update(format!("{entries:?}"));
+    }
+    let mut below: Vec<&[u8; 32]> = children.iter().map(|child| &child.key).collect();
+    below.sort_unstable();
+    below.into_iter().for_each(|key| digest.update(key));
+    digest.finalize().into()
 }
 
 impl Elements {

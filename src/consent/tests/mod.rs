@@ -1,10 +1,11 @@
 //! Tests of the evaluator as a whole: published examples, and laws that hold for every consent.
 
+mod generate;
 mod oracle;
 mod properties;
 mod published;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Policy, Request, fhir, validate};
 
@@ -19,22 +20,4 @@ fn decide(consents: &[Value], policy: &Policy, request: &Value) -> Value {
 
 fn policy(spec: Value) -> Policy {
     validate(&serde_json::from_value(spec).expect("a spec")).expect("a policy")
-}
-
-/// An active consent of `Patient/ex-patient` with these members besides.
-fn consent(members: Value) -> Value {
-    let mut consent = json!({
-        "resourceType": "Consent",
-        "status": "active",
-        "patient": {"reference": "Patient/ex-patient"},
-        "dateTime": "2022-06-13",
-    });
-    for (name, value) in members.as_object().expect("members") {
-        consent[name] = value.clone();
-    }
-    consent
-}
-
-fn codings(system: &str, codes: &[&str]) -> Value {
-    codes.iter().map(|code| json!({"system": system, "code": code})).collect()
 }

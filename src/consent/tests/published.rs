@@ -4,10 +4,14 @@
 //! (`Consent-ex-consent-….html`, its `#notes` hold the access token with the residual rules). FHIR:
 //! <https://hl7.org/fhir/R5/consent.html> and <https://hl7.org/fhir/R4/consent.html>, examples. BALP: IHE ITI Basic Audit
 //! Log Patterns, <https://profiles.ihe.net/ITI/BALP/>, `AuditEvent-ex-auditAuthZconsent*.html`.
+//!
+//! Not among them: HL7's examples whose actor is the custodian of the data (role CST: notAuthor, Emergency's inner
+//! rule, grantor). A request says who asks, not who keeps the record, so nothing here could match that role.
 
 use serde_json::{Value, json};
 
-use super::{codings, consent, decide, policy};
+use super::generate::{codings, consent};
+use super::{decide, policy};
 use crate::api::consent_codes::{ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONSENT_ACTION, PARTICIPATION_TYPE};
 use crate::consent::Policy;
 
@@ -68,6 +72,10 @@ fn pcf_basic() {
     states(page, pcf(json!({})), treat("Practitioner/ex-practitioner"), "PERMIT", json!([]));
     let research = with(treat("Practitioner/ex-practitioner"), "purpose", json!("HRESCH"));
     states(page, pcf(json!({})), research, "DENY", json!([]));
+    let page = "Consent-ex-consent-basic-ink.html: a scan of a signed paper, processed exactly as basic-treat";
+    let scan = json!({"reference": "DocumentReference/ex-consent-ink"});
+    let ink = with(pcf(json!({})), "sourceReference", scan);
+    states(page, ink, treat("Practitioner/ex-practitioner"), "PERMIT", json!([]));
     let page = "Consent-ex-consent-basic-reject.html";
     states(page, pcf(json!({"type": "deny"})), treat("Practitioner/ex-practitioner"), "DENY", json!([]));
     let page = "Consent-ex-consent-expired-treat.html";
@@ -276,6 +284,11 @@ fn fhir_r5_exceptions_deny() {
     );
     states(page, fhir_r5(exception), request("Practitioner/f202", json!({"id": "Task/other"})), "PERMIT", residual);
 
+    let page = "consent-example-notThem.html: no access for the nurse who is the patient's ex-spouse";
+    let exception = json!([{"actor": actor("Practitioner/f204"), "action": read}]);
+    states(page, fhir_r5(exception.clone()), request("Practitioner/f204", json!({})), "DENY", json!([]));
+    states(page, fhir_r5(exception), request("Practitioner/f202", json!({})), "PERMIT", json!([]));
+
     let page = "consent-example-notTime.html: the time frame holds back, and has passed";
     let exception = json!([{"period": {"start": "2015-01-01", "end": "2015-02-01"}}]);
     states(page, fhir_r5(exception), request("Practitioner/f202", json!({})), "PERMIT", json!([]));
@@ -302,6 +315,64 @@ fn fhir_r4_opts_in_and_out_by_policy_rule() {
     let except = json!({"provision": [{"type": "permit", "purpose": codings(ACT_REASON, &["ETREAT"])}]});
     states(page, by_rule("OPTOUT", except.clone()), request.clone(), "DENY", json!([]));
     states(page, by_rule("OPTOUT", except), with(request, "purpose", json!("ETREAT")), "PERMIT", json!([]));
+}
+
+#[test]
+fn fhir_withholds_laboratory_and_hiv_data() {
+    // FHIR source/consent: use-case 1 of the Canadian examples, and the same with a security label.
+    let resource_types = |codes: &[&str]| codings("http://hl7.org/fhir/resource-types", codes);
+    let read =
+        json!([{"coding": codings(CONSENT_ACTION, &["access"])}, {"coding": codings(CONSENT_ACTION, &["correct"])}]);
+    let request = |resource: Value| json!({"action": "access", "purpose": "TREAT", "resource": resource});
+    let opt_in = |exception: Value| consent(json!({"provision": {"type": "permit", "provision": [exception]}}));
+
+    let page = "consent-example-notLabs.html";
+    let labs = resource_types(&["DiagnosticReport", "Observation"]);
+    let exception = json!({"type": "deny", "action": read, "class": labs});
+    for (class, decision) in [("DiagnosticReport", "DENY"), ("Observation", "DENY"), ("Condition", "PERMIT")] {
+        states(page, opt_in(exception.clone()), request(json!({"class": class})), decision, json!([]));
+    }
+    let open = json!([{"effect": "permit"}, {"effect": "deny", "class": labs}]);
+    states(page, opt_in(exception), request(json!({})), "PERMIT", open);
+
+    let page = "consent-example-notSecLabel.html";
+    let hiv = codings("http://terminology.hl7.org/ValueSet/v3-InformationSensitivityPolicy", &["HIV"]);
+    let exception = json!({"type": "deny", "action": read, "securityLabel": hiv});
+    for (label, decision) in [("HIV", "DENY"), ("N", "PERMIT")] {
+        states(page, opt_in(exception.clone()), request(json!({"securityLabels": [label]})), decision, json!([]));
+    }
+}
+
+#[test]
+fn fhir_opts_out_but_for_one_organisation_or_what_the_patient_shares() {
+    let page = "consent-example-OrgToOrg.html: blocked by default, disclosed to one organisation";
+    let action = json!([{"coding": codings(CONSENT_ACTION, &["disclose"])}]);
+    let nested = json!([{"type": "permit", "actor": actor("Organization/f203"), "action": action}]);
+    let blocked = consent(json!({"provision": {"type": "deny", "provision": nested}}));
+    for (who, action, decision) in [
+        ("Organization/f203", "disclose", "PERMIT"),
+        ("Organization/f203", "use", "DENY"),
+        ("Organization/f001", "disclose", "DENY"),
+    ] {
+        states(page, blocked.clone(), json!({"actor": {"id": who}, "action": action}), decision, json!([]));
+    }
+
+    let page = "consent-example-pkb.html: nothing but normal, mental health and sexual health data for one team";
+    let shared = [labels(&["N"]), sensitive(&["PSY"]), sensitive(&["SEX"])].map(|label| {
+        let action = json!([{"coding": codings(CONSENT_ACTION, &["access"])}]);
+        json!({"type": "permit", "actor": actor("Organization/f001"), "action": action, "securityLabel": label})
+    });
+    let consent = consent(json!({"provision": {"type": "deny", "provision": shared}}));
+    for (labels, decision) in [
+        (json!(["N"]), "PERMIT"),
+        (json!(["R", "PSY"]), "PERMIT"),
+        (json!(["R", "HIV"]), "DENY"),
+        (json!(["R"]), "DENY"),
+    ] {
+        let team = json!({"actor": {"groups": ["Organization/f001"]}, "action": "access", "resource": {"securityLabels": labels}});
+        states(page, consent.clone(), team.clone(), decision, json!([]));
+        states(page, consent.clone(), with(team, "actor", json!({"id": "Practitioner/x"})), "DENY", json!([]));
+    }
 }
 
 #[test]
