@@ -35,6 +35,8 @@ pub enum Item {
         channel: String,
         /// The block.
         block: Block,
+        /// Who asked (`msp.SerializedIdentity`).
+        reader: Vec<u8>,
     },
     /// The end of one request.
     Status(Status),
@@ -140,7 +142,11 @@ impl<L: Library> Delivery<L> {
                 }
                 judged = sequence;
             }
-            let item = Item::Block { channel: ledger.channel().to_owned(), block: trim(block, &seek) };
+            let item = Item::Block {
+                channel: ledger.channel().to_owned(),
+                block: trim(block, &seek),
+                reader: opened.signature.creator.clone(),
+            };
             if responses.send(Ok(encode(item))).await.is_err() {
                 return Err(Gone);
             }

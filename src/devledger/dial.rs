@@ -47,12 +47,26 @@ pub async fn connect(hosts: &Hosts, callee: Callee, identity: Option<&TlsIdentit
         let (hosts, host, config, expected) = (hosts.clone(), host.clone(), config.clone(), expected.clone());
         async move { open(&hosts, &host, port, config, expected.as_deref()).await.map(TokioIo::new) }
     });
+    endpoint().connect_with_connector(connector).await.map_err(|error| io::Error::other(with_causes(&error)))
+}
+
+/// Connect without TLS, for contracts whose package says so.
+///
+/// # Errors
+/// The name or the connection is not as it should be.
+pub async fn connect_plain(hosts: &Hosts, host: &str, port: u16) -> io::Result<Channel> {
+    let (hosts, host) = (hosts.clone(), Arc::<str>::from(host));
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let (hosts, host) = (hosts.clone(), host.clone());
+        async move { hosts.dial(&host, port).await.map(TokioIo::new) }
+    });
+    endpoint().connect_with_connector(connector).await.map_err(|error| io::Error::other(with_causes(&error)))
+}
+
+fn endpoint() -> Endpoint {
     Endpoint::from_static("http://node")
         .connect_timeout(CONNECT_LIMIT)
         .http2_keep_alive_interval(Duration::from_secs(60))
-        .connect_with_connector(connector)
-        .await
-        .map_err(|error| io::Error::other(with_causes(&error)))
 }
 
 async fn open(

@@ -43,6 +43,8 @@ pub enum Operation {
     Consensus,
     /// `Endorser/ProcessProposal`.
     Propose,
+    /// One request between peers for private data, or to keep some.
+    PrivateData,
 }
 
 /// What happens.

@@ -134,14 +134,24 @@ impl ChannelLedger {
     /// # Errors
     /// It does not continue the chain, cannot be stored, or holds an unusable configuration.
     pub fn append(&self, block: &Block) -> Result<(), LedgerError> {
+        self.append_then(block, || {})
+    }
+
+    /// The same; `stored` runs once the block is on the disk and before those who wait for it hear of it.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_then(&self, block: &Block, stored: impl FnOnce()) -> Result<(), LedgerError> {
         let config = match super::channel::is_config_block(block) {
             true => Some(self.read_config(block)?),
             false => None,
         };
-        self.store.append(block)?;
-        if let Some(bundle) = config {
-            self.adopt(bundle, blocks::number(block));
-        }
+        self.store.append_then(block, || {
+            if let Some(bundle) = config {
+                self.adopt(bundle, blocks::number(block));
+            }
+            stored();
+        })?;
         Ok(())
     }
 

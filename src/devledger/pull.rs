@@ -54,12 +54,12 @@ impl Puller {
     /// Pull the blocks that follow the ledger's last and hand each to `take`, until it is done or `stop` asks to end.
     /// Orderers are those of the configuration in force, or of `join` as long as `join` is newer; each failure moves on
     /// to the next, with a growing pause.
-    pub async fn follow(
+    pub async fn follow<F: Future<Output = Result<Next, String>>>(
         &self,
         ledger: &ChannelLedger,
         join: Option<(&Bundle, u64)>,
         mut stop: Stop,
-        mut take: impl FnMut(Block) -> Result<Next, String>,
+        mut take: impl FnMut(Block) -> F,
     ) {
         let mut attempt = 0;
         let mut pause = FIRST_RETRY;
@@ -96,11 +96,11 @@ impl Puller {
         }
     }
 
-    async fn pull(
+    async fn pull<F: Future<Output = Result<Next, String>>>(
         &self,
         ledger: &ChannelLedger,
         source: &Source,
-        take: &mut impl FnMut(Block) -> Result<Next, String>,
+        take: &mut impl FnMut(Block) -> F,
     ) -> Result<(), String> {
         let callee =
             Callee { host: source.host.clone(), port: source.port, roots: source.roots.clone(), expected: None };
@@ -114,7 +114,7 @@ impl Puller {
         while let Some(response) = responses.message().await.map_err(|e| e.message().to_owned())? {
             match response.r#type {
                 Some(deliver_response::Type::Block(block)) => {
-                    if take(block)? == Next::Done {
+                    if take(block).await? == Next::Done {
                         return Ok(());
                     }
                 }

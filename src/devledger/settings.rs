@@ -90,6 +90,24 @@ pub struct PeerSettings {
     pub ledger_dir: PathBuf,
     /// Longest wait between two attempts to reach an orderer.
     pub reconnect_max: Duration,
+    /// Private data whose transactions have not come yet.
+    pub transient_dir: PathBuf,
+    /// Chaincode packages.
+    pub packages_dir: PathBuf,
+    /// Values for the templates in packages' `connection.json`, as JSON.
+    pub builder_config: String,
+    /// How long a contract may take for one call.
+    pub execute_limit: Duration,
+    /// How long a contract may take to be reached and to register.
+    pub startup_limit: Duration,
+    /// Addresses under which others know this peer.
+    pub own_addresses: Vec<String>,
+    /// Other peers of the organisation.
+    pub bootstrap: Vec<String>,
+    /// How long a block waits for private data that has to be pulled.
+    pub pull_limit: Duration,
+    /// How often private data that is still missing is looked for.
+    pub reconcile_interval: Duration,
 }
 
 /// The environment, given as a map so that tests need no process.
@@ -161,6 +179,20 @@ impl Environment {
             },
             ledger_dir: base.join("ledgersData"),
             reconnect_max: v.duration("PEER_DELIVERYCLIENT_RECONNECTBACKOFFTHRESHOLD", Duration::from_secs(5))?,
+            transient_dir: base.join("transientstore"),
+            packages_dir: base.join("lifecycle").join("chaincodes"),
+            builder_config: v.shared("CHAINCODE_AS_A_SERVICE_BUILDER_CONFIG").unwrap_or_default(),
+            execute_limit: v.duration("CHAINCODE_EXECUTETIMEOUT", Duration::from_secs(30))?,
+            startup_limit: v.duration("CHAINCODE_STARTUPTIMEOUT", Duration::from_secs(300))?,
+            own_addresses: ["PEER_ADDRESS", "PEER_GOSSIP_ENDPOINT", "PEER_GOSSIP_EXTERNALENDPOINT"]
+                .iter()
+                .map(|key| v.text(key, ""))
+                .filter(|address| !address.is_empty())
+                .collect(),
+            bootstrap: v.list("PEER_GOSSIP_BOOTSTRAP"),
+            // Fabric waits a minute; here nobody has to be found by gossip first.
+            pull_limit: v.duration("PEER_GOSSIP_PVTDATA_PULLRETRYTHRESHOLD", Duration::from_secs(5))?,
+            reconcile_interval: v.duration("PEER_GOSSIP_PVTDATA_RECONCILESLEEPINTERVAL", Duration::from_secs(60))?,
         })
     }
 }
@@ -235,11 +267,15 @@ impl Reader {
     }
 
     /// `[a, b]`, `a b` or `a,b`.
-    fn paths(&self, key: &str) -> Vec<PathBuf> {
+    fn list(&self, key: &str) -> Vec<String> {
         let text = self.text(key, "");
         let separators = |c: char| c == ',' || c.is_whitespace();
         let items = text.trim_start_matches('[').trim_end_matches(']').split(separators);
-        items.filter(|item| !item.is_empty()).map(|item| self.relative(item)).collect()
+        items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn paths(&self, key: &str) -> Vec<PathBuf> {
+        self.list(key).iter().map(|item| self.relative(item)).collect()
     }
 
     fn tls(&self, key: &str, names: [&str; 4]) -> Result<Option<TlsFiles>, SettingsError> {

@@ -47,7 +47,7 @@ pub mod policy;
 pub mod proposal;
 pub mod proto;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 pub mod verbs;
 pub mod view;
 

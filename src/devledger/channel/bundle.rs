@@ -8,13 +8,15 @@ use prost::Message;
 use super::consenters::Consenters;
 use super::{SignedData, open};
 use crate::fabric::config_rules::{self, value};
+use crate::fabric::config_tree::{ANCHOR_PEERS, APPLICATION};
 use crate::fabric::membership::{Identity, Membership};
 use crate::fabric::proto::common::{
-    Block, BlockMetadataIndex, Config, ConfigEnvelope, ConfigGroup, ConfigUpdateEnvelope, Envelope, HeaderType,
-    IdentifierHeader, Metadata, OrdererAddresses, Orderers, SignatureHeader,
+    Block, BlockMetadataIndex, Capabilities, Config, ConfigEnvelope, ConfigGroup, ConfigUpdateEnvelope, Envelope,
+    HeaderType, IdentifierHeader, Metadata, OrdererAddresses, Orderers, SignatureHeader,
 };
 use crate::fabric::proto::msp::SerializedIdentity;
 use crate::fabric::proto::orderer::{BatchSize, BatchTimeout, ConsensusType, consensus_type::State};
+use crate::fabric::proto::protos::{AcLs as Acls, AnchorPeers};
 use crate::fabric::{authorization, blocks, config_update, duration, msp};
 
 /// An organisation of the orderer or application group.
@@ -28,6 +30,8 @@ pub struct Organization {
     pub endpoints: Vec<String>,
     /// TLS CAs, PEM.
     pub tls_roots: Vec<Vec<u8>>,
+    /// Peers that others contact first: host and port; empty in the orderer group.
+    pub anchor_peers: Vec<(String, u16)>,
 }
 
 /// The orderer group's values.
@@ -108,11 +112,40 @@ impl Bundle {
         self.config.channel_group.as_ref().unwrap_or(&EMPTY)
     }
 
+    /// MSP ids of the application organisations.
+    pub fn application_orgs(&self) -> Vec<String> {
+        self.application.iter().flatten().map(|org| org.msp_id.clone()).collect()
+    }
+
+    /// Whether the configuration has a policy of this path.
+    pub fn has_policy(&self, path: &str) -> bool {
+        authorization::Need::of_policy(self.root(), path).is_ok()
+    }
+
+    /// Path of the policy that the configuration itself sets for a resource such as `peer/Propose`.
+    pub fn acl(&self, resource: &str) -> Option<String> {
+        let application = self.root().groups.get(APPLICATION).filter(|group| group.values.contains_key("ACLs"))?;
+        let policy = value::<Acls>(application, "ACLs").ok()?.acls.remove(resource)?.policy_ref;
+        Some(if policy.starts_with('/') { policy } else { format!("/Channel/Application/{policy}") })
+    }
+
+    /// Whether the application group has a capability such as `V2_5`.
+    pub fn has_application_capability(&self, name: &str) -> bool {
+        let application = self.root().groups.get(APPLICATION);
+        let capabilities = application.and_then(|group| value::<Capabilities>(group, "Capabilities").ok());
+        capabilities.is_some_and(|capabilities| capabilities.capabilities.contains_key(name))
+    }
+
     /// Whether a policy (`/Channel/Writers`) holds for these signatures.
     ///
     /// # Errors
     /// Fabric's words for what is missing.
     pub fn check(&self, policy: &str, signatures: &[SignedData]) -> Result<(), String> {
+        authorization::evaluate(self.root(), policy, &self.signers(signatures))
+    }
+
+    /// Those whose signatures are right, each once.
+    pub fn signers(&self, signatures: &[SignedData]) -> Vec<Identity> {
         let mut signers: Vec<Identity> = Vec::new();
         for signed in signatures {
             let identity = self.members.identity(&signed.identity).and_then(|identity| {
@@ -125,7 +158,7 @@ impl Bundle {
                 Err(reason) => tracing::debug!(reason, "a signature does not count"),
             }
         }
-        authorization::evaluate(self.root(), policy, &signers)
+        signers
     }
 
     /// The configuration that results from a CONFIG_UPDATE envelope.
@@ -225,8 +258,19 @@ fn organization(name: &str, group: &ConfigGroup) -> Result<Organization, String>
         true => value::<OrdererAddresses>(group, "Endpoints")?.addresses,
         false => Vec::new(),
     };
+    let anchors = match group.values.contains_key(ANCHOR_PEERS) {
+        true => value::<AnchorPeers>(group, ANCHOR_PEERS)?.anchor_peers,
+        false => Vec::new(),
+    };
+    let anchor_peers = anchors.into_iter().filter_map(|peer| Some((peer.host, u16::try_from(peer.port).ok()?)));
     let tls_roots = config.tls_root_certs.into_iter().chain(config.tls_intermediate_certs).collect();
-    Ok(Organization { name: name.to_owned(), msp_id: config.name, endpoints, tls_roots })
+    Ok(Organization {
+        name: name.to_owned(),
+        msp_id: config.name,
+        endpoints,
+        tls_roots,
+        anchor_peers: anchor_peers.collect(),
+    })
 }
 
 fn orderer_config(group: &ConfigGroup) -> Result<OrdererConfig, String> {

@@ -201,6 +201,7 @@ impl Channel {
             let member = onboarding.is_none() && self.ledger.bundle().is_some_and(|b| self.node.position(&b).is_some());
             Ok(if reached || member { Next::Done } else { Next::Continue })
         };
+        let take = |block| std::future::ready(take(block));
         self.node.puller.follow(&self.ledger, join, stop, take).await;
     }
 }

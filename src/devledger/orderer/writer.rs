@@ -241,10 +241,11 @@ impl Ledger for Writer {
         if self.ledger.height() >= height {
             return;
         }
-        let take = |block: Block| {
+        let take = |block: Block| -> Result<Next, String> {
             self.take_pulled(&block).map_err(|e| e.to_string())?;
             Ok(if self.ledger.height() >= height { Next::Done } else { Next::Continue })
         };
+        let take = |block| std::future::ready(take(block));
         self.puller.follow(&self.ledger, None, self.stop.clone(), take).await;
     }
 }

@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::chaincode::packages::Packages;
+use super::chaincode::runtime::Runtime;
 use super::channels::Channels;
 use super::endorser::{Endorser, Failure};
-use crate::devledger::channel;
+use super::private::contacts::Directory;
+use super::private::exchange::{self, Exchange};
+use super::{Limits, Node, events};
 use crate::devledger::deliver::{Delivery, Item, now_seconds};
 use crate::devledger::faults::Faults;
 use crate::devledger::hosts::Hosts;
@@ -25,14 +28,11 @@ use crate::devledger::pull::Puller;
 use crate::devledger::settings::PeerSettings;
 use crate::devledger::stop::Stop;
 use crate::devledger::{StartError, operations, web};
-use crate::fabric::blocks;
-use crate::fabric::proto::common::{Block, BlockMetadataIndex, Envelope};
+use crate::fabric::identity::SigningIdentity;
+use crate::fabric::proto::common::{Block, Envelope};
 use crate::fabric::proto::protos::deliver_server::{Deliver, DeliverServer};
 use crate::fabric::proto::protos::endorser_server::{Endorser as EndorserService, EndorserServer};
-use crate::fabric::proto::protos::{
-    BlockAndPrivateData, DeliverResponse, FilteredBlock, FilteredTransaction, ProposalResponse, SignedProposal,
-    deliver_response::Type,
-};
+use crate::fabric::proto::protos::{DeliverResponse, ProposalResponse, SignedProposal, deliver_response::Type};
 
 /// Run a peer until `stop`.
 ///
@@ -42,15 +42,13 @@ pub async fn run(settings: PeerSettings, levels: LogLevels, stop: Stop) -> Resul
     let node = &settings.node;
     let local = LocalMsp::read(&node.msp_dir, &node.msp_id, now_seconds())?;
     let faults = Faults::new(node.faults.clone());
-    let puller = Puller {
-        signer: Arc::new(local.signer),
-        identity: node.grpc.tls.as_ref().map(tls_identity).transpose()?,
-        hosts: Hosts::new(node.hosts.clone()),
-        max_retry: settings.reconnect_max,
-    };
     let (grpc_at, grpc) = listen::listen(&node.grpc, Volunteered::Unchecked, &faults).await?;
     let (operations_at, operations) = listen::listen(&node.operations, Volunteered::Verified, &faults).await?;
-    let channels = Channels::open(settings.ledger_dir.clone(), Arc::new(puller)).map_err(StartError::Ledger)?;
+    let shared = Arc::new(shared(&settings, local.signer)?);
+    let hosts = Hosts::new(node.hosts.clone());
+    let packages = Packages::open(settings.packages_dir.clone(), settings.builder_config.clone());
+    let packages = packages.map_err(StartError::Ledger)?;
+    let channels = Channels::open(shared.clone()).map_err(StartError::Ledger)?;
     tracing::info!(grpc = %grpc_at, operations = %operations_at, "peer is ready");
 
     let gauges: operations::ReadGauges = {
@@ -58,27 +56,62 @@ pub async fn run(settings: PeerSettings, levels: LogLevels, stop: Stop) -> Resul
         Arc::new(move || channels.gauges())
     };
     let routes = operations::routes(levels, node.metrics.then_some(gauges), node.operations.tls.is_some());
-    let endorser = Endorser {
+    let private = exchange::Service {
         channels: channels.clone(),
-        local: local.members,
+        msp_id: node.msp_id.clone(),
         time_window: node.time_window,
         faults: faults.clone(),
     };
+    let events = Events {
+        channels: channels.clone(),
+        faults: faults.clone(),
+        time_window: node.time_window,
+        stop: stop.clone(),
+    };
+    let endorser = Arc::new(Endorser {
+        node: shared,
+        channels: channels.clone(),
+        local: local.members,
+        runtime: Runtime::new(packages, hosts, settings.startup_limit),
+        execute_limit: settings.execute_limit,
+        time_window: node.time_window,
+        faults,
+    });
     let endorser = EndorserServer::new(Front(endorser)).max_decoding_message_size(MAX_MESSAGE);
-    let events = Events { channels: channels.clone(), faults, time_window: node.time_window, stop: stop.clone() };
-    let events = DeliverServer::new(events).max_encoding_message_size(MAX_MESSAGE);
     let connections = ReceiverStream::new(grpc).map(Ok::<_, std::io::Error>);
     let mut until = stop.clone();
     let grpc = Server::builder()
         .add_service(endorser.max_encoding_message_size(MAX_MESSAGE))
-        .add_service(events)
+        .add_service(DeliverServer::new(events).max_encoding_message_size(MAX_MESSAGE))
+        .add_service(private)
         .serve_with_incoming_shutdown(connections, async move { until.requested().await });
     let (served, ()) = tokio::join!(grpc, web::serve(operations, routes, stop.clone()));
     channels.halt().await;
     served.map_err(|e| StartError::Serve(e.to_string()))
 }
 
-struct Front(Endorser);
+fn shared(settings: &PeerSettings, signer: SigningIdentity) -> Result<Node, StartError> {
+    let node = &settings.node;
+    let tls = || node.grpc.tls.as_ref().map(tls_identity).transpose();
+    let (signer, hosts) = (Arc::new(signer), Hosts::new(node.hosts.clone()));
+    let puller =
+        Puller { signer: signer.clone(), identity: tls()?, hosts: hosts.clone(), max_retry: settings.reconnect_max };
+    Ok(Node {
+        puller,
+        exchange: Exchange::new(signer.clone(), tls()?, hosts),
+        signer,
+        directory: Directory {
+            msp_id: node.msp_id.clone(),
+            own: settings.own_addresses.clone(),
+            bootstrap: settings.bootstrap.clone(),
+        },
+        ledger_dir: settings.ledger_dir.clone(),
+        transient_dir: settings.transient_dir.clone(),
+        limits: Limits { pull: settings.pull_limit, reconcile: settings.reconcile_interval },
+    })
+}
+
+struct Front(Arc<Endorser>);
 
 #[tonic::async_trait]
 impl EndorserService for Front {
@@ -99,8 +132,11 @@ struct Events {
 
 type Responses = ReceiverStream<Result<DeliverResponse, Status>>;
 
+/// How a block is sent: the channel's name, the block, and who asked.
+type Encode = Arc<dyn Fn(&str, Block, &[u8]) -> Option<Type> + Send + Sync>;
+
 impl Events {
-    fn deliver_as(&self, requests: Streaming<Envelope>, encode: fn(String, Block) -> Type) -> Response<Responses> {
+    fn deliver_as(&self, requests: Streaming<Envelope>, encode: Encode) -> Response<Responses> {
         let (tx, rx) = mpsc::channel(4);
         let delivery = Delivery {
             library: self.channels.clone(),
@@ -109,10 +145,10 @@ impl Events {
             stop: self.stop.clone(),
         };
         let encode = move |item| DeliverResponse {
-            r#type: Some(match item {
-                Item::Block { channel, block } => encode(channel, block),
-                Item::Status(status) => Type::Status(status.into()),
-            }),
+            r#type: match item {
+                Item::Block { channel, block, reader } => encode(&channel, block, &reader),
+                Item::Status(status) => Some(Type::Status(status.into())),
+            },
         };
         tokio::spawn(delivery.run(requests, tx, encode));
         Response::new(ReceiverStream::new(rx))
@@ -126,39 +162,25 @@ impl Deliver for Events {
     type DeliverWithPrivateDataStream = Responses;
 
     async fn deliver(&self, request: Request<Streaming<Envelope>>) -> Result<Response<Responses>, Status> {
-        Ok(self.deliver_as(request.into_inner(), |_, block| Type::Block(block)))
+        Ok(self.deliver_as(request.into_inner(), Arc::new(|_, block, _| Some(Type::Block(block)))))
     }
 
     async fn deliver_filtered(&self, request: Request<Streaming<Envelope>>) -> Result<Response<Responses>, Status> {
-        Ok(self.deliver_as(request.into_inner(), |channel, block| Type::FilteredBlock(filter(channel, &block))))
+        let encode: Encode =
+            Arc::new(|channel, block, _| Some(Type::FilteredBlock(events::filtered(channel.to_owned(), &block))));
+        Ok(self.deliver_as(request.into_inner(), encode))
     }
 
     async fn deliver_with_private_data(
         &self,
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Responses>, Status> {
-        let encode = |_, block| {
-            let block = Some(block);
-            Type::BlockAndPrivateData(BlockAndPrivateData { block, ..Default::default() })
-        };
+        let channels = self.channels.clone();
+        let encode: Encode = Arc::new(move |channel, block, reader| {
+            let joined = channels.get(channel)?;
+            let reader = joined.bundle()?.members.identity(reader).ok()?;
+            Some(Type::BlockAndPrivateData(joined.with_private_data(block, &reader)))
+        });
         Ok(self.deliver_as(request.into_inner(), encode))
     }
-}
-
-/// A block without content: which transactions, and whether they count.
-fn filter(channel_id: String, block: &Block) -> FilteredBlock {
-    let entries = block.metadata.as_ref().map(|m| m.metadata.as_slice()).unwrap_or_default();
-    let flags = entries.get(BlockMetadataIndex::TransactionsFilter as usize).map(Vec::as_slice).unwrap_or_default();
-    let data = block.data.as_ref().map(|data| data.data.as_slice()).unwrap_or_default();
-    let transaction = |(at, envelope): (usize, &Vec<u8>)| {
-        let opened = channel::open(&Envelope::decode(envelope.as_slice()).ok()?).ok()?;
-        Some(FilteredTransaction {
-            txid: opened.channel.tx_id,
-            r#type: opened.channel.r#type,
-            tx_validation_code: flags.get(at).copied().map_or(0, i32::from),
-            ..Default::default()
-        })
-    };
-    let filtered_transactions = data.iter().enumerate().filter_map(transaction).collect();
-    FilteredBlock { channel_id, number: blocks::number(block), filtered_transactions }
 }

@@ -2,34 +2,65 @@
 
 use prost::Message;
 
-use super::channels::Joined;
-use super::endorser::{Endorser, Unpacked};
+use super::endorser::Endorser;
+use super::joined::Joined;
+use super::lifecycle;
+use super::proposal::Unpacked;
 use crate::devledger::channel::{self, bundle::Bundle};
 use crate::fabric::blocks::{self, header_hash};
-use crate::fabric::proto::common::msp_role::MspRoleType;
-use crate::fabric::proto::common::{Block, BlockMetadataIndex, BlockchainInfo, Envelope};
-use crate::fabric::proto::protos::{ChannelInfo, ChannelQueryResponse, JoinBySnapshotStatus, ProcessedTransaction};
+use crate::fabric::proto::common::{Block, BlockchainInfo, Envelope};
+use crate::fabric::proto::protos::{
+    ChannelInfo, ChannelQueryResponse, JoinBySnapshotStatus, ProcessedTransaction, Response,
+};
 
 /// What Fabric says of a genesis block that is no message.
 const UNREADABLE: &str = "Failed to reconstruct the genesis block, error unmarshalling Block: proto: cannot parse \
                           invalid wire-format data";
 
+/// Whether a chaincode is one of the peer's own.
+pub fn is_system(name: &str) -> bool {
+    matches!(name, "cscc" | "qscc" | lifecycle::NAMESPACE)
+}
+
+/// The channel a call is about, for matching faults.
+pub fn target(call: &Unpacked) -> String {
+    if !call.channel_id().is_empty() {
+        return call.channel_id().to_owned();
+    }
+    let block = call.input.args.get(1).and_then(|arg| channel_of_block(arg));
+    let text = call.input.args.get(1).and_then(|arg| String::from_utf8(arg.clone()).ok());
+    block.or(text).unwrap_or_default()
+}
+
+/// Call `cscc` or `qscc`.
+pub async fn invoke(endorser: &Endorser, call: &Unpacked) -> Response {
+    let result = match call.chaincode.as_str() {
+        "cscc" => configuration(endorser, call).await,
+        _ => query(endorser, call),
+    };
+    match result {
+        Ok(payload) => Response { status: 200, message: String::new(), payload },
+        Err(message) => Response { status: 500, message, payload: Vec::new() },
+    }
+}
+
 /// Call `cscc`.
 ///
 /// # Errors
 /// Fabric's words, for the response's message.
-pub async fn configuration(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u8>, String> {
+async fn configuration(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u8>, String> {
     let function = function(call)?;
-    if function != "GetChannels" && function != "JoinBySnapshotStatus" && call.args.len() < 2 {
+    if function != "GetChannels" && function != "JoinBySnapshotStatus" && call.input.args.len() < 2 {
         return Err(wrong_count(call));
     }
-    let local = |role, policy: &str| {
-        endorser.check_local(call, role, policy).map_err(|e| format!("access denied for [{function}]: [{e}]"))
+    let local = || {
+        let resource = format!("cscc/{function}");
+        endorser.check_access(call, &resource, "").map_err(|e| format!("access denied for [{function}]: [{e}]"))
     };
     match function.as_str() {
         "JoinChain" => join(endorser, call).await,
         "GetChannels" => {
-            local(MspRoleType::Member, "Members")?;
+            local()?;
             let channels = endorser.channels.names().into_iter().map(|channel_id| ChannelInfo { channel_id }).collect();
             Ok(ChannelQueryResponse { channels }.encode_to_vec())
         }
@@ -38,7 +69,9 @@ pub async fn configuration(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u
             if name.is_empty() {
                 return Err("empty channel name provided".into());
             }
-            endorser.check_reader(call, &name).map_err(|e| format!("access denied for [{function}][{name}]: {e}"))?;
+            endorser
+                .check_access(call, &format!("cscc/{function}"), &name)
+                .map_err(|e| format!("access denied for [{function}][{name}]: {e}"))?;
             let joined = endorser.channels.get(&name).ok_or_else(|| format!("unknown channel ID, {name}"))?;
             if function == "GetChannelConfig" {
                 let bundle = joined.bundle().ok_or("the channel has no configuration")?;
@@ -48,11 +81,11 @@ pub async fn configuration(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u
             Ok(block.unwrap_or_default().encode_to_vec())
         }
         "JoinBySnapshotStatus" => {
-            local(MspRoleType::Admin, "Admins")?;
+            local()?;
             Ok(JoinBySnapshotStatus::default().encode_to_vec())
         }
         "JoinChainBySnapshot" => {
-            local(MspRoleType::Admin, "Admins")?;
+            local()?;
             Err("the embedded ledger has no snapshots to join by".into())
         }
         other => Err(format!("Requested function {other} not found.")),
@@ -60,7 +93,7 @@ pub async fn configuration(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u
 }
 
 async fn join(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u8>, String> {
-    let bytes = call.args.get(1).map(Vec::as_slice).unwrap_or_default();
+    let bytes = call.input.args.get(1).map(Vec::as_slice).unwrap_or_default();
     let block = Block::decode(bytes).map_err(|_| UNREADABLE)?;
     let name = channel_of(&block)
         .map_err(|e| format!("\"JoinChain\" request failed to extract channel id from the block due to [{e}]"))?;
@@ -74,7 +107,7 @@ async fn join(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u8>, String> {
         return Err(refused("Invalid configuration block, missing Application configuration group".into()));
     }
     endorser
-        .check_local(call, MspRoleType::Admin, "Admins")
+        .check_access(call, "cscc/JoinChain", "")
         .map_err(|e| format!("access denied for [JoinChain][{name}]: [{e}]"))?;
     endorser.channels.join(&name, &block).await.map(|()| Vec::new())
 }
@@ -83,16 +116,18 @@ async fn join(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// Fabric's words, for the response's message.
-pub fn query(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u8>, String> {
-    if call.args.len() < 2 {
+fn query(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u8>, String> {
+    if call.input.args.len() < 2 {
         return Err(wrong_count(call));
     }
     let (function, name) = (function(call)?, text(call, 1));
-    if function != "GetChainInfo" && call.args.len() < 3 {
+    if function != "GetChainInfo" && call.input.args.len() < 3 {
         return Err(format!("missing 3rd argument for {function}"));
     }
     let joined = endorser.channels.get(&name).ok_or_else(|| format!("Invalid chain ID, {name}"))?;
-    endorser.check_reader(call, &name).map_err(|e| format!("access denied for [{function}][{name}]: [{e}]"))?;
+    endorser
+        .check_access(call, &format!("qscc/{function}"), &name)
+        .map_err(|e| format!("access denied for [{function}][{name}]: [{e}]"))?;
     match function.as_str() {
         "GetChainInfo" => {
             let tip = joined.ledger().tip();
@@ -113,7 +148,7 @@ pub fn query(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u8>, String> {
             Ok(block(&joined, number).map_err(failed)?.encode_to_vec())
         }
         "GetBlockByHash" => {
-            let hash = &call.args[2];
+            let hash = &call.input.args[2];
             let hex = hex::encode(hash);
             let missing = || format!("Failed to get block hash {hex}, error no such block hash [{hex}] in index");
             let heights = 0..joined.ledger().height();
@@ -124,10 +159,10 @@ pub fn query(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u8>, String> {
         }
         "GetBlockByTxID" => {
             let id = text(call, 2);
-            let (number, _) = joined.transaction(&id).ok_or_else(|| {
+            let placed = joined.transaction(&id).ok_or_else(|| {
                 format!("Failed to get block for txID {id}, error no such transaction ID [{id}] in index")
             })?;
-            Ok(block(&joined, number)?.encode_to_vec())
+            Ok(block(&joined, placed.block)?.encode_to_vec())
         }
         "GetTransactionByID" => transaction(&joined, &text(call, 2)),
         other => Err(format!("Requested function {other} not found.")),
@@ -136,13 +171,12 @@ pub fn query(endorser: &Endorser, call: &Unpacked) -> Result<Vec<u8>, String> {
 
 fn transaction(joined: &Joined, id: &str) -> Result<Vec<u8>, String> {
     let missing = || format!("Failed to get transaction with id {id}, error no such transaction ID [{id}] in index");
-    let (number, at) = joined.transaction(id).ok_or_else(missing)?;
-    let block = block(joined, number)?;
-    let flags = block.metadata.and_then(|m| m.metadata.get(BlockMetadataIndex::TransactionsFilter as usize).cloned());
-    let envelope = block.data.and_then(|data| data.data.get(at).cloned()).ok_or_else(missing)?;
+    let placed = joined.transaction(id).ok_or_else(missing)?;
+    let block = block(joined, placed.block)?;
+    let envelope = block.data.and_then(|data| data.data.get(placed.at).cloned()).ok_or_else(missing)?;
     let processed = ProcessedTransaction {
         transaction_envelope: Some(Envelope::decode(envelope.as_slice()).map_err(|e| e.to_string())?),
-        validation_code: flags.and_then(|flags| flags.get(at).copied()).map_or(0, i32::from),
+        validation_code: placed.code.into(),
     };
     Ok(processed.encode_to_vec())
 }
@@ -166,13 +200,13 @@ fn channel_of(block: &Block) -> Result<String, String> {
 }
 
 fn function(call: &Unpacked) -> Result<String, String> {
-    if call.args.is_empty() { Err(wrong_count(call)) } else { Ok(text(call, 0)) }
+    if call.input.args.is_empty() { Err(wrong_count(call)) } else { Ok(text(call, 0)) }
 }
 
 fn wrong_count(call: &Unpacked) -> String {
-    format!("Incorrect number of arguments, {}", call.args.len())
+    format!("Incorrect number of arguments, {}", call.input.args.len())
 }
 
 fn text(call: &Unpacked, at: usize) -> String {
-    call.args.get(at).map(|arg| String::from_utf8_lossy(arg).into_owned()).unwrap_or_default()
+    call.input.args.get(at).map(|arg| String::from_utf8_lossy(arg).into_owned()).unwrap_or_default()
 }

@@ -85,12 +85,23 @@ impl BlockStore {
     /// # Errors
     /// `OutOfOrder` if it does not continue the chain.
     pub fn append(&self, block: &Block) -> Result<(), StoreError> {
+        self.append_then(block, || {})
+    }
+
+    /// The same; `stored` runs once the block is on the disk and before those who wait for it hear of it.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_then(&self, block: &Block, stored: impl FnOnce()) -> Result<(), StoreError> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let tip = inner.tip.accept(block).map_err(StoreError::OutOfOrder)?;
         let spans = inner.file.append([block.encode_to_vec().as_slice()])?;
         inner.spans.extend(spans);
         inner.tip = tip;
-        self.height.send_replace(inner.tip.height);
+        let height = inner.tip.height;
+        drop(inner);
+        stored();
+        self.height.send_replace(height);
         Ok(())
     }
 

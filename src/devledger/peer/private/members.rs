@@ -1,0 +1,29 @@
+//! Who may have a collection's data.
+
+use crate::devledger::peer::lifecycle::collections;
+use crate::devledger::peer::lifecycle::definition::{Committed, Definition};
+use crate::devledger::peer::lifecycle::{self};
+use crate::devledger::peer::state::Collection;
+use crate::devledger::peer::state::world::State;
+use crate::fabric::authorization::evaluate_signature_policy;
+use crate::fabric::membership::Identity;
+use crate::fabric::proto::protos::StaticCollectionConfig;
+
+/// A collection's configuration as committed; `None` if there is no such collection.
+pub fn config(state: &State, (namespace, name): &Collection) -> Option<StaticCollectionConfig> {
+    if namespace == lifecycle::NAMESPACE {
+        return lifecycle::implicit_org(name).map(collections::implicit);
+    }
+    Definition::read(&mut Committed(state), namespace).ok()??.collection(name)
+}
+
+/// Whether an identity is one of a collection's members.
+pub fn is_member(config: &StaticCollectionConfig, identity: &Identity) -> bool {
+    let policy = collections::members(config);
+    policy.is_some_and(|policy| evaluate_signature_policy(policy, std::slice::from_ref(identity)).is_ok())
+}
+
+/// Lifetime of a collection's data in blocks; 0 for ever.
+pub fn block_to_live(state: &State, collection: &Collection) -> u64 {
+    config(state, collection).map_or(0, |config| config.block_to_live)
+}

@@ -1,0 +1,206 @@
+//! Getting private data from other members, and giving it to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::contacts::{Contact, spread};
+use super::members;
+use super::parts::{Part, fit};
+use crate::devledger::peer::joined::Joined;
+use crate::devledger::peer::lifecycle::{collections, implicit_org};
+use crate::devledger::peer::rwset::HashedCollection;
+use crate::devledger::peer::state::Collection;
+use crate::devledger::peer::state::world::State;
+use crate::devledger::peer::validate::block::Valid;
+use crate::devledger::stop::Stop;
+use crate::fabric::proto::kvrwset::KvrwSet;
+use crate::fabric::proto::rwset::TxPvtReadWriteSet;
+
+/// Pause between two rounds of asking everybody for a block's data.
+const RETRY: Duration = Duration::from_millis(500);
+
+impl Joined {
+    /// The private parts of a block that this peer is to have, as far as they can be had in time.
+    pub(in crate::devledger::peer) async fn gather(&self, state: &State, valid: &[Valid]) -> Vec<(Part, KvrwSet)> {
+        let mut found = Vec::new();
+        let mut missing = Vec::new();
+        for (part, hashed, tx_id) in wanted(valid) {
+            if !self.is_own(state, &part.collection) {
+                continue;
+            }
+            match self.local(&part, hashed, tx_id) {
+                Some(set) => found.push((part, set)),
+                None => missing.push((part, hashed, tx_id)),
+            }
+        }
+        if missing.is_empty() {
+            return found;
+        }
+        let until = tokio::time::Instant::now() + self.node().limits.pull;
+        loop {
+            let mut still = Vec::new();
+            for (part, hashed, tx_id) in missing {
+                match self.fetch(state, &part, hashed, tx_id).await {
+                    Some(set) => found.push((part, set)),
+                    None => still.push((part, hashed, tx_id)),
+                }
+            }
+            missing = still;
+            if missing.is_empty() || tokio::time::Instant::now() + RETRY > until {
+                break;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        for (part, _, tx_id) in &missing {
+            tracing::warn!(channel = self.name(), tx = *tx_id, collection = ?part.collection, "private data is missing");
+        }
+        found
+    }
+
+    /// What is here already: of the time before a crash, or from its endorsement.
+    fn local(&self, part: &Part, hashed: &HashedCollection, tx_id: &str) -> Option<KvrwSet> {
+        if let Some(stored) = self.stored(part) {
+            return Some(stored);
+        }
+        let data = self.transient().get(tx_id, &part.collection, &hashed.private_hash);
+        let data = data.unwrap_or_else(|error| {
+            tracing::error!(error, "transient private data cannot be read");
+            None
+        })?;
+        fit(part, hashed, &data, &self.purged()).ok()
+    }
+
+    /// Ask the members' peers, one after the other.
+    async fn fetch(&self, state: &State, part: &Part, hashed: &HashedCollection, tx_id: &str) -> Option<KvrwSet> {
+        for contact in self.members_peers(state, &part.collection) {
+            let exchange = &self.node().exchange;
+            let pulled = exchange.pull(&contact, self.name(), tx_id, part, &hashed.private_hash).await;
+            let fitted = match pulled {
+                Ok(Some(data)) => fit(part, hashed, &data, &self.purged()),
+                Ok(None) => continue,
+                Err(reason) => Err(reason),
+            };
+            match fitted {
+                Ok(set) => return Some(set),
+                Err(reason) => tracing::debug!(reason, peer = contact.host, "private data not got from a member"),
+            }
+        }
+        None
+    }
+
+    /// Get what is missing, every time something is and then from time to time, until `stop`.
+    pub(in crate::devledger::peer) async fn reconcile(self: Arc<Self>, mut stop: Stop) {
+        loop {
+            tokio::select! {
+                () = stop.requested() => return,
+                () = self.something_missing() => {}
+                () = tokio::time::sleep(self.node().limits.reconcile) => {}
+            }
+            let state = self.state();
+            for part in self.missing() {
+                if stop.is_requested() {
+                    return;
+                }
+                if !self.is_own(&state, &part.collection) {
+                    continue;
+                }
+                let Some((transaction, at)) = self.hashed_part(&part) else { continue };
+                let (namespace, collection) = at;
+                let hashed = &transaction.set.namespaces[namespace].collections[collection];
+                if let Some(set) = self.fetch(&state, &part, hashed, &transaction.tx_id).await
+                    && let Err(error) = self.complete(part, &set)
+                {
+                    tracing::error!(channel = self.name(), error, "reconciled private data cannot be stored");
+                }
+            }
+        }
+    }
+
+    /// Keep an endorsed transaction's private data, and give it to as many members as its collections ask for.
+    ///
+    /// # Errors
+    /// Fabric's words, if fewer than required took it.
+    pub(in crate::devledger::peer) async fn distribute(
+        &self,
+        state: &State,
+        tx_id: &str,
+        data: &TxPvtReadWriteSet,
+    ) -> Result<(), String> {
+        let height = self.ledger().height();
+        for namespace in &data.ns_pvt_rwset {
+            for part in &namespace.collection_pvt_rwset {
+                let collection = (namespace.namespace.clone(), part.collection_name.clone());
+                self.transient().put(tx_id, &collection, &part.rwset, height)?;
+                self.spread_out(state, tx_id, &collection, &part.rwset, height).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn spread_out(
+        &self,
+        state: &State,
+        tx_id: &str,
+        collection: &Collection,
+        data: &[u8],
+        height: u64,
+    ) -> Result<(), String> {
+        let no_config = || format!("collection config for {}/{} not found", collection.0, collection.1);
+        let config = members::config(state, collection).ok_or_else(no_config)?;
+        let required = usize::try_from(config.required_peer_count).unwrap_or(0);
+        // Fabric's default for an organisation's own collection is one other peer.
+        let most = match implicit_org(&collection.1) {
+            Some(org) => usize::from(org == self.node().directory.msp_id),
+            None => usize::try_from(config.maximum_peer_count).unwrap_or(0),
+        };
+        let contacts = spread(self.members_peers(state, collection));
+        if contacts.len() < required {
+            return Err(format!(
+                "could not build private data dissemination plan for chaincode {} and collection {}: required to \
+                 disseminate to at least {required} peers, but know of only {} eligible peers",
+                collection.0,
+                collection.1,
+                contacts.len()
+            ));
+        }
+        let mut acknowledged = 0;
+        let mut contacts = contacts.into_iter();
+        while acknowledged < most {
+            let batch: Vec<Contact> = contacts.by_ref().take(most - acknowledged).collect();
+            if batch.is_empty() {
+                break;
+            }
+            let pushes =
+                batch.iter().map(|to| self.node().exchange.push(to, self.name(), tx_id, collection, data, height));
+            for outcome in futures::future::join_all(pushes).await {
+                match outcome {
+                    Ok(()) => acknowledged += 1,
+                    Err(reason) => tracing::warn!(channel = self.name(), reason, "a member did not take private data"),
+                }
+            }
+        }
+        if acknowledged < required {
+            let failed = required - acknowledged;
+            return Err(format!("Failed disseminating {failed} out of {required} private dissemination plans"));
+        }
+        Ok(())
+    }
+
+    /// Peers of a collection's member organisations.
+    fn members_peers(&self, state: &State, collection: &Collection) -> Vec<Contact> {
+        let Some(config) = members::config(state, collection) else { return Vec::new() };
+        let orgs = collections::member_orgs(&config);
+        let contacts = self.bundle().map(|bundle| self.node().directory.contacts(&bundle)).unwrap_or_default();
+        contacts.into_iter().filter(|contact| orgs.contains(&contact.msp_id)).collect()
+    }
+}
+
+/// The private parts of a block's valid transactions.
+pub(in crate::devledger::peer) fn wanted(valid: &[Valid]) -> impl Iterator<Item = (Part, &HashedCollection, &str)> {
+    valid.iter().flat_map(|valid| {
+        valid.transaction.set.private_parts().map(|(namespace, hashed)| {
+            let part = Part { version: valid.version, collection: (namespace.to_owned(), hashed.name.clone()) };
+            (part, hashed, valid.transaction.tx_id.as_str())
+        })
+    })
+}
