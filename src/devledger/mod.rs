@@ -12,6 +12,7 @@
 //! The trap: nothing outside this room may know it (`tests/walls.rs`); what both sides need belongs to `fabric`.
 
 pub mod channel;
+pub mod connections;
 pub mod deliver;
 pub mod dial;
 pub mod faults;

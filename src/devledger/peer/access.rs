@@ -3,6 +3,7 @@
 
 use super::endorser::Endorser;
 use super::proposal::Unpacked;
+use crate::devledger::channel::SignedData;
 use crate::devledger::channel::bundle::Bundle;
 use crate::fabric::policy::role_principal;
 use crate::fabric::proto::common::msp_role::MspRoleType;
@@ -40,6 +41,7 @@ fn rule(resource: &str) -> Option<Rule> {
         | "peer/ChaincodeToChaincode" => Rule::Channel(WRITERS),
         _ if resource.starts_with("qscc/") => Rule::Channel(READERS),
         "cscc/GetConfigBlock" | "cscc/GetChannelConfig" => Rule::Channel(READERS),
+        "gateway/CommitStatus" | "gateway/ChaincodeEvents" => Rule::Channel(READERS),
         _ => return None,
     })
 }
@@ -55,7 +57,7 @@ impl Endorser {
             Rule::Channel(default) => {
                 let bundle = self.channels.get(channel).and_then(|joined| joined.bundle());
                 let bundle = bundle.ok_or_else(|| format!("Failed to get policy manager for channel [{channel}]"))?;
-                check_channel(call, &bundle, &bundle.acl(resource).unwrap_or_else(|| default.to_owned()))
+                check_channel(call.signed_data(), &bundle, resource, default)
             }
         }
     }
@@ -77,8 +79,20 @@ impl Endorser {
     }
 }
 
-fn check_channel(call: &Unpacked, bundle: &Bundle, policy: &str) -> Result<(), String> {
-    bundle.check(policy, &[call.signed_data()]).map_err(|e| {
+/// Whether the signer of a request may use a resource of a channel, such as `gateway/CommitStatus`.
+///
+/// # Errors
+/// Fabric's words.
+pub fn check_signed(signed: SignedData, bundle: &Bundle, resource: &str) -> Result<(), String> {
+    match rule(resource) {
+        Some(Rule::Channel(default)) => check_channel(signed, bundle, resource, default),
+        _ => Err(format!("Unmapped policy for {resource}")),
+    }
+}
+
+fn check_channel(signed: SignedData, bundle: &Bundle, resource: &str, default: &str) -> Result<(), String> {
+    let policy = bundle.acl(resource).unwrap_or_else(|| default.to_owned());
+    bundle.check(&policy, &[signed]).map_err(|e| {
         format!(
             "Failed evaluating policy on signed data during check policy on channel [{}] with policy [{policy}]: [{e}]",
             bundle.channel

@@ -15,6 +15,7 @@ pub mod commit;
 pub mod endorser;
 pub mod events;
 pub mod execute;
+pub mod gateway;
 pub mod joined;
 pub mod lifecycle;
 pub mod private;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::connections::Connections;
 use super::pull::Puller;
 use crate::fabric::identity::SigningIdentity;
 use private::contacts::Directory;
@@ -41,6 +43,8 @@ pub struct Node {
     pub signer: Arc<SigningIdentity>,
     /// Fetches blocks.
     pub puller: Puller,
+    /// Ways to other nodes.
+    pub connections: Arc<Connections>,
     /// Fetches and gives private data.
     pub exchange: Exchange,
     /// Knows other peers.

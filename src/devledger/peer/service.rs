@@ -13,9 +13,11 @@ use super::chaincode::packages::Packages;
 use super::chaincode::runtime::Runtime;
 use super::channels::Channels;
 use super::endorser::{Endorser, Failure};
+use super::gateway::Gateway;
 use super::private::contacts::Directory;
 use super::private::exchange::{self, Exchange};
 use super::{Limits, Node, events};
+use crate::devledger::connections::Connections;
 use crate::devledger::deliver::{Delivery, Item, now_seconds};
 use crate::devledger::faults::Faults;
 use crate::devledger::hosts::Hosts;
@@ -30,6 +32,7 @@ use crate::devledger::stop::Stop;
 use crate::devledger::{StartError, operations, web};
 use crate::fabric::identity::SigningIdentity;
 use crate::fabric::proto::common::{Block, Envelope};
+use crate::fabric::proto::gateway::gateway_server::GatewayServer;
 use crate::fabric::proto::protos::deliver_server::{Deliver, DeliverServer};
 use crate::fabric::proto::protos::endorser_server::{Endorser as EndorserService, EndorserServer};
 use crate::fabric::proto::protos::{DeliverResponse, ProposalResponse, SignedProposal, deliver_response::Type};
@@ -77,12 +80,15 @@ pub async fn run(settings: PeerSettings, levels: LogLevels, stop: Stop) -> Resul
         time_window: node.time_window,
         faults,
     });
+    let gateway = GatewayServer::new(Gateway::new(endorser.clone(), stop.clone()));
+    let gateway = gateway.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     let endorser = EndorserServer::new(Front(endorser)).max_decoding_message_size(MAX_MESSAGE);
     let connections = ReceiverStream::new(grpc).map(Ok::<_, std::io::Error>);
     let mut until = stop.clone();
     let grpc = Server::builder()
         .add_service(endorser.max_encoding_message_size(MAX_MESSAGE))
         .add_service(DeliverServer::new(events).max_encoding_message_size(MAX_MESSAGE))
+        .add_service(gateway)
         .add_service(private)
         .serve_with_incoming_shutdown(connections, async move { until.requested().await });
     let (served, ()) = tokio::join!(grpc, web::serve(operations, routes, stop.clone()));
@@ -96,9 +102,11 @@ fn shared(settings: &PeerSettings, signer: SigningIdentity) -> Result<Node, Star
     let (signer, hosts) = (Arc::new(signer), Hosts::new(node.hosts.clone()));
     let puller =
         Puller { signer: signer.clone(), identity: tls()?, hosts: hosts.clone(), max_retry: settings.reconnect_max };
+    let connections = Arc::new(Connections::new(hosts, tls()?));
     Ok(Node {
         puller,
-        exchange: Exchange::new(signer.clone(), tls()?, hosts),
+        exchange: Exchange::new(signer.clone(), connections.clone()),
+        connections,
         signer,
         directory: Directory {
             msp_id: node.msp_id.clone(),

@@ -4,9 +4,8 @@
 //! it at somebody else's, and is only good for the time window of proposals. Data is given to peers of a collection's
 //! member organisations only.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,16 +14,14 @@ use prost::Message;
 use tonic::body::Body;
 use tonic::codegen::http;
 use tonic::server::{NamedService, UnaryService};
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::contacts::Contact;
 use super::parts::Part;
 use crate::devledger::channel;
+use crate::devledger::connections::Connections;
 use crate::devledger::deliver::within;
-use crate::devledger::dial::{self, Callee, TlsIdentity};
 use crate::devledger::faults::{Faults, Operation};
-use crate::devledger::hosts::Hosts;
 use crate::devledger::orderer::cluster::MAX_MESSAGE;
 use crate::devledger::peer::channels::Channels;
 use crate::devledger::peer::joined::is_peer;
@@ -83,15 +80,13 @@ pub struct Answer {
 /// Speaks to other peers.
 pub struct Exchange {
     signer: Arc<SigningIdentity>,
-    identity: Option<TlsIdentity>,
-    hosts: Hosts,
-    connections: Mutex<HashMap<(String, u16), Channel>>,
+    connections: Arc<Connections>,
 }
 
 impl Exchange {
-    /// `identity`: the peer's TLS certificate, for others that ask for one.
-    pub fn new(signer: Arc<SigningIdentity>, identity: Option<TlsIdentity>, hosts: Hosts) -> Self {
-        Self { signer, identity, hosts, connections: Mutex::default() }
+    /// For the peer that signs so.
+    pub fn new(signer: Arc<SigningIdentity>, connections: Arc<Connections>) -> Self {
+        Self { signer, connections }
     }
 
     /// Give a transaction's data to a member's peer, before its block comes.
@@ -151,7 +146,7 @@ impl Exchange {
         let data = ask.encode_to_vec();
         let envelope = envelope::signed(&self.signer, HeaderType::Message, channel, data, &Stamp::now());
         let exchange = async {
-            let connection = self.connection(to).await?;
+            let connection = self.connections.to(&to.host, to.port, &to.roots).await?;
             let mut client = tonic::client::Grpc::new(connection)
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE);
@@ -163,29 +158,10 @@ impl Exchange {
         let answer = tokio::time::timeout(LIMIT, exchange).await;
         let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}")));
         let Answer { data, refusal } = answer
-            .inspect_err(|_| {
-                self.connections.lock().unwrap_or_else(PoisonError::into_inner).remove(&(to.host.clone(), to.port));
-            })
+            .inspect_err(|_| self.connections.forget(&to.host, to.port))
             .map_err(|e| format!("{}:{}: {e}", to.host, to.port))?
             .into_inner();
         if refusal.is_empty() { Ok(data) } else { Err(format!("{}:{}: {refusal}", to.host, to.port)) }
-    }
-
-    async fn connection(&self, to: &Contact) -> Result<Channel, String> {
-        let key = (to.host.clone(), to.port);
-        if let Some(open) = self.connections.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(open.clone());
-        }
-        let connected = match to.roots.is_empty() {
-            true => dial::connect_plain(&self.hosts, &to.host, to.port).await,
-            false => {
-                let callee = Callee { host: to.host.clone(), port: to.port, roots: to.roots.clone(), expected: None };
-                dial::connect(&self.hosts, callee, self.identity.as_ref()).await
-            }
-        };
-        let connection = connected.map_err(|e| e.to_string())?;
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner).insert(key, connection.clone());
-        Ok(connection)
     }
 }
 
