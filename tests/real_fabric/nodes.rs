@@ -79,6 +79,8 @@ impl Org {
 /// Where Fabric is, where the nodes keep their files, and who operates them.
 pub struct Site {
     fabric: PathBuf,
+    /// Where Fabric's own command line is, if it is here.
+    tools: Option<PathBuf>,
     folder: tempfile::TempDir,
     subnet: String,
     operator: Ca,
@@ -99,7 +101,8 @@ pub struct Node {
 impl Site {
     /// Uses the Fabric in `fabric`, which is laid out as Fabric's release archive: `bin`, `config`, `builders`.
     pub fn new(fabric: &Path) -> Self {
-        Self::at(fs::canonicalize(fabric).expect("EHRNET_FABRIC_BIN is a folder"), tempfile::tempdir().expect("folder"))
+        let fabric = fs::canonicalize(fabric).expect("EHRNET_FABRIC_BIN is a folder");
+        Self::at(fabric.clone(), Some(fabric), tempfile::tempdir().expect("folder"))
     }
 
     /// Uses programs of Fabric's names that are the embedded ledger.
@@ -113,15 +116,16 @@ impl Site {
             fs::write(&path, script).expect("program");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
         }
-        Self::at(fabric, folder)
+        Self::at(fabric, std::env::var_os("EHRNET_FABRIC_BIN").map(PathBuf::from), folder)
     }
 
-    fn at(fabric: PathBuf, folder: tempfile::TempDir) -> Self {
+    fn at(fabric: PathBuf, tools: Option<PathBuf>, folder: tempfile::TempDir) -> Self {
         static SITES: AtomicUsize = AtomicUsize::new(1);
         let pid = std::process::id();
         let nth = SITES.fetch_add(1, Ordering::SeqCst);
         Self {
             fabric,
+            tools,
             folder,
             subnet: format!("127.{}.{}", 64 + nth, pid % 250 + 1),
             operator: Ca::new("operator"),
@@ -251,20 +255,21 @@ impl Site {
         gateway::Client::new(self.network.clone(), &self.target(node, 7051), signer.clone()).expect("client")
     }
 
-    /// Runs Fabric's own `peer` command as an admin of `org` at one of its peers: what it prints.
-    pub fn cli(&self, org: &Org, peer: &Node, args: &[&str]) -> String {
+    /// Runs Fabric's own `peer` command as an admin of `org` at one of its peers: what it prints. `None` without Fabric.
+    pub fn cli(&self, org: &Org, peer: &Node, args: &[&str]) -> Option<String> {
+        let tools = self.tools.as_ref()?;
         let folder = self.folder.path().join(format!("admin-{}", org.msp_id));
         local_msp(&folder, org, "admin");
         let root = folder.join("tls-ca.pem");
         write(&root, &org.tls_ca.pem());
-        let mut command = Command::new(self.fabric.join("bin/peer"));
-        command.args(args).env_clear().env("FABRIC_CFG_PATH", self.fabric.join("config"));
+        let mut command = Command::new(tools.join("bin/peer"));
+        command.args(args).env_clear().env("FABRIC_CFG_PATH", tools.join("config"));
         command.env("CORE_PEER_LOCALMSPID", &org.msp_id).env("CORE_PEER_MSPCONFIGPATH", folder.join("msp"));
         command.env("CORE_PEER_ADDRESS", format!("{}:7051", peer.host));
         command.env("CORE_PEER_TLS_ENABLED", "true").env("CORE_PEER_TLS_ROOTCERT_FILE", root);
         let output = command.current_dir(self.folder.path()).output().expect("peer command");
         assert!(output.status.success(), "peer {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
+        Some(String::from_utf8(output.stdout).expect("text"))
     }
 
     /// A file for the `peer` command, which runs where it is.
