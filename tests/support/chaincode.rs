@@ -6,6 +6,13 @@
 //! | `get` | key | reads |
 //! | `putPrivate` | collection, key | writes what the transient map has under `value` |
 //! | `getPrivate` | collection, key | reads |
+//! | `privateHash` | collection, key | reads the hash |
+//! | `purge` | collection, key | purges |
+//! | `append` | key, text | reads and writes |
+//! | `count` | start, end, key | writes under `key` how many keys are in the range |
+//! | `page` | start, end, size, bookmark | reads a page: its keys and the next bookmark, separated by spaces |
+//! | `history` | key | reads all values, newest first, separated by spaces |
+//! | `call` | chaincode, arguments... | calls another chaincode |
 //! | `guard` | key, MSP... | from now on, peers of all these must endorse writes of the key |
 //! | `fail` | text | refuses |
 //! | `who` | | answers with the name this instance was started with, and writes it |
@@ -18,9 +25,11 @@ use ehrnet::fabric::chaincode::Rule;
 use ehrnet::fabric::proto::protos::chaincode_message::Type;
 use ehrnet::fabric::proto::protos::chaincode_server::{Chaincode, ChaincodeServer};
 use ehrnet::fabric::proto::protos::{
-    ChaincodeEvent, ChaincodeId, ChaincodeInput, ChaincodeMessage, ChaincodeProposalPayload, GetState, Proposal,
-    PutState, PutStateMetadata, Response as Answer, StateMetadata,
+    ChaincodeEvent, ChaincodeId, ChaincodeInput, ChaincodeMessage, ChaincodeProposalPayload, ChaincodeSpec,
+    GetHistoryForKey, GetState, GetStateByRange, Proposal, PurgePrivateState, PutState, PutStateMetadata,
+    QueryMetadata, QueryResponse, QueryResponseMetadata, QueryStateNext, Response as Answer, StateMetadata,
 };
+use ehrnet::fabric::proto::queryresult::{KeyModification, Kv};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -142,6 +151,20 @@ impl Ledger {
         self.ask(Type::PutState, put).await
     }
 
+    /// All results of a query, and what it says about its page.
+    async fn query(&mut self, r#type: Type, query: impl Message) -> Result<(Vec<Vec<u8>>, Vec<u8>), String> {
+        let mut answer = self.ask(r#type, query).await?;
+        let mut all = Vec::new();
+        loop {
+            let page = QueryResponse::decode(answer.as_slice()).map_err(|e| e.to_string())?;
+            all.extend(page.results.into_iter().map(|result| result.result_bytes));
+            if !page.has_more {
+                return Ok((all, page.metadata));
+            }
+            answer = self.ask(Type::QueryStateNext, QueryStateNext { id: page.id }).await?;
+        }
+    }
+
     fn transient(&self, name: &str) -> Option<Vec<u8>> {
         let proposal = Proposal::decode(self.message.proposal.as_ref()?.proposal_bytes.as_slice()).ok()?;
         let mut payload = ChaincodeProposalPayload::decode(proposal.payload.as_slice()).ok()?;
@@ -183,6 +206,56 @@ async fn call(name: &str, ledger: &mut Ledger, event: &mut Option<ChaincodeEvent
             let metadata = StateMetadata { metakey: "VALIDATION_PARAMETER".into(), value };
             let put = PutStateMetadata { key: (*key).into(), collection: String::new(), metadata: Some(metadata) };
             ledger.ask(Type::PutStateMetadata, put).await
+        }
+        ["privateHash", collection, key] => {
+            let get = GetState { key: (*key).into(), collection: (*collection).into() };
+            ledger.ask(Type::GetPrivateDataHash, get).await
+        }
+        ["purge", collection, key] => {
+            let purge = PurgePrivateState { key: (*key).into(), collection: (*collection).into() };
+            ledger.ask(Type::PurgePrivateData, purge).await
+        }
+        ["append", key, text] => {
+            let value = [ledger.get("", key).await?.as_slice(), text.as_bytes()].concat();
+            ledger.put("", key, &value).await
+        }
+        ["count", start, end, key] => {
+            let query = GetStateByRange { start_key: (*start).into(), end_key: (*end).into(), ..Default::default() };
+            let (found, _) = ledger.query(Type::GetStateByRange, query).await?;
+            let count = found.len().to_string();
+            ledger.put("", key, count.as_bytes()).await?;
+            Ok(count.into_bytes())
+        }
+        ["page", start, end, size, bookmark] => {
+            let page_size = size.parse().map_err(|_| "size is no number")?;
+            let metadata = QueryMetadata { page_size, bookmark: (*bookmark).into() }.encode_to_vec();
+            let (start_key, end_key) = ((*start).into(), (*end).into());
+            let query = GetStateByRange { start_key, end_key, metadata, ..Default::default() };
+            let (found, metadata) = ledger.query(Type::GetStateByRange, query).await?;
+            let mut words: Vec<String> = found.iter().map(|kv| Kv::decode(kv.as_slice()).expect("KV").key).collect();
+            let page = QueryResponseMetadata::decode(metadata.as_slice()).map_err(|e| e.to_string())?;
+            words.push(page.bookmark);
+            Ok(words.join(" ").into_bytes())
+        }
+        ["history", key] => {
+            let query = GetHistoryForKey { key: (*key).into() };
+            let (found, _) = ledger.query(Type::GetHistoryForKey, query).await?;
+            let values = found.iter().map(|past| KeyModification::decode(past.as_slice()).expect("history").value);
+            Ok(values.map(|value| String::from_utf8_lossy(&value).into_owned()).collect::<Vec<_>>().join(" ").into())
+        }
+        ["call", chaincode, args @ ..] => {
+            let args = args.iter().map(|arg| arg.as_bytes().to_vec()).collect();
+            let spec = ChaincodeSpec {
+                chaincode_id: Some(ChaincodeId { name: (*chaincode).into(), ..Default::default() }),
+                input: Some(ChaincodeInput { args, ..Default::default() }),
+                ..Default::default()
+            };
+            let answer = ledger.ask(Type::InvokeChaincode, spec).await?;
+            let answer = ChaincodeMessage::decode(answer.as_slice()).map_err(|e| e.to_string())?;
+            match answer.r#type() {
+                Type::Completed => Ok(Answer::decode(answer.payload.as_slice()).map_err(|e| e.to_string())?.payload),
+                _ => Err(String::from_utf8_lossy(&answer.payload).into_owned()),
+            }
         }
         ["who"] => {
             ledger.put("", "who", name.as_bytes()).await?;
