@@ -7,16 +7,18 @@ pub fn fabric() -> Option<PathBuf> {
     std::env::var_os("EHRNET_FABRIC_BIN").map(PathBuf::from)
 }
 
-/// The operator's arguments that choose the ledger: none for real Fabric, whose images are the default.
+/// The operator's arguments that choose what the nodes run: this program for contracts, and where Fabric's binaries are
+/// not given for the ledger, too.
 pub fn arguments() -> Vec<String> {
-    if fabric().is_some() {
-        return Vec::new();
-    }
+    let mut chosen = vec![["--contract-image", "ehrnet"], ["--contract-command", "ehrnet contract"]];
     let embedded = [
         ["--orderer-image", "ehrnet"],
         ["--orderer-command", "ehrnet devledger orderer"],
         ["--peer-image", "ehrnet"],
         ["--peer-command", "ehrnet devledger peer"],
     ];
-    embedded.concat().into_iter().map(str::to_owned).collect()
+    if fabric().is_none() {
+        chosen.extend(embedded);
+    }
+    chosen.concat().into_iter().map(str::to_owned).collect()
 }

@@ -20,6 +20,7 @@ pub const CHILDREN: &[(&str, &str, &str)] = &[
     ("", "v1", "ServiceAccount"),
     ("", "v1", "PersistentVolumeClaim"),
     ("apps", "v1", "StatefulSet"),
+    ("apps", "v1", "Deployment"),
     ("policy", "v1", "PodDisruptionBudget"),
     ("networking.k8s.io", "v1", "NetworkPolicy"),
 ];

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::support::objects;
 use crate::support::operator::ACCOUNT;
 
-/// Kinds that are made for others, and StatefulSets, which own pods.
+/// Kinds that are made for others, StatefulSets and Deployments among them, which own pods.
 fn kinds() -> Vec<ApiResource> {
     let built_in = [
         ("", "v1", "Secret"),
@@ -25,6 +25,7 @@ fn kinds() -> Vec<ApiResource> {
         ("", "v1", "PersistentVolumeClaim"),
         ("", "v1", "Pod"),
         ("apps", "v1", "StatefulSet"),
+        ("apps", "v1", "Deployment"),
         ("policy", "v1", "PodDisruptionBudget"),
         ("networking.k8s.io", "v1", "NetworkPolicy"),
     ];
@@ -39,8 +40,9 @@ fn own_kinds() -> Vec<ApiResource> {
 
 /// Deletes the dependents of owners as they go, until it is dropped. Says when it sees every owner.
 pub async fn run(client: Client, namespace: String, ready: oneshot::Sender<()>) {
-    let stateful_sets = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "StatefulSet"));
-    let owners: Vec<_> = own_kinds().into_iter().chain([stateful_sets]).collect();
+    let of_pods =
+        ["StatefulSet", "Deployment"].map(|kind| ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", kind)));
+    let owners: Vec<_> = own_kinds().into_iter().chain(of_pods).collect();
     let mut to_come = owners.len();
     let mut ready = Some(ready);
     let watches = owners.into_iter().map(|kind| {

@@ -1,9 +1,10 @@
 //! A stand-in for the nodes of a namespace: pods become processes on loopback addresses of their own.
 //!
-//! [`statefulsets`] makes pods of StatefulSets, [`pods`] runs them, [`garbage`] removes what lost its owner. Status is
+//! [`statefulsets`] and [`deployments`] make pods, [`pods`] runs them, [`garbage`] removes what lost its owner. Status is
 //! written as the real ones write it; volumes outlive their pods. Dropping the [`FakeKubelet`] kills every process.
 
 mod container;
+mod deployments;
 mod garbage;
 mod pods;
 mod probes;
@@ -18,7 +19,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::{self, Store};
@@ -51,7 +51,7 @@ pub struct Shared {
     folder: PathBuf,
     addresses: Mutex<BTreeMap<String, Ipv4Addr>>,
     running: Mutex<BTreeMap<String, Arc<Process>>>,
-    /// Nodes (StatefulSets) whose processes must not run now.
+    /// Nodes (StatefulSets and Deployments) whose processes must not run now.
     held: watch::Sender<BTreeSet<String>>,
     refusals: Mutex<Vec<String>>,
     services: Store<Service>,
@@ -83,6 +83,9 @@ impl FakeKubelet {
         let creator = cluster.as_service_account(&client, "kube-system", "statefulset-controller").await;
         let creator = Client::try_from(creator).expect("the configuration is complete");
         tasks.spawn(statefulsets::run(shared.clone(), creator));
+        let creator = cluster.as_service_account(&client, "kube-system", "replicaset-controller").await;
+        let creator = Client::try_from(creator).expect("the configuration is complete");
+        tasks.spawn(deployments::run(shared.clone(), creator));
         tasks.spawn(pods::run(shared.clone()));
         let (ready, seen) = oneshot::channel();
         tasks.spawn(garbage::run(client, namespace.to_owned(), ready));
@@ -180,8 +183,8 @@ impl Shared {
         self.folder.join("hosts")
     }
 
-    fn refused(&self, set: &StatefulSet, message: &str) {
-        self.refusals.lock().expect("no panic while held").push(format!("{}: {message}", set.name_any()));
+    fn refused(&self, set: &str, message: &str) {
+        self.refusals.lock().expect("no panic while held").push(format!("{set}: {message}"));
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use super::container::Start;
 use super::volumes::{self, Missing, Owner};
-use super::{Shared, UNREACHABLE_REGISTRY, probes};
+use super::{Shared, UNREACHABLE_REGISTRY, deployments, probes, statefulsets};
 use crate::support::process::Process;
 
 /// Until a container is up it is asked this often (the real kubelet: once a second), so that tests are fast.
@@ -79,7 +79,7 @@ struct Waiting {
 impl PodWorker {
     fn new(shared: Arc<Shared>, seen: watch::Receiver<Pod>) -> Self {
         let pod = seen.borrow().clone();
-        let owner = pod.owner_references().iter().find(|o| o.kind == "StatefulSet").map(|o| o.name.clone());
+        let owner = statefulsets::owner(&pod).or_else(|| deployments::owner(&pod));
         let node = owner.unwrap_or_else(|| pod.name_any());
         let address = shared.address(&node);
         let api = Api::namespaced(shared.client.clone(), &shared.namespace);

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::Shared;
 
-const AGAIN: Duration = Duration::from_millis(100);
+pub(super) const AGAIN: Duration = Duration::from_millis(100);
 
 const REVISION: &str = "controller-revision-hash";
 
@@ -65,12 +65,13 @@ pub async fn run(shared: Arc<Shared>, creator: Client) {
     }
 }
 
-fn owner(pod: &Pod) -> Option<String> {
+/// Name of the StatefulSet whose pod it is.
+pub fn owner(pod: &Pod) -> Option<String> {
     pod.owner_references().iter().find(|o| o.kind == "StatefulSet").map(|o| o.name.clone())
 }
 
 /// Somebody else was first, or the namespace is going away: the next event tells the new state.
-fn is_race(error: &kube::Error) -> bool {
+pub(super) fn is_race(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 404 | 409))
 }
 
@@ -145,7 +146,7 @@ impl Control {
             Ok(pod) => Ok(Some(pod)),
             // Forbidden: by Pod Security, or because the ServiceAccount does not exist (yet).
             Err(kube::Error::Api(status)) if status.code == 403 => {
-                self.shared.refused(set, &status.message);
+                self.shared.refused(&set.name_any(), &status.message);
                 Ok(None)
             }
             Err(error) => Err(error),
