@@ -208,6 +208,15 @@ fn embedded_ledger(helm: &Path) -> Result<(), Failed> {
         let command = variable(&embedded, &format!("EHRNET_{node}_COMMAND")).unwrap_or_default();
         ensure(command.contains("devledger"), || format!("{node} is started by {command}"))?;
     }
+    // A contract's image goes with its command: the operator's own, or another one's own.
+    let contract = |values: &[&str]| -> Result<_, Failed> {
+        let objects = objects(&template(helm, values)?)?;
+        Ok(["IMAGE", "COMMAND"].map(|part| variable(&objects, &format!("EHRNET_CONTRACT_{part}")).unwrap_or_default()))
+    };
+    let own = contract(&["image.repository=r", "image.tag=t"])?;
+    ensure(own == ["r:t", "/usr/local/bin/ehrnet contract"], || format!("contracts run {own:?} by default"))?;
+    let other = contract(&["contract.image=other:1"])?;
+    ensure(other == ["other:1", ""], || format!("contracts run {other:?} where an image is named"))?;
     Ok(())
 }
 

@@ -22,6 +22,14 @@ pub enum ConditionType {
     PeersJoined,
     /// The configuration on the ledger is the declared one.
     ConfigInSync,
+    /// Every peer of the channel has the chaincode's package.
+    Installed,
+    /// Every member hospital has approved the chaincode's definition.
+    Approved,
+    /// The chaincode's definition is in force on the channel.
+    Committed,
+    /// Every hospital's service of the chaincode runs and answers.
+    PodsReady,
     /// The consent policy is valid.
     Validated,
     /// The consent policy stands in its ConfigMap.
@@ -40,6 +48,10 @@ impl ConditionType {
             Self::OrderersJoined => "OrderersJoined",
             Self::PeersJoined => "PeersJoined",
             Self::ConfigInSync => "ConfigInSync",
+            Self::Installed => "Installed",
+            Self::Approved => "Approved",
+            Self::Committed => "Committed",
+            Self::PodsReady => "PodsReady",
             Self::Validated => "Validated",
             Self::Projected => "Projected",
         }

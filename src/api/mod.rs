@@ -3,6 +3,7 @@
 //! Invariant: nothing here talks to a cluster. Rules that one object can break by itself are CEL rules in its schema
 //! (refused at admission); rules that need a second object become conditions.
 
+pub mod chaincode;
 pub mod channel;
 pub mod common;
 pub mod conditions;
@@ -11,6 +12,7 @@ pub mod consent_policy;
 mod consent_schema;
 pub mod duration;
 pub mod hospital;
+pub mod identity;
 pub mod node;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -18,9 +20,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
+pub use chaincode::{Chaincode, ChaincodeSpec, ChaincodeStatus};
 pub use channel::{Channel, ChannelSpec, ChannelStatus};
 pub use consent_policy::{ConsentPolicy, ConsentPolicySpec, ConsentPolicyStatus};
 pub use hospital::{Hospital, HospitalSpec, HospitalStatus};
+pub use identity::{Identity, IdentitySpec, IdentityStatus};
 pub use node::{Orderer, OrdererSpec, OrdererStatus, Peer, PeerSpec, PeerStatus};
 
 /// API group of every kind.
@@ -28,7 +32,15 @@ pub const GROUP: &str = "ehrnet.dev";
 
 /// The definitions of all kinds, as `crds/` and the chart hold them.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![Hospital::crd(), Orderer::crd(), Peer::crd(), Channel::crd(), ConsentPolicy::crd()];
+    let mut crds = vec![
+        Hospital::crd(),
+        Orderer::crd(),
+        Peer::crd(),
+        Channel::crd(),
+        Chaincode::crd(),
+        ConsentPolicy::crd(),
+        Identity::crd(),
+    ];
     let versions = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions);
     versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()).for_each(known_formats);
     crds

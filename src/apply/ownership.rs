@@ -7,6 +7,7 @@
 
 use kube::{Resource, ResourceExt};
 
+use super::error::ApplyError;
 use crate::desired::names;
 
 /// The resource for which objects are written.
@@ -73,6 +74,16 @@ impl Owner {
             return Standing::Leftover;
         }
         Standing::Foreign(format!("belongs to {} {}", owner.kind, owner.name))
+    }
+
+    /// Refuses an object that is not this owner's or on its way out.
+    pub fn must_own<K: Resource<DynamicType = ()>>(&self, object: &K) -> Result<(), ApplyError> {
+        let (kind, name) = (K::kind(&()).into_owned(), object.name_any());
+        match self.standing(object) {
+            Standing::Ours if object.meta().deletion_timestamp.is_none() => Ok(()),
+            Standing::Ours | Standing::Leftover => Err(ApplyError::Leftover { kind, name }),
+            Standing::Foreign(holder) => Err(ApplyError::NameTaken { kind, name, holder }),
+        }
     }
 
     /// What is shared is of no kind.

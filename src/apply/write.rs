@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::Live;
 use super::drift::drift;
 use super::error::{ApplyError, Verb};
-use super::ownership::{Owner, Standing};
+use super::ownership::Owner;
 use super::unsettled::Unsettled;
 use crate::desired::names::MANAGER;
 
@@ -98,7 +98,7 @@ impl Applier {
                 }
             },
         };
-        at.ours(owner, &*current)?;
+        owner.must_own(&*current)?;
         let found = drift(&at.json(&*current)?, &wanted);
         let uid = current.uid().unwrap_or_default();
         if found.is_empty() || self.unsettled.knows(&uid, &wanted, &found) {
@@ -140,7 +140,7 @@ impl Applier {
                 Err(error) => return Err(error),
             },
         };
-        at.ours(owner, &*existing)?;
+        owner.must_own(&*existing)?;
         let metadata = json!({"metadata": at.json(declared)?["metadata"]});
         let found = drift(&at.json(&*existing)?, &metadata);
         if found.is_empty() {
@@ -269,16 +269,6 @@ impl<K: Child> At<K> {
 
     async fn read(&self) -> Result<Option<K>, ApplyError> {
         self.api.get_opt(&self.name).await.map_err(|error| self.failed(Verb::Get, error))
-    }
-
-    /// Refuses an object that is not the owner's or on its way out.
-    fn ours(&self, owner: &Owner, object: &K) -> Result<(), ApplyError> {
-        let (kind, name) = (self.kind.clone(), self.name.clone());
-        match owner.standing(object) {
-            Standing::Ours if object.meta().deletion_timestamp.is_none() => Ok(()),
-            Standing::Ours | Standing::Leftover => Err(ApplyError::Leftover { kind, name }),
-            Standing::Foreign(holder) => Err(ApplyError::NameTaken { kind, name, holder }),
-        }
     }
 
     async fn create(&self, object: &K) -> Result<K, ApplyError> {

@@ -22,6 +22,7 @@ pub async fn apply(
         disruption_budgets,
         volume_claims,
         stateful_sets,
+        deployments,
     } = resources.objects;
     Ok(Resources::applied(Objects {
         service_accounts: each(ctx, owner, &world.service_accounts, service_accounts).await?,
@@ -32,6 +33,7 @@ pub async fn apply(
         disruption_budgets: budgets(ctx, owner, disruption_budgets).await?,
         volume_claims: each(ctx, owner, &world.volume_claims, volume_claims).await?,
         stateful_sets: each(ctx, owner, &world.stateful_sets, stateful_sets).await?,
+        deployments: each(ctx, owner, &world.deployments, deployments).await?,
     }))
 }
 

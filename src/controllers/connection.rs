@@ -27,14 +27,16 @@ pub async fn resources(
     let identities = Identities {
         signing_ca: material.authorities.signing.certificate(),
         tls_ca: material.authorities.tls.certificate(),
-        admin: &material.admin.certificate,
-        admin_key: &key,
+        holder: "admin",
+        certificate: &material.admin.certificate,
+        key: &key,
+        pseudonym_key: &material.pseudonym_key,
     };
     Ok(hospital::resources(&material.plan, &identities, &reachable(ctx, declared).await))
 }
 
 /// The hospital's peers, its channels, and the orderers of those.
-async fn reachable(ctx: &Context, declared: &Hospital) -> Reachable {
+pub async fn reachable(ctx: &Context, declared: &Hospital) -> Reachable {
     let (namespace, name) = super::place(declared);
     let peers: Vec<Arc<Peer>> =
         ctx.world.peers.list(&namespace).into_iter().filter(|peer| peer.spec.hospital_ref.name == name).collect();

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 
+use super::identity::Remembered;
 use super::keys::Pair;
 use crate::apply::Applier;
 use crate::desired::Site;
@@ -44,6 +45,8 @@ pub struct Context {
     pub memory: Memory<Pair>,
     /// CA Secrets of users as last read.
     pub given: Memory<Arc<Secret>>,
+    /// Identities that were issued, for the time when they go.
+    pub identities: Memory<Remembered>,
     /// What was said of resources that cannot be read.
     pub malformed: Memory<String>,
     /// One node at a time may be restarted in a namespace.

@@ -4,11 +4,12 @@ use super::authorities::{self, Authorities};
 use super::context::Context;
 use super::key_pairs::{self, Issued, Slot, Want};
 use super::keys::{Pair, Replaceable};
+use super::nodes::Ground;
 use super::outcome::ReconcileError;
 use crate::api::common::CertificateStatus;
 use crate::api::conditions::Reason;
 use crate::apply::Owner;
-use crate::desired::plan::NodePlan;
+use crate::desired::plan::{HospitalPlan, NodePlan};
 use crate::desired::{names, secret};
 use crate::pki::{Authority, AuthorityName, Certificate, Window};
 use crate::status::Finding;
@@ -51,6 +52,26 @@ pub async fn of_node(
     let build = |certificate: &_, key: &_| secret::node_tls(plan, certificate, key, tls_ca.certificate());
     let tls = key_pairs::leaf(ctx, &slot, &want, &build).await?;
     Ok(identity.and_then(|identity| tls.map(|tls| Credentials { identity, tls, restart_waits: false })))
+}
+
+/// The key pair by which a hospital's peers are known to its contracts: one for all of them, made before the first peer.
+pub async fn of_chaincode_client(ctx: &Context, ground: &Ground) -> Result<Result<Issued, Finding>, ReconcileError> {
+    let (plan, owner) = match (HospitalPlan::new(&ground.hospital), Owner::of(&*ground.hospital)) {
+        (Ok(plan), Some(owner)) => (plan, owner),
+        (Err(error), _) => return Ok(Err(Finding::not(Reason::InvalidSpec, error.to_string()))),
+        (_, None) => return Ok(Err(Finding::not(Reason::InvalidSpec, "the hospital has no UID"))),
+    };
+    let issuer = &ground.authorities.tls;
+    let slot = Slot { owner: &owner, name: &names::chaincode_client(&plan.parent.name), existed: false };
+    let leaf = plan.chaincode_client_leaf();
+    let window = plan.chaincode_client_window();
+    let want = Want { leaf: &leaf, issuer, window, replaceable: Replaceable::Yes };
+    let build = |certificate: &_, key: &_| secret::chaincode_client(&plan, certificate, key, issuer.certificate());
+    let issued = match key_pairs::leaf(ctx, &slot, &want, &build).await? {
+        Ok(issued) => issued,
+        Err(finding) => return Ok(Err(finding)),
+    };
+    Ok(key_pairs::complete(ctx, &slot, &issued, &build).await?.map(|()| issued))
 }
 
 /// The operator's CA of a namespace, with its client certificate beside it in one Secret.

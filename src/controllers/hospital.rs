@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
+use zeroize::Zeroizing;
 
 use super::authorities::{self, Authorities};
 use super::context::Context;
 use super::key_pairs::{self, Issued, Slot, Want, certificate_status};
 use super::keys::Replaceable;
 use super::outcome::{Outcome, ReconcileError, told};
-use super::{children, connection};
+use super::{children, connection, pseudonym};
 use crate::api::common::CertificateStatus;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::hospital::ExistingCa;
@@ -51,6 +52,8 @@ pub struct Material {
     pub authorities: Authorities,
     /// Its admin identity.
     pub admin: Issued,
+    /// Key of the namespace's pseudonyms.
+    pub pseudonym_key: Zeroizing<String>,
 }
 
 fn previous(hospital: &Hospital) -> Vec<Condition> {
@@ -119,7 +122,8 @@ async fn material(ctx: &Context, hospital: &Hospital) -> Result<Result<Material,
     let want = Want { leaf: &leaf, issuer, window: plan.leaf_window, replaceable: Replaceable::Yes };
     let build = |certificate: &_, key: &_| secret::admin(&plan, certificate, key, issuer.certificate());
     let admin = key_pairs::leaf(ctx, &slot, &want, &build).await?;
-    Ok(admin.map(|admin| Material { owner, plan, authorities, admin }))
+    let pseudonym_key = pseudonym::key(ctx, &owner.namespace).await?;
+    Ok(admin.and_then(|admin| Ok(Material { pseudonym_key: pseudonym_key?, owner, plan, authorities, admin })))
 }
 
 struct Ca<'a> {

@@ -177,6 +177,23 @@ fn lost(slot: &Slot<'_>, cause: &str) -> Finding {
     )
 }
 
+/// Brings what lies beside a leaf in its Secret up to date.
+pub async fn complete(
+    ctx: &Context,
+    slot: &Slot<'_>,
+    issued: &Issued,
+    build: BuildLeaf<'_>,
+) -> Result<Result<(), Finding>, ReconcileError> {
+    match PrivateKey::from_pem(&issued.pair.key) {
+        Ok(key) => {
+            let declared = build(&issued.certificate, &key);
+            ctx.applier.apply(slot.owner, &ctx.world.secrets, &declared).await?;
+            Ok(Ok(()))
+        }
+        Err(error) => Ok(Err(unusable(slot, &error))),
+    }
+}
+
 /// A CA in its Secret, made or issued again if need be; or why there can be none.
 pub async fn authority(
     ctx: &Context,

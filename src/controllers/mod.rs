@@ -5,6 +5,7 @@
 //! by the API server through a resource version.
 
 pub mod authorities;
+pub mod chaincode;
 pub mod channel;
 pub mod children;
 pub mod connection;
@@ -14,6 +15,7 @@ pub mod credentials;
 pub mod deletion;
 pub mod driver;
 pub mod hospital;
+pub mod identity;
 pub mod key_pairs;
 pub mod keys;
 pub mod ledger;
@@ -23,6 +25,7 @@ pub mod nodes;
 pub mod orderer;
 pub mod outcome;
 pub mod peer;
+pub mod pseudonym;
 
 use std::sync::Arc;
 
@@ -90,7 +93,14 @@ async fn dispatch(ctx: &Context, target: &Target) -> (i64, Result<Outcome, Recon
         Kind::Orderer => pass!(orderers, orderer::reconcile),
         Kind::Peer => pass!(peers, peer::reconcile),
         Kind::Channel => pass!(channels, channel::reconcile),
+        Kind::Chaincode => pass!(chaincodes, chaincode::reconcile),
         Kind::ConsentPolicy => pass!(consent_policies, consent_policy::reconcile),
+        Kind::Identity => {
+            if world.identities.get(namespace, name).is_none() {
+                identity::gone(ctx, namespace, name).await;
+            }
+            pass!(identities, identity::reconcile)
+        }
     }
 }
 

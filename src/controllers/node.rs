@@ -1,4 +1,6 @@
-//! How a ledger node's pod is doing. Pure look-ups in the caches.
+//! How the pods of ledger nodes and contracts are doing. Pure look-ups in the caches.
+
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -47,6 +49,33 @@ pub fn finding(world: &World, namespace: &str, name: &str) -> Finding {
             format!("pod {name}-0 is not made yet: if this lasts, see the Events of StatefulSet {name}"),
         ),
     }
+}
+
+/// Whether the newest pods of a Deployment run and no old one is left, and if not, what keeps them.
+pub fn deployment_finding(world: &World, namespace: &str, name: &str) -> Finding {
+    let Some(deployment) = world.deployments.get(namespace, name) else {
+        return Finding::not(Reason::Progressing, format!("Deployment {name} is not made yet"));
+    };
+    let status = deployment.status.clone().unwrap_or_default();
+    let spec = deployment.spec.clone().unwrap_or_default();
+    let wanted = spec.replicas.unwrap_or(1);
+    let (all, new) = (status.replicas.unwrap_or(0), status.updated_replicas.unwrap_or(0));
+    let observed = status.observed_generation >= deployment.metadata.generation;
+    if observed && new >= wanted && all <= new && status.available_replicas.unwrap_or(0) >= wanted {
+        return Finding::good("the contract runs");
+    }
+    let selector = spec.selector.match_labels.unwrap_or_default();
+    let own = |pod: &&Arc<Pod>| {
+        pod.metadata.deletion_timestamp.is_none()
+            && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+    };
+    let pods = world.pods.list(namespace);
+    pods.iter().filter(own).find_map(|pod| pod_problem(pod)).unwrap_or_else(|| {
+        let message = format!(
+            "the pod of Deployment {name} is on its way: if this lasts, see the Events of the Deployment and its ReplicaSet"
+        );
+        Finding::not(Reason::WaitingForPod, message)
+    })
 }
 
 /// What keeps a pod from running, if it is more than time.

@@ -77,11 +77,16 @@ async fn provision(
         Ok(credentials) => credentials,
         Err(finding) => return Ok(Err(finding)),
     };
+    let client = match credentials::of_chaincode_client(ctx, ground).await? {
+        Ok(client) => client,
+        Err(finding) => return Ok(Err(finding)),
+    };
     plan.node.material = material([
         credentials.identity.pair.certificate.as_str(),
         credentials.tls.pair.certificate.as_str(),
         ground.authorities.signing.certificate().pem(),
         ground.authorities.tls.certificate().pem(),
+        client.pair.certificate.as_str(),
     ]);
     plan.node.outside_ports = nodes::outside_ports(ctx, &owner.namespace);
     if peer.spec.state_database == StateDatabase::CouchDB {

@@ -1,4 +1,5 @@
-//! What a hospital's applications need to reach its ledger, as one Secret.
+//! What a hospital's applications need to reach its ledger, as one Secret: the client bundle. The hospital's own holds its
+//! admin; that of an Identity (`identity`) holds the identity, and its certificate and key in their usual place besides.
 //!
 //! | Key | Content |
 //! | --- | --- |
@@ -7,10 +8,11 @@
 //! | `MSP_ID`, `PEER_ENDPOINT`, `PEER_HOST_ALIAS` | the same, for single environment variables |
 //! | `tls-ca.pem` | root of the hospital's TLS certificates |
 //! | `orderer-tls-cas.pem` | roots of the TLS certificates of its channels' orderers |
-//! | `admin.id` | the admin identity in the format of SDK wallets |
-//! | `msp.*` | the admin's MSP folder: [`MSP_FILES`] says which key is which file |
+//! | `admin.id`, or `<name>.id` | the identity in the format of SDK wallets |
+//! | `msp.*` | the identity's MSP folder: [`MSP_FILES`] says which key is which file |
+//! | `pseudonym.key` | key of the network's pseudonyms, hexadecimal: HMAC-SHA-256 of a patient identifier is a pseudonym |
 //!
-//! It holds the admin's private key. Do not load it whole into an environment (`envFrom`): that would put the key there.
+//! It holds a private key. Do not load it whole into an environment (`envFrom`): that would put the key there.
 
 use std::collections::BTreeMap;
 
@@ -36,17 +38,21 @@ pub const MSP_FILES: [File; 5] = [
     ("msp.keystore.key.pem", "msp/keystore/key.pem"),
 ];
 
-/// A hospital's certificates and admin identity.
-#[derive(Clone, Copy, Debug)]
+/// What the holder of a bundle is known by, and knows.
+#[derive(Clone, Copy)]
 pub struct Identities<'a> {
-    /// Signs identities.
+    /// Signs identities of the hospital.
     pub signing_ca: &'a Certificate,
-    /// Signs TLS certificates.
+    /// Signs TLS certificates of the hospital.
     pub tls_ca: &'a Certificate,
-    /// The admin's certificate.
-    pub admin: &'a Certificate,
-    /// The admin's key.
-    pub admin_key: &'a PrivateKey,
+    /// Name of the identity among the wallet files.
+    pub holder: &'a str,
+    /// The identity's certificate.
+    pub certificate: &'a Certificate,
+    /// The identity's key.
+    pub key: &'a PrivateKey,
+    /// Key of the network's pseudonyms, hexadecimal.
+    pub pseudonym_key: &'a str,
 }
 
 /// What a hospital's applications can reach. The maps' order is the output's.
@@ -78,10 +84,25 @@ pub struct ChannelNodes {
     pub orderers: Vec<String>,
 }
 
-/// The client bundle.
+/// The client bundle of a hospital.
 pub fn bundle(plan: &HospitalPlan, identities: &Identities<'_>, reachable: &Reachable) -> Secret {
+    Secret {
+        metadata: labelled(plan.parent.owned(names::connection(&plan.parent.name)), &plan.parent.name),
+        type_: Some("Opaque".into()),
+        data: Some(files(plan, identities, reachable)),
+        ..Secret::default()
+    }
+}
+
+/// The content of a client bundle.
+pub(super) fn files(
+    plan: &HospitalPlan,
+    identities: &Identities<'_>,
+    reachable: &Reachable,
+) -> BTreeMap<String, ByteString> {
     let profile = profile(plan, identities.tls_ca, reachable);
-    let admin_key = identities.admin_key.to_pem();
+    let key = identities.key.to_pem();
+    let wallet_file = format!("{}.id", identities.holder);
     let mut files: BTreeMap<&str, Zeroizing<String>> = BTreeMap::from([
         ("connection.json", pretty(&profile)),
         ("connection.yaml", serde_yaml::to_string(&profile).expect("what is JSON can be written as YAML")),
@@ -91,13 +112,14 @@ pub fn bundle(plan: &HospitalPlan, identities: &Identities<'_>, reachable: &Reac
         ("msp.config.yaml", NODE_OUS.to_owned()),
         ("msp.cacerts.ca.pem", identities.signing_ca.pem().to_owned()),
         ("msp.tlscacerts.ca.pem", identities.tls_ca.pem().to_owned()),
-        ("msp.signcerts.cert.pem", identities.admin.pem().to_owned()),
+        ("msp.signcerts.cert.pem", identities.certificate.pem().to_owned()),
+        (names::PSEUDONYM_KEY, identities.pseudonym_key.to_owned()),
     ])
     .into_iter()
     .map(|(key, text)| (key, Zeroizing::new(text)))
     .collect();
-    files.insert("msp.keystore.key.pem", admin_key.clone());
-    files.insert("admin.id", wallet(plan, identities.admin, &admin_key));
+    files.insert("msp.keystore.key.pem", key.clone());
+    files.insert(&wallet_file, wallet(plan, identities.certificate, &key));
     if let Some(peer) = reachable.peers.values().next() {
         files.insert("PEER_ENDPOINT", Zeroizing::new(peer.to_string()));
         files.insert("PEER_HOST_ALIAS", Zeroizing::new(peer.host.clone()));
@@ -107,13 +129,7 @@ pub fn bundle(plan: &HospitalPlan, identities: &Identities<'_>, reachable: &Reac
     if !roots.is_empty() {
         files.insert("orderer-tls-cas.pem", Zeroizing::new(roots.into_values().collect()));
     }
-    let data = files.iter().map(|(key, text)| ((*key).to_owned(), ByteString(text.as_bytes().to_vec())));
-    Secret {
-        metadata: labelled(plan.parent.owned(names::connection(&plan.parent.name)), &plan.parent.name),
-        type_: Some("Opaque".into()),
-        data: Some(data.collect()),
-        ..Secret::default()
-    }
+    files.iter().map(|(key, text)| ((*key).to_owned(), ByteString(text.as_bytes().to_vec()))).collect()
 }
 
 /// The connection profile (Fabric: `internal/peer/common/networkconfig.go` and the SDKs' `connection-profile`).

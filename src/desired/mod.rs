@@ -1,7 +1,7 @@
 //! What a declared resource means as Kubernetes objects. Pure: no client, no clock, no I/O.
 //!
 //! ```text
-//! spec ── plan (validated) ── hospital | orderer | peer ──> Resources<Prepared> ── apply ──> Resources<Applied>
+//! spec ── plan (validated) ── hospital | orderer | peer | chaincode ──> Resources<Prepared> ── apply ──> Resources<Applied>
 //!                          └─ secret (key pairs) and config_map::genesis: created once, apart from the rest
 //! ```
 //!
@@ -9,9 +9,11 @@
 //! stand in `names`. Equal input gives equal output to the byte, or the operator would write without end: no random
 //! numbers, no unordered maps.
 
+pub mod chaincode;
 pub mod config_map;
 pub mod connection;
 pub mod couchdb;
+pub mod deployment;
 pub mod disruption_budget;
 pub mod hospital;
 pub mod names;
@@ -32,6 +34,7 @@ pub mod volume_claim;
 mod tests;
 
 pub use plan::{
-    CouchDbPlan, DefaultImage, Endpoint, HospitalPlan, NodeImages, NodePlan, OrdererPlan, PeerPlan, PlanError, Site,
+    ContractPlan, CouchDbPlan, DefaultImage, Endpoint, HospitalPlan, IdentityPlan, NodeImages, NodePlan, OrdererPlan,
+    PeerPlan, PlanError, Site,
 };
 pub use resources::{Applied, Objects, Prepared, Resources};

@@ -36,6 +36,10 @@ pub const CA_CRT: &str = "ca.crt";
 pub const CA_KEY: &str = "ca.key";
 /// ConfigMap key of a genesis block.
 pub const GENESIS_BLOCK: &str = "genesis.block";
+/// Secret key of the key of pseudonyms, lower-case hexadecimal, in its own Secret and in client bundles.
+pub const PSEUDONYM_KEY: &str = "pseudonym.key";
+/// Secret key of what Fabric's chaincode builder on a hospital's peers fills into packages (JSON).
+pub const BUILDER_JSON: &str = "builder.json";
 /// ConfigMap key of a consent policy.
 pub const POLICY_JSON: &str = "policy.json";
 
@@ -68,10 +72,10 @@ pub const MSP_ID: &str = "ehrnet.dev/msp-id";
 
 /// Value of `managed-by`, and field manager of every write.
 pub const MANAGER: &str = "ehrnet";
-/// Component label of chaincode servers.
-pub const CHAINCODE: &str = "chaincode";
 /// Secret, one in a namespace: operator CA and client certificate for the orderers' admin endpoint.
 pub const OPERATOR: &str = "ehrnet-operator";
+/// Secret, one in a namespace: the key that turns patient identifiers into pseudonyms.
+pub const PSEUDONYM: &str = "ehrnet-pseudonym";
 /// PodDisruptionBudget, one in a namespace, of all its orderers.
 pub const ORDERERS: &str = "ehrnet-orderers";
 
@@ -88,12 +92,24 @@ pub enum Component {
     Channel,
     /// Children of a ConsentPolicy.
     ConsentPolicy,
+    /// Children of an Identity.
+    Identity,
+    /// Children of a Chaincode.
+    Chaincode,
     /// The operator itself, and what it keeps for itself.
     Operator,
 }
 
 impl Component {
-    const DECLARED: [Self; 5] = [Self::Hospital, Self::Orderer, Self::Peer, Self::Channel, Self::ConsentPolicy];
+    const DECLARED: [Self; 7] = [
+        Self::Hospital,
+        Self::Orderer,
+        Self::Peer,
+        Self::Channel,
+        Self::Chaincode,
+        Self::ConsentPolicy,
+        Self::Identity,
+    ];
 
     /// Value of the component label.
     pub fn as_str(self) -> &'static str {
@@ -103,6 +119,8 @@ impl Component {
             Self::Peer => "peer",
             Self::Channel => "channel",
             Self::ConsentPolicy => "consent-policy",
+            Self::Identity => "identity",
+            Self::Chaincode => "chaincode",
             Self::Operator => "operator",
         }
     }
@@ -115,6 +133,8 @@ impl Component {
             Self::Peer => Some("Peer"),
             Self::Channel => Some("Channel"),
             Self::ConsentPolicy => Some("ConsentPolicy"),
+            Self::Identity => Some("Identity"),
+            Self::Chaincode => Some("Chaincode"),
             Self::Operator => None,
         }
     }
@@ -124,7 +144,8 @@ impl Component {
         match self {
             Self::Orderer => "fabric-orderer",
             Self::Peer => "fabric-peer",
-            Self::Hospital | Self::Channel | Self::ConsentPolicy | Self::Operator => MANAGER,
+            Self::Chaincode => "chaincode",
+            Self::Hospital | Self::Channel | Self::ConsentPolicy | Self::Identity | Self::Operator => MANAGER,
         }
     }
 
@@ -258,6 +279,26 @@ pub fn connection(hospital: &str) -> String {
 /// PodDisruptionBudget of a hospital's peers.
 pub fn peers(hospital: &str) -> String {
     format!("{hospital}-peers")
+}
+
+/// A hospital's service of a contract: Deployment, Service and NetworkPolicy. The schemas keep it within 63 characters.
+pub fn contract(chaincode: &str, hospital: &str) -> String {
+    format!("{chaincode}-{hospital}")
+}
+
+/// ServiceAccount of all services of a contract.
+pub fn contract_account(chaincode: &str) -> String {
+    format!("{chaincode}-chaincode")
+}
+
+/// Secret with the key pair by which a hospital's peers are known to its contracts.
+pub fn chaincode_client(hospital: &str) -> String {
+    format!("{hospital}-chaincode")
+}
+
+/// Secret of an Identity that names none.
+pub fn identity(identity: &str) -> String {
+    format!("{identity}-id")
 }
 
 /// Secret with a node's identity.

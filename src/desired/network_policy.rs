@@ -5,9 +5,10 @@
 //! | orderer | 7050 | orderers and peers of the namespace, the operator, ledger clients |
 //! | orderer | 9443 | the operator alone |
 //! | peer | 7051 | peers of the namespace, the operator, ledger clients |
-//! | both | operations | the operator, metrics clients |
+//! | contract | 9999 | peers of its own hospital |
+//! | orderer, peer | operations | the operator, metrics clients |
 //!
-//! Outgoing: cluster DNS and the ports above; peers also call chaincode servers. A node with an external endpoint takes
+//! Outgoing: cluster DNS and the ports above; peers also call contracts of their hospital, contracts call nobody. A node with an external endpoint takes
 //! calls to its gRPC port from everywhere. A selector of a *namespace* can only be satisfied by those who may label
 //! namespaces, one of pods only by pods of the same namespace: nobody lets themselves in from elsewhere.
 
@@ -21,7 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::names::{self, Component};
-use super::plan::NodePlan;
+use super::plan::{ContractPlan, NodePlan};
 use super::secret::labelled;
 
 /// Label that every namespace has with its own name.
@@ -44,13 +45,34 @@ pub fn peer(plan: &NodePlan) -> NetworkPolicy {
         grpc(plan, names::PEER_PORT, vec![pods(Component::Peer.selector())]),
         operations(plan, names::PEER_OPERATIONS_PORT),
     ];
-    let chaincode = BTreeMap::from([(names::COMPONENT.to_owned(), names::CHAINCODE.to_owned())]);
+    let contracts = of_hospital(Component::Chaincode, &plan.hospital);
     let egress = vec![
         to(names::ORDERER_PORT, vec![pods(Component::Orderer.selector())]),
         to(names::PEER_PORT, vec![pods(Component::Peer.selector())]),
-        to(names::CHAINCODE_PORT, vec![pods(chaincode)]),
+        to(names::CHAINCODE_PORT, vec![pods(contracts)]),
     ];
     policy(plan, ingress, egress)
+}
+
+/// The policy of a hospital's contract: its own peers get in, nothing gets out. A contract that called others would answer
+/// differently at two hospitals, and could carry patients' data away.
+pub fn contract(plan: &ContractPlan) -> NetworkPolicy {
+    let peers = pods(of_hospital(Component::Peer, &plan.hospital));
+    NetworkPolicy {
+        metadata: plan.metadata(plan.name()),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(selector(plan.selector())),
+            policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
+            ingress: Some(vec![from(names::CHAINCODE_PORT, vec![peers])]),
+            egress: Some(Vec::new()),
+        }),
+    }
+}
+
+fn of_hospital(component: Component, hospital: &str) -> BTreeMap<String, String> {
+    let mut labels = component.selector();
+    labels.insert(names::HOSPITAL.into(), hospital.to_owned());
+    labels
 }
 
 fn policy(

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::EnvVar;
 use super::names::{self, CA_CRT, TLS_CRT, TLS_KEY};
 use super::node::{self, GRPC, LEDGER_DIR, MSP_DIR, OPERATIONS, Port, TLS_DIR};
 use super::plan::{NodePlan, PeerPlan};
-use super::pod::{self, NODE_UID, env};
+use super::pod::{self, NODE_UID, env, secret_env};
 use super::resources::{Objects, Prepared, Resources};
 use super::stateful_set::{self, PodParts};
 use super::{couchdb, network_policy, service, service_account, volume_claim};
@@ -70,7 +70,6 @@ fn environment(plan: &NodePlan) -> Vec<EnvVar> {
     let tls = |file: &str| format!("{TLS_DIR}/{file}");
     let address = format!("{}:{}", plan.host(), names::PEER_PORT);
     let outside = plan.external_endpoint.as_ref().map_or_else(|| address.clone(), ToString::to_string);
-    let builder = serde_json::json!({"peername": plan.parent.name, "hospital": plan.hospital});
     vec![
         env("FABRIC_LOGGING_SPEC", "info"),
         env("CORE_PEER_ID", &plan.parent.name),
@@ -106,6 +105,11 @@ fn environment(plan: &NodePlan) -> Vec<EnvVar> {
         env("CORE_OPERATIONS_TLS_CLIENTROOTCAS_FILES", tls(CA_CRT)),
         env("CORE_METRICS_PROVIDER", "prometheus"),
         env("CORE_VM_ENDPOINT", ""),
-        env("CHAINCODE_AS_A_SERVICE_BUILDER_CONFIG", builder.to_string()),
+        // Fabric's builder takes the key for contracts from nowhere else (core.yaml: `propagateEnvironment`).
+        secret_env(
+            "CHAINCODE_AS_A_SERVICE_BUILDER_CONFIG",
+            &names::chaincode_client(&plan.hospital),
+            names::BUILDER_JSON,
+        ),
     ]
 }

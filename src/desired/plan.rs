@@ -2,12 +2,16 @@
 //!
 //! Builders see nothing else, so a spec that makes no sense never reaches them, and they cannot fail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::common::{DeletionPolicy, Image, PullPolicy, Resources, Scheduling, Storage};
+use crate::api::hospital::Lifetime;
+use crate::api::identity::IdentityType;
 use crate::api::node::{NodeSpec, StateDatabase};
-use crate::api::{Hospital, Orderer, Peer};
-use crate::pki::{AuthorityName, Leaf, Profile, Role, SubjectAltNames, Window};
+use crate::api::{Chaincode, Hospital, Identity, Orderer, Peer};
+use crate::pki::{Attributes, AuthorityName, Leaf, Profile, Role, SubjectAltNames, Window};
 
 use super::names::{self, Parent};
 
@@ -45,6 +49,8 @@ pub struct NodeImages {
     pub peer: DefaultImage,
     /// CouchDB.
     pub couchdb: DefaultImage,
+    /// Contracts.
+    pub contract: DefaultImage,
 }
 
 /// An image, and the command that goes with it.
@@ -142,10 +148,6 @@ impl HospitalPlan {
     /// Plans a Hospital.
     pub fn new(hospital: &Hospital) -> Result<Self, PlanError> {
         let spec = &hospital.spec;
-        let window = |lifetime: &crate::api::hospital::Lifetime| Window {
-            validity: lifetime.validity.0,
-            renew_before: lifetime.renew_before.0,
-        };
         Ok(Self {
             parent: Parent::of(hospital).ok_or(PlanError::NotFromCluster)?,
             msp_id: spec.msp_id.clone(),
@@ -176,8 +178,58 @@ impl HospitalPlan {
         self.leaf(format!("{}-admin", self.parent.name), Profile::enrolment(Role::Admin))
     }
 
+    /// The certificate that its peers show to its contracts.
+    pub fn chaincode_client_leaf(&self) -> Leaf {
+        self.leaf(names::chaincode_client(&self.parent.name), Profile::TlsClient)
+    }
+
+    /// Validity and renewal of that certificate: as long as the CA's, because it stands in packages, whose ids hang on it.
+    pub fn chaincode_client_window(&self) -> Window {
+        self.ca_window
+    }
+
     fn leaf(&self, common_name: String, profile: Profile) -> Leaf {
         Leaf { common_name, organization: self.organization.clone(), profile }
+    }
+}
+
+fn window(lifetime: &Lifetime) -> Window {
+    Window { validity: lifetime.validity.0, renew_before: lifetime.renew_before.0 }
+}
+
+/// An identity of a hospital.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityPlan {
+    /// The Identity.
+    pub parent: Parent,
+    /// Its hospital.
+    pub hospital: HospitalPlan,
+    /// Where it is kept.
+    pub secret_name: String,
+    /// Its certificate.
+    pub leaf: Leaf,
+    /// Validity and renewal of its certificate.
+    pub window: Window,
+}
+
+impl IdentityPlan {
+    /// Plans an Identity.
+    pub fn new(identity: &Identity, hospital: &Hospital) -> Result<Self, PlanError> {
+        let spec = &identity.spec;
+        let parent = Parent::of(identity).ok_or(PlanError::NotFromCluster)?;
+        let hospital = HospitalPlan::new(hospital)?;
+        let role = match spec.type_ {
+            IdentityType::Client => Role::Client,
+            IdentityType::Admin => Role::Admin,
+        };
+        let attributes = Attributes::new(spec.attributes.clone());
+        Ok(Self {
+            secret_name: spec.secret_name.clone().unwrap_or_else(|| names::identity(&parent.name)),
+            leaf: hospital.leaf(parent.name.clone(), Profile::Enrolment { role, attributes }),
+            window: spec.certificate.as_ref().map_or(hospital.leaf_window, window),
+            parent,
+            hospital,
+        })
     }
 }
 
@@ -315,6 +367,73 @@ impl PeerPlan {
             resources: couchdb.resources,
         });
         Ok(Self { node: NodePlan::new(Parent::of(peer), hospital, &spec.node, &site.images.peer, site)?, couchdb })
+    }
+}
+
+/// A hospital's service of a contract.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContractPlan {
+    /// The Chaincode.
+    pub parent: Parent,
+    /// Name of the Hospital that runs it.
+    pub hospital: String,
+    /// Organisation of its certificate.
+    pub organization: Option<String>,
+    /// Its container.
+    pub image: ContainerImage,
+    /// CPU and memory; empty for the defaults.
+    pub resources: Resources,
+    /// DNS domain of the cluster.
+    pub cluster_domain: String,
+    /// Id of the package that it is known by; it registers under it.
+    pub package_id: String,
+    /// Digest of the certificates that it is started with (see [`material`]); a new value replaces the pod.
+    pub material: String,
+}
+
+impl ContractPlan {
+    /// Plans a hospital's service of a Chaincode. `package_id` and `material` are the caller's to set.
+    pub fn new(chaincode: &Chaincode, hospital: &Hospital, site: &Site) -> Result<Self, PlanError> {
+        let spec = &chaincode.spec;
+        Ok(Self {
+            parent: Parent::of(chaincode).ok_or(PlanError::NotFromCluster)?,
+            hospital: hospital.metadata.name.clone().ok_or(PlanError::NotFromCluster)?,
+            organization: hospital.spec.display_name.clone(),
+            image: ContainerImage::resolve(&spec.image, &site.images.contract),
+            resources: spec.resources.clone(),
+            cluster_domain: site.cluster_domain.clone(),
+            package_id: String::new(),
+            material: String::new(),
+        })
+    }
+
+    /// Name of the service.
+    pub fn name(&self) -> String {
+        names::contract(&self.parent.name, &self.hospital)
+    }
+
+    /// `host:port` under which the hospital's peers find it.
+    pub fn address(&self) -> String {
+        format!("{}:{}", names::host(&self.name(), &self.parent.namespace), names::CHAINCODE_PORT)
+    }
+
+    /// Its TLS certificate: every name inside the cluster.
+    pub fn tls_leaf(&self) -> Leaf {
+        let hosts = names::hosts(&self.name(), &self.parent.namespace, &self.cluster_domain);
+        let profile = Profile::Tls { names: SubjectAltNames::new(hosts) };
+        Leaf { common_name: self.name(), organization: self.organization.clone(), profile }
+    }
+
+    /// Labels that match its pods and no others.
+    pub fn selector(&self) -> BTreeMap<String, String> {
+        let mut selector = self.parent.selector();
+        selector.insert(names::HOSPITAL.into(), self.hospital.clone());
+        selector
+    }
+
+    /// Metadata of one of its objects.
+    pub(super) fn metadata(&self, name: String) -> ObjectMeta {
+        super::secret::labelled(self.parent.owned(name), &self.hospital)
     }
 }
 

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapProjection, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, Probe, ProjectedVolumeSource, ResourceRequirements,
-    SeccompProfile, SecretKeySelector, SecretProjection, SecurityContext, Volume, VolumeMount, VolumeProjection,
+    SeccompProfile, SecretKeySelector, SecretProjection, SecurityContext, TCPSocketAction, Volume, VolumeMount,
+    VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -76,6 +77,17 @@ pub fn http_probe(scheme: &str, port: &str, path: &str, tempo: Tempo) -> Probe {
             scheme: Some(scheme.to_owned()),
             ..HTTPGetAction::default()
         }),
+        period_seconds: Some(tempo.period),
+        failure_threshold: Some(tempo.failures),
+        timeout_seconds: Some(2),
+        ..Probe::default()
+    }
+}
+
+/// A probe that a named port takes connections.
+pub fn tcp_probe(port: &str, tempo: Tempo) -> Probe {
+    Probe {
+        tcp_socket: Some(TCPSocketAction { port: IntOrString::String(port.to_owned()), host: None }),
         period_seconds: Some(tempo.period),
         failure_threshold: Some(tempo.failures),
         timeout_seconds: Some(2),

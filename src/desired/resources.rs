@@ -5,7 +5,7 @@
 
 use std::marker::PhantomData;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -20,7 +20,7 @@ pub enum Applied {}
 
 /// The objects of one resource in one of the two states.
 ///
-/// The fields stand in the order in which they are applied: what a pod mounts before the pod, and the StatefulSet last,
+/// The fields stand in the order in which they are applied: what a pod mounts before the pod, and what makes pods last,
 /// or its pod would start with old files and be started again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resources<State> {
@@ -48,6 +48,8 @@ pub struct Objects {
     pub volume_claims: Vec<PersistentVolumeClaim>,
     /// The nodes.
     pub stateful_sets: Vec<StatefulSet>,
+    /// The contracts.
+    pub deployments: Vec<Deployment>,
 }
 
 impl Resources<Prepared> {

@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use zeroize::Zeroizing;
 
 use crate::api::common::DeletionPolicy;
 use crate::pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey, Profile};
 
-use super::names::{self, CA_CRT, CA_KEY, Parent, TLS_CRT, TLS_KEY};
-use super::plan::{HospitalPlan, NodePlan};
+use super::connection::{self, Identities, Reachable};
+use super::names::{self, BUILDER_JSON, CA_CRT, CA_KEY, Parent, TLS_CRT, TLS_KEY};
+use super::plan::{ContractPlan, HospitalPlan, IdentityPlan, NodePlan};
 
 /// Secret type of key pairs.
 pub const TLS_TYPE: &str = "kubernetes.io/tls";
@@ -31,6 +33,46 @@ pub fn tls_ca(plan: &HospitalPlan, ca: &Authority) -> Secret {
 /// Secret with a hospital's admin identity. `issuer` is the signing CA's certificate.
 pub fn admin(plan: &HospitalPlan, certificate: &Certificate, key: &PrivateKey, issuer: &Certificate) -> Secret {
     key_pair(hospital_meta(plan, names::admin(&plan.parent.name)), certificate, key, issuer)
+}
+
+/// Secret with the key pair by which a hospital's peers are known to its contracts, and with what their chaincode builder
+/// fills into packages. `issuer` is the TLS CA's certificate.
+pub fn chaincode_client(
+    plan: &HospitalPlan,
+    certificate: &Certificate,
+    key: &PrivateKey,
+    issuer: &Certificate,
+) -> Secret {
+    let mut secret =
+        key_pair(hospital_meta(plan, names::chaincode_client(&plan.parent.name)), certificate, key, issuer);
+    // By hand, because a JSON value would leave copies of the key. Neither text has anything to escape but line ends.
+    let escaped = Zeroizing::new(key.to_pem().replace('\n', "\\n"));
+    let json = Zeroizing::new(format!(r#"{{"hospital":"{}","client_key":"{}"}}"#, plan.parent.name, *escaped));
+    secret.data.get_or_insert_default().insert(BUILDER_JSON.into(), ByteString(json.as_bytes().to_vec()));
+    secret
+}
+
+/// Secret with the TLS key pair of a hospital's service of a contract. `issuer` is the TLS CA's certificate.
+pub fn contract_tls(plan: &ContractPlan, certificate: &Certificate, key: &PrivateKey, issuer: &Certificate) -> Secret {
+    key_pair(plan.metadata(names::node_tls(&plan.name())), certificate, key, issuer)
+}
+
+/// Secret of an Identity: its key pair, and the client bundle around it. `identities` holds the pair.
+pub fn identity(plan: &IdentityPlan, identities: &Identities<'_>, reachable: &Reachable) -> Secret {
+    let meta = labelled(plan.parent.owned(&plan.secret_name), &plan.hospital.parent.name);
+    let mut secret = key_pair(meta, identities.certificate, identities.key, identities.signing_ca);
+    secret.data.get_or_insert_default().extend(connection::files(&plan.hospital, identities, reachable));
+    secret
+}
+
+/// The namespace's Secret with the key of pseudonyms, hexadecimal. Shared: nothing owns it, and it outlives all.
+pub fn pseudonym(namespace: &str, key: &str) -> Secret {
+    Secret {
+        metadata: names::shared(namespace, names::PSEUDONYM),
+        type_: Some("Opaque".into()),
+        data: Some(BTreeMap::from([(names::PSEUDONYM_KEY.to_owned(), ByteString(key.as_bytes().to_vec()))])),
+        ..Secret::default()
+    }
 }
 
 /// Secret with a node's identity. `issuer` is the signing CA's certificate.

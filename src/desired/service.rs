@@ -9,13 +9,23 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::node::Port;
-use super::plan::NodePlan;
+use super::plan::{ContractPlan, NodePlan};
 use super::secret::labelled;
 
 /// The Service of a node, with its ports under their names.
 pub fn node(plan: &NodePlan, ports: &[Port]) -> Service {
     let mut metadata = labelled(plan.parent.owned(&plan.parent.name), &plan.hospital);
     metadata.annotations = Some(scrape_annotations(ports));
+    let spec = ServiceSpec { publish_not_ready_addresses: Some(true), ..spec(plan.parent.selector(), ports) };
+    Service { metadata, spec: Some(spec), ..Service::default() }
+}
+
+/// The Service of a hospital's contract: its peers find those pods only that are ready.
+pub fn contract(plan: &ContractPlan, ports: &[Port]) -> Service {
+    Service { metadata: plan.metadata(plan.name()), spec: Some(spec(plan.selector(), ports)), ..Service::default() }
+}
+
+fn spec(selector: BTreeMap<String, String>, ports: &[Port]) -> ServiceSpec {
     let ports = ports.iter().map(|port| ServicePort {
         name: Some(port.name.to_owned()),
         port: i32::from(port.number),
@@ -23,16 +33,11 @@ pub fn node(plan: &NodePlan, ports: &[Port]) -> Service {
         protocol: Some("TCP".into()),
         ..ServicePort::default()
     });
-    Service {
-        metadata,
-        spec: Some(ServiceSpec {
-            type_: Some("ClusterIP".into()),
-            publish_not_ready_addresses: Some(true),
-            selector: Some(plan.parent.selector()),
-            ports: Some(ports.collect()),
-            ..ServiceSpec::default()
-        }),
-        ..Service::default()
+    ServiceSpec {
+        type_: Some("ClusterIP".into()),
+        selector: Some(selector),
+        ports: Some(ports.collect()),
+        ..ServiceSpec::default()
     }
 }
 

@@ -74,7 +74,8 @@ pub fn node(plan: &NodePlan, parts: PodParts) -> StatefulSet {
     }
 }
 
-fn image_pull_secrets(mut names: Vec<String>) -> Option<Vec<LocalObjectReference>> {
+/// References to Secrets with registry credentials.
+pub(super) fn image_pull_secrets(mut names: Vec<String>) -> Option<Vec<LocalObjectReference>> {
     names.sort_unstable();
     names.dedup();
     (!names.is_empty()).then(|| names.into_iter().map(|name| LocalObjectReference { name }).collect())

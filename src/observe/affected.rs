@@ -9,7 +9,8 @@ use kube::core::PartialObjectMeta;
 
 use super::target::{Kind, Target};
 use super::world::World;
-use crate::api::{Channel, ConsentPolicy, Hospital, Orderer, Peer};
+use crate::api::{Chaincode, Channel, ConsentPolicy, Hospital, Identity, Orderer, Peer};
+use crate::desired::names;
 
 fn target<K: Resource>(kind: Kind, object: &K) -> Target {
     Target::new(kind, object.namespace().unwrap_or_default(), object.name_any())
@@ -34,20 +35,40 @@ fn dependents_of_hospital(world: &World, namespace: &str, name: &str) -> Vec<Tar
         channel.spec.members.iter().any(|member| member == name)
             || channel.spec.consensus.orderers.iter().any(|orderer| orderers.iter().any(|o| o.name_any() == *orderer))
     });
-    let mut targets: Vec<Target> = channels.map(|c| target(Kind::Channel, &*c)).collect();
+    let channels: Vec<_> = channels.collect();
+    let mut targets: Vec<Target> = channels.iter().flat_map(|c| contracts(world, namespace, &c.name_any())).collect();
+    targets.extend(channels.iter().map(|c| target(Kind::Channel, &**c)));
     targets.extend(orderers.iter().map(|o| target(Kind::Orderer, &**o)));
     targets.extend(peers.iter().map(|p| target(Kind::Peer, &**p)));
+    targets.extend(identities_of(world, namespace, name));
     targets
 }
 
-/// An orderer concerns its channels and the other orderers of them (they restart one at a time), and its hospital.
+/// The contracts of a channel.
+fn contracts(world: &World, namespace: &str, channel: &str) -> Vec<Target> {
+    let chaincodes = world.chaincodes.list(namespace).into_iter().filter(|c| c.spec.channel_ref.name == channel);
+    chaincodes.map(|chaincode| target(Kind::Chaincode, &*chaincode)).collect()
+}
+
+fn identities_of(world: &World, namespace: &str, hospital: &str) -> Vec<Target> {
+    let identities = world.identities.list(namespace).into_iter().filter(|i| i.spec.hospital_ref.name == hospital);
+    identities.map(|identity| target(Kind::Identity, &*identity)).collect()
+}
+
+/// A hospital and its identities: their client bundles list the nodes that its clients reach.
+fn bundles(world: &World, namespace: &str, hospital: &str) -> Vec<Target> {
+    let mut targets = identities_of(world, namespace, hospital);
+    targets.push(Target::new(Kind::Hospital, namespace, hospital));
+    targets
+}
+
+/// An orderer concerns its channels and the other orderers of them (they restart one at a time), and its hospital's
+/// client bundles.
 pub fn by_orderer(world: &World, orderer: &Orderer) -> Vec<Target> {
     let namespace = orderer.namespace().unwrap_or_default();
     let name = orderer.name_any();
-    let mut targets = vec![
-        target(Kind::Orderer, orderer),
-        Target::new(Kind::Hospital, namespace.clone(), orderer.spec.hospital_ref.name.clone()),
-    ];
+    let mut targets = bundles(world, &namespace, &orderer.spec.hospital_ref.name);
+    targets.push(target(Kind::Orderer, orderer));
     for channel in world.channels.list(&namespace) {
         if channel.spec.consensus.orderers.contains(&name) {
             targets.push(target(Kind::Channel, &*channel));
@@ -58,27 +79,25 @@ pub fn by_orderer(world: &World, orderer: &Orderer) -> Vec<Target> {
     targets
 }
 
-/// A peer concerns its channels and its hospital (whose connection profile lists it).
-pub fn by_peer(_: &World, peer: &Peer) -> Vec<Target> {
+/// A peer concerns its channels with their contracts, and its hospital's client bundles, which list it.
+pub fn by_peer(world: &World, peer: &Peer) -> Vec<Target> {
     let namespace = peer.namespace().unwrap_or_default();
-    let mut targets = vec![
-        target(Kind::Peer, peer),
-        Target::new(Kind::Hospital, namespace.clone(), peer.spec.hospital_ref.name.clone()),
-    ];
+    let mut targets = bundles(world, &namespace, &peer.spec.hospital_ref.name);
+    targets.push(target(Kind::Peer, peer));
+    targets.extend(peer.spec.channels.iter().flat_map(|name| contracts(world, &namespace, name)));
     targets.extend(peer.spec.channels.iter().map(|name| Target::new(Kind::Channel, namespace.clone(), name.clone())));
     targets
 }
 
-/// A channel concerns its orderers, the peers that join it, its members, and channels that claim the same name.
+/// A channel concerns its contracts, its orderers, the peers that join it, its members with their client bundles, and channels that claim the same name.
 pub fn by_channel(world: &World, channel: &Channel) -> Vec<Target> {
     let namespace = channel.namespace().unwrap_or_default();
     let name = channel.name_any();
-    let mut targets = vec![target(Kind::Channel, channel)];
+    let mut targets = contracts(world, &namespace, &name);
+    targets.push(target(Kind::Channel, channel));
     let orderers = channel.spec.consensus.orderers.iter();
     targets.extend(orderers.map(|orderer| Target::new(Kind::Orderer, namespace.clone(), orderer.clone())));
-    targets.extend(
-        channel.spec.members.iter().map(|member| Target::new(Kind::Hospital, namespace.clone(), member.clone())),
-    );
+    targets.extend(channel.spec.members.iter().flat_map(|member| bundles(world, &namespace, member)));
     let joining = |peer: &std::sync::Arc<Peer>| peer.spec.channels.contains(&name);
     targets.extend(world.peers.list(&namespace).into_iter().filter(joining).map(|peer| target(Kind::Peer, &*peer)));
     let rivals = world
@@ -90,9 +109,22 @@ pub fn by_channel(world: &World, channel: &Channel) -> Vec<Target> {
     targets
 }
 
+/// A contract concerns the other contracts of its channel, which may claim the same name.
+pub fn by_chaincode(world: &World, chaincode: &Chaincode) -> Vec<Target> {
+    let namespace = chaincode.namespace().unwrap_or_default();
+    let mut targets = contracts(world, &namespace, &chaincode.spec.channel_ref.name);
+    targets.push(target(Kind::Chaincode, chaincode));
+    targets
+}
+
 /// A consent policy concerns itself.
 pub fn by_consent_policy(_: &World, policy: &ConsentPolicy) -> Vec<Target> {
     vec![target(Kind::ConsentPolicy, policy)]
+}
+
+/// An identity concerns itself.
+pub fn by_identity(_: &World, identity: &Identity) -> Vec<Target> {
+    vec![target(Kind::Identity, identity)]
 }
 
 /// The declared resource that owns a child, or that it was made for.
@@ -107,7 +139,7 @@ fn owner<K: Resource>(child: &K) -> Vec<Target> {
     let mut targets: Vec<Target> = by_reference.collect();
     if targets.is_empty() {
         targets.extend(
-            crate::desired::names::made_for(child)
+            names::made_for(child)
                 .map(|(kind, name)| (Kind::parse(kind), name))
                 .and_then(|(kind, name)| kind.map(|kind| Target::new(kind, namespace.clone(), name))),
         );
@@ -133,8 +165,12 @@ pub fn by_shared_child<K: Resource>(world: &World, child: &K) -> Vec<Target> {
             Kind::Channel => targets.extend(
                 world.channels.get(&namespace, &target.name).map(|c| by_channel(world, &c)).unwrap_or_default(),
             ),
-            Kind::Peer | Kind::ConsentPolicy => {}
+            Kind::Peer | Kind::Chaincode | Kind::ConsentPolicy | Kind::Identity => {}
         }
+    }
+    if child.name_any() == names::PSEUDONYM {
+        let hospitals = world.hospitals.list(&namespace);
+        return hospitals.iter().flat_map(|hospital| bundles(world, &namespace, &hospital.name_any())).collect();
     }
     if targets.is_empty() {
         // Shared by a whole namespace: the operator's own certificate.
@@ -144,9 +180,13 @@ pub fn by_shared_child<K: Resource>(world: &World, child: &K) -> Vec<Target> {
     targets
 }
 
-/// A pod concerns the node whose StatefulSet made it.
+/// A pod concerns the node whose StatefulSet made it, or the contract that its labels name: between a Deployment and its
+/// pod stands a ReplicaSet, which is nobody's news.
 pub fn by_pod(world: &World, pod: &Pod) -> Vec<Target> {
     let namespace = pod.namespace().unwrap_or_default();
+    if let Some((kind @ "Chaincode", name)) = names::made_for(pod) {
+        return Kind::parse(kind).map(|kind| Target::new(kind, namespace, name)).into_iter().collect();
+    }
     let sets = pod.owner_references().iter().filter(|owner| owner.kind == "StatefulSet");
     sets.filter_map(|owner| world.stateful_sets.get(&namespace, &owner.name))
         .flat_map(|set| by_child(world, &*set))

@@ -13,8 +13,12 @@ pub enum Kind {
     Peer,
     /// A channel.
     Channel,
+    /// A contract.
+    Chaincode,
     /// A consent policy.
     ConsentPolicy,
+    /// An identity.
+    Identity,
 }
 
 impl Kind {
@@ -25,15 +29,24 @@ impl Kind {
             Self::Orderer => "Orderer",
             Self::Peer => "Peer",
             Self::Channel => "Channel",
+            Self::Chaincode => "Chaincode",
             Self::ConsentPolicy => "ConsentPolicy",
+            Self::Identity => "Identity",
         }
     }
 
     /// Reads what [`Kind::as_str`] writes.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Hospital, Self::Orderer, Self::Peer, Self::Channel, Self::ConsentPolicy]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        let all = [
+            Self::Hospital,
+            Self::Orderer,
+            Self::Peer,
+            Self::Channel,
+            Self::Chaincode,
+            Self::ConsentPolicy,
+            Self::Identity,
+        ];
+        all.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::cache::{Cache, Cached, Change};
 use super::target::{Kind, Target};
-use crate::api::{Channel, ConsentPolicy, Hospital, Orderer, Peer};
+use crate::api::{Chaincode, Channel, ConsentPolicy, Hospital, Identity, Orderer, Peer};
 
 /// Selects the children that the operator made.
 const MANAGED: &str = "app.kubernetes.io/managed-by=ehrnet";
@@ -38,8 +38,12 @@ pub struct World {
     pub peers: Cache<Peer>,
     /// Declared channels.
     pub channels: Cache<Channel>,
+    /// Declared contracts.
+    pub chaincodes: Cache<Chaincode>,
     /// Declared consent policies.
     pub consent_policies: Cache<ConsentPolicy>,
+    /// Declared identities.
+    pub identities: Cache<Identity>,
     /// Secrets made by the operator.
     pub secrets: Cache<Secret>,
     /// TLS Secrets of users, without their contents: they may be a hospital's CA.
@@ -58,7 +62,9 @@ pub struct World {
     pub volume_claims: Cache<PersistentVolumeClaim>,
     /// StatefulSets made by the operator.
     pub stateful_sets: Cache<StatefulSet>,
-    /// Pods of the operator's StatefulSets.
+    /// Deployments made by the operator.
+    pub deployments: Cache<Deployment>,
+    /// Pods of the operator's StatefulSets and Deployments.
     pub pods: Cache<Pod>,
 }
 
@@ -119,7 +125,9 @@ impl World {
         starter.declared(|w| &w.orderers, Kind::Orderer, super::affected::by_orderer);
         starter.declared(|w| &w.peers, Kind::Peer, super::affected::by_peer);
         starter.declared(|w| &w.channels, Kind::Channel, super::affected::by_channel);
+        starter.declared(|w| &w.chaincodes, Kind::Chaincode, super::affected::by_chaincode);
         starter.declared(|w| &w.consent_policies, Kind::ConsentPolicy, super::affected::by_consent_policy);
+        starter.declared(|w| &w.identities, Kind::Identity, super::affected::by_identity);
         starter.children(|w| &w.secrets, super::affected::by_shared_child::<Secret>);
         starter.children(|w| &w.config_maps, super::affected::by_shared_child::<ConfigMap>);
         starter.children(|w| &w.services, super::affected::by_child::<Service>);
@@ -128,6 +136,7 @@ impl World {
         starter.children(|w| &w.disruption_budgets, super::affected::by_shared_child::<PodDisruptionBudget>);
         starter.children(|w| &w.volume_claims, super::affected::by_child::<PersistentVolumeClaim>);
         starter.children(|w| &w.stateful_sets, super::affected::by_child::<StatefulSet>);
+        starter.children(|w| &w.deployments, super::affected::by_child::<Deployment>);
         starter.children(|w| &w.pods, super::affected::by_pod);
         starter.referenced_secrets();
         (world, watches)

@@ -115,6 +115,7 @@ pub async fn run(parts: Parts, shutdown: &Shutdown) -> Result<(), OperatorError>
         clock,
         memory: Default::default(),
         given: Default::default(),
+        identities: Default::default(),
         malformed: Default::default(),
         restarts: Default::default(),
     });
@@ -152,6 +153,7 @@ fn site(settings: &Settings, client: &Client) -> Site {
             orderer: image(&images.orderer_image, &images.orderer_command),
             peer: image(&images.peer_image, &images.peer_command),
             couchdb: image(&images.couchdb_image, &images.couchdb_command),
+            contract: image(&images.contract_image, &images.contract_command),
         },
         cluster_domain: settings.cluster_domain.clone(),
         operator_namespace: Some(client.default_namespace().to_owned()),

@@ -3,6 +3,7 @@
 //! Invariant: an Event is published on a transition only, never for a state that lasts. The trap: Events are merged for
 //! six minutes by type, action and reason; a changed note is lost in that time. So what matters stands in the reason.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter as Instance};
 use kube::{Client, Resource};
@@ -32,9 +33,15 @@ impl Reporter {
     where
         K: Resource<DynamicType = ()>,
     {
-        let Some(event) = event(before, after) else { return };
-        if let Err(error) = self.recorder.publish(&event, &resource.object_ref(&())).await {
-            tracing::warn!(kind = %K::kind(&()), name = resource.meta().name, reason = event.reason, %error, "cannot publish an Event");
+        if let Some(event) = event(before, after) {
+            self.tell(&resource.object_ref(&()), &event).await;
+        }
+    }
+
+    /// Tells something about a resource, which may be gone already. A lost Event is logged, not an error.
+    pub async fn tell(&self, about: &ObjectReference, event: &Event) {
+        if let Err(error) = self.recorder.publish(event, about).await {
+            tracing::warn!(kind = about.kind, name = about.name, reason = event.reason, %error, "cannot publish an Event");
         }
     }
 }

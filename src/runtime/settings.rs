@@ -72,6 +72,12 @@ pub struct Images {
     /// Command of CouchDB, words separated by blanks; the image's own if empty.
     #[arg(long, env = "EHRNET_COUCHDB_COMMAND", default_value = "", hide_default_value = true)]
     pub couchdb_command: Words,
+    /// Image of contracts.
+    #[arg(long, env = "EHRNET_CONTRACT_IMAGE", default_value = concat!("ehrnet.dev/ehrnet:", env!("CARGO_PKG_VERSION")))]
+    pub contract_image: String,
+    /// Command of contracts, words separated by blanks; the image's own if empty.
+    #[arg(long, env = "EHRNET_CONTRACT_COMMAND", default_value = "/usr/local/bin/ehrnet contract")]
+    pub contract_command: Words,
 }
 
 /// Leader election by a Lease.

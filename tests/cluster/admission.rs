@@ -19,6 +19,10 @@ const ORDERER: &str = "{hospitalRef: {name: mercy}}";
 const PEER: &str = "{hospitalRef: {name: mercy}, channels: [care]}";
 const CHANNEL: &str = "{channelName: care, consensus: {type: Raft, orderers: [o1, o2, o3]}, members: [mercy]}";
 
+const IDENTITY: &str = "{hospitalRef: {name: mercy}, attributes: {ehr.role: physician}}";
+const CHAINCODE: &str =
+    "{channelRef: {name: care}, collections: [{name: records}, {name: trial, members: [mercy], blockToLive: 9}]}";
+
 const CONSENT: &str = "{channelRef: {name: care}, retention: {privateCollection: consents, blockToLive: 10}, overriding: [{type: permit, purpose: [{code: PUBHLTH}]}], \
     template: {type: permit, purpose: [{code: TREAT}], securityLabel: [{code: 'N'}], period: {start: 2026-01-01, end: '2027'}, \
     provision: [{type: permit, purpose: [{code: BTG}], provision: [{type: deny, provision: [{type: permit, provision: [{type: deny}]}]}]}]}}";
@@ -169,6 +173,62 @@ const REFUSED: &[Refusal] = &[
         "should match",
     ),
     (
+        "Identity",
+        "{hospitalRef: {name: mercy, namespace: other}}",
+        "spec.hospitalRef",
+        "references stay within the namespace",
+    ),
+    ("Identity", "{hospitalRef: {name: mercy}, type: peer}", "spec.type", "supported values"),
+    (
+        "Identity",
+        "{hospitalRef: {name: mercy}, attributes: {'ehr role': physician}}",
+        "spec.attributes",
+        "the name of an attribute has letters",
+    ),
+    ("Identity", "{hospitalRef: {name: mercy}, attributes: {hf.Type: admin}}", "spec.attributes", "Fabric CA's own"),
+    ("Identity", "{hospitalRef: {name: mercy}, secretName: Mercy}", "spec.secretName", "should match"),
+    (
+        "Identity",
+        "{hospitalRef: {name: mercy}, certificate: {validity: 24h, renewBefore: 48h}}",
+        "spec.certificate",
+        "renewBefore must be shorter than validity",
+    ),
+    (
+        "Chaincode",
+        "{channelRef: {name: care, namespace: other}}",
+        "spec.channelRef",
+        "references stay within the namespace",
+    ),
+    ("Chaincode", "{channelRef: {name: care}, chaincodeName: '-ehr'}", "spec.chaincodeName", "should match"),
+    ("Chaincode", "{channelRef: {name: care}, version: '1 0'}", "spec.version", "should match"),
+    ("Chaincode", "{channelRef: {name: care}, endorsement: {}}", "spec.endorsement", "exactly one of allOf"),
+    (
+        "Chaincode",
+        "{channelRef: {name: care}, endorsement: {allOf: [mercy], anyOf: [mercy]}}",
+        "spec.endorsement",
+        "exactly one of allOf",
+    ),
+    ("Chaincode", "{channelRef: {name: care}, endorsement: {allOf: []}}", "spec.endorsement.allOf", "at least 1"),
+    (
+        "Chaincode",
+        "{channelRef: {name: care}, endorsement: {outOf: {count: 2, hospitals: [mercy]}}}",
+        "spec.endorsement.outOf",
+        "count must not be larger",
+    ),
+    ("Chaincode", "{channelRef: {name: care}, collections: [{name: _x}]}", "spec.collections[0].name", "should match"),
+    (
+        "Chaincode",
+        "{channelRef: {name: care}, collections: [{name: a}, {name: a}]}",
+        "spec.collections[1]",
+        "Duplicate",
+    ),
+    (
+        "Chaincode",
+        "{channelRef: {name: care}, collections: [{name: a, requiredPeerCount: 4}]}",
+        "spec.collections[0]",
+        "requiredPeerCount must not be larger",
+    ),
+    (
         "ConsentPolicy",
         "{template: {type: permit, purpose: [{code: TRAET}]}}",
         "spec.template.purpose[0].code",
@@ -272,6 +332,19 @@ const REFUSED_CHANGES: &[RefusedChange] = &[
         "spec.consensus.type",
         "consensus type is immutable",
     ),
+    ("Identity", IDENTITY, "{hospitalRef: {name: other}}", "spec.hospitalRef", "hospitalRef is immutable"),
+    ("Identity", IDENTITY, "{type: admin}", "spec.type", "type is immutable"),
+    ("Identity", IDENTITY, "{secretName: other}", "spec", "secretName is immutable"),
+    ("Chaincode", CHAINCODE, "{channelRef: {name: other}}", "spec.channelRef", "channelRef is immutable"),
+    ("Chaincode", CHAINCODE, "{chaincodeName: other}", "spec", "chaincodeName is immutable"),
+    ("Chaincode", CHAINCODE, "{collections: [{name: records}]}", "spec.collections", "cannot be removed or renamed"),
+    (
+        "Chaincode",
+        CHAINCODE,
+        "{collections: [{name: records}, {name: trial, blockToLive: 10}]}",
+        "spec.collections[1].blockToLive",
+        "blockToLive is immutable",
+    ),
     (
         "ConsentPolicy",
         CONSENT,
@@ -293,6 +366,13 @@ const ALLOWED_CHANGES: &[(&str, &str, &str)] = &[
     ("Peer", "{hospitalRef: {name: mercy}, stateDatabase: CouchDB}", "{couchdb: {resources: {limits: {memory: 1Gi}}}}"),
     ("Channel", CHANNEL, "{members: [mercy, clinic], batch: {maxMessageCount: 10}}"),
     ("Channel", CHANNEL, "{consensus: {orderers: [o1, o2, o3, o4, o5]}}"),
+    ("Identity", IDENTITY, "{attributes: {ehr.role: nurse}, certificate: {validity: 48h, renewBefore: 24h}}"),
+    ("Chaincode", CHAINCODE, "{version: '2.0', endorsement: {anyOf: [mercy]}, image: {reference: 'r/contract:2'}}"),
+    (
+        "Chaincode",
+        "{channelRef: {name: care}, collections: [{name: records}]}",
+        "{collections: [{name: audit, requiredPeerCount: 1}, {name: records, members: [mercy]}]}",
+    ),
     ("ConsentPolicy", CONSENT, "{basePolicy: basic-normal, combining: newest-wins, template: null}"),
     ("ConsentPolicy", "{}", "{retention: {privateCollection: consents, blockToLive: 10}}"),
 ];
@@ -345,6 +425,14 @@ fn undocumented(schema: &JSONSchemaProps, path: &str, missing: &mut Vec<String>)
     }
 }
 
+/// A collection with all that is left out.
+fn collection(name: &str) -> Value {
+    json!({
+        "name": name, "requiredPeerCount": 0, "maxPeerCount": 3, "blockToLive": 0,
+        "memberOnlyRead": true, "memberOnlyWrite": true,
+    })
+}
+
 /// What is left out stands in the stored object, so that a reader of the object needs no manual.
 pub async fn fills_in_the_defaults(cluster: Arc<TestCluster>) {
     let client = cluster.client().await;
@@ -369,6 +457,14 @@ pub async fn fills_in_the_defaults(cluster: Arc<TestCluster>) {
                 "policies": {"lifecycleEndorsement": "MAJORITY"},
                 "capabilities": {"channel": "V3_0", "orderer": "V2_0", "application": "V2_5"},
             }),
+        ),
+        ("Identity", "{hospitalRef: {name: mercy}}", json!({"type": "client"})),
+        (
+            "Chaincode",
+            "{channelRef: {name: care}}",
+            json!({"version": "1.0", "initRequired": false, "collections": [
+                collection("audit"), collection("consents"), collection("records"),
+            ]}),
         ),
         (
             "ConsentPolicy",
@@ -485,6 +581,10 @@ fn assert_contains(whole: &Value, part: &Value, at: &str) {
     match part {
         Value::Object(fields) => {
             fields.iter().for_each(|(name, value)| assert_contains(&whole[name], value, &format!("{at}.{name}")))
+        }
+        Value::Array(items) => {
+            assert_eq!(whole.as_array().map(Vec::len), Some(items.len()), "{at}");
+            items.iter().enumerate().for_each(|(i, item)| assert_contains(&whole[i], item, &format!("{at}[{i}]")));
         }
         _ => assert_eq!(whole, part, "{at}"),
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use kube::api::PostParams;
+use kube::api::{DynamicObject, PostParams};
+use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
 use crate::support::gate::Gate;
@@ -24,6 +25,7 @@ pub async fn uses_exactly_the_rights_it_has(cluster: Arc<TestCluster>) {
     operator.leading().await;
     let standby = scene.start.clone().with_lease("operator-1").run(Gate::open());
     scene.apply(&sample::two_hospitals()).await;
+    scene.apply(&sample::all(CLERK)).await;
     scene.settle(&mut operator).await;
     add_what_nobody_declared(&scene).await;
     scene.settle(&mut operator).await;
@@ -31,6 +33,7 @@ pub async fn uses_exactly_the_rights_it_has(cluster: Arc<TestCluster>) {
     let renewal = json!({"spec": {"pki": {"leaf": {"validity": "9000h", "renewBefore": "8761h"}}}});
     scene.edit("Hospital", "mercy", renewal).await;
     scene.settle(&mut operator).await;
+    a_contract_comes_and_goes(&scene).await;
     scene.delete("Peer", "mercy-peer").await;
     scene.delete("Channel", "care").await;
     scene.delete("Orderer", "orderer-1").await;
@@ -88,6 +91,31 @@ async fn add_what_nobody_declared(scene: &Scene) {
             .unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
     }
 }
+
+/// Its services are made and mended whatever becomes of it on the ledger.
+async fn a_contract_comes_and_goes(scene: &Scene) {
+    scene.apply(&sample::all(CONTRACT)).await;
+    let of = ("apps", "v1", "Deployment");
+    let deployments = snapshot::api(&scene.client, &scene.namespace, of);
+    let limit = Duration::from_secs(60);
+    let seen = |wanted: fn(Option<&DynamicObject>) -> bool| {
+        tokio::time::timeout(limit, await_condition(deployments.clone(), "visit-mercy", wanted))
+    };
+    seen(|made| made.is_some()).await.expect("a Deployment in time").expect("a watch");
+    let mut edited = deployments.get("visit-mercy").await.expect("a Deployment");
+    edited.data["spec"]["template"]["spec"]["containers"][0]["args"] = json!(["extra"]);
+    deployments.replace("visit-mercy", &PostParams::default(), &edited).await.expect("an edit");
+    seen(|mended| mended.is_some_and(|now| now.data["spec"]["template"]["spec"]["containers"][0]["args"].is_null()))
+        .await
+        .expect("mended in time")
+        .expect("a watch");
+    scene.delete("Chaincode", "visit").await;
+}
+
+const CLERK: &str =
+    "{apiVersion: ehrnet.dev/v1alpha1, kind: Identity, metadata: {name: clerk}, spec: {hospitalRef: {name: mercy}}}";
+const CONTRACT: &str =
+    "{apiVersion: ehrnet.dev/v1alpha1, kind: Chaincode, metadata: {name: visit}, spec: {channelRef: {name: care}}}";
 
 fn rights(rule: &PolicyRule) -> Vec<Right> {
     let mut all = Vec::new();

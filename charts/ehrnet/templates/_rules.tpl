@@ -2,7 +2,7 @@
 {{- define "ehrnet.rules" -}}
 # The declared resources, which it follows.
 - apiGroups: [ehrnet.dev]
-  resources: [hospitals, orderers, peers, channels, consentpolicies]
+  resources: [hospitals, orderers, peers, channels, chaincodes, consentpolicies, identities]
   verbs: [list, watch]
 # Its finalizer on an orderer holds up a deletion that would cost a channel its quorum.
 - apiGroups: [ehrnet.dev]
@@ -10,24 +10,38 @@
   verbs: [patch]
 # Their status is the only other thing that it writes to them.
 - apiGroups: [ehrnet.dev]
-  resources: [hospitals/status, orderers/status, peers/status, channels/status, consentpolicies/status]
+  resources:
+    - hospitals/status
+    - orderers/status
+    - peers/status
+    - channels/status
+    - chaincodes/status
+    - consentpolicies/status
+    - identities/status
   verbs: [patch]
 # Children block the deletion of the resource that owns them; where OwnerReferencesPermissionEnforcement is on, that
 # needs this right.
 - apiGroups: [ehrnet.dev]
-  resources: [hospitals/finalizers, orderers/finalizers, peers/finalizers, channels/finalizers, consentpolicies/finalizers]
+  resources:
+    - hospitals/finalizers
+    - orderers/finalizers
+    - peers/finalizers
+    - channels/finalizers
+    - chaincodes/finalizers
+    - consentpolicies/finalizers
+    - identities/finalizers
   verbs: [update]
 # Keys, certificates and client bundles. get: it reads CA Secrets that users refer to, and looks before it makes one.
 # create: keys are made once and never overwritten. update: renewal, against exactly the state that was read.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch, update]
-# Public MSPs, genesis blocks (made once) and consent policies; Services of the nodes. update: repair of what server-side
-# apply cannot remove.
+# Public MSPs, genesis blocks (made once) and consent policies; Services of nodes and contracts. update: repair of
+# what server-side apply cannot remove.
 - apiGroups: [""]
   resources: [configmaps, services]
   verbs: [get, list, watch, create, patch, update]
-# Accounts of the nodes; their volumes, which it makes itself so that they outlive the node.
+# Accounts of nodes and contracts; the nodes' volumes, which it makes itself so that they outlive the node.
 - apiGroups: [""]
   resources: [serviceaccounts, persistentvolumeclaims]
   verbs: [get, list, watch, create, patch]
@@ -35,11 +49,11 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# The nodes.
+# The nodes, and the hospitals' contracts.
 - apiGroups: [apps]
-  resources: [statefulsets]
+  resources: [statefulsets, deployments]
   verbs: [get, list, watch, create, patch, update]
-# Default deny, and the flows that Fabric needs.
+# Default deny, and the flows that Fabric needs. A contract calls nobody.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, update]

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
-use crate::api::{Channel, Hospital, Orderer, Peer};
+use crate::api::{Chaincode, Channel, Hospital, Identity, Orderer, Peer};
 use crate::desired::connection::{ChannelNodes, Identities, OrdererAddress, Reachable};
 use crate::desired::*;
 use crate::pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey};
@@ -19,6 +19,7 @@ pub struct Keys {
     pub identity: (Certificate, PrivateKey),
     pub node_tls: (Certificate, PrivateKey),
     pub client: (Certificate, PrivateKey),
+    pub clerk: (Certificate, PrivateKey),
 }
 
 pub static KEYS: LazyLock<Keys> = LazyLock::new(|| {
@@ -37,6 +38,7 @@ pub static KEYS: LazyLock<Keys> = LazyLock::new(|| {
         identity: issue(&signing, &orderer.identity_leaf()),
         node_tls: issue(&tls, &orderer.tls_leaf()),
         client: issue(&operator, &secret::operator_leaf()),
+        clerk: issue(&signing, &identity_plan().leaf),
         signing,
         tls,
         operator,
@@ -83,6 +85,7 @@ pub fn site() -> Site {
             orderer: image("registry.example/orderer:7"),
             peer: image("registry.example/peer:8"),
             couchdb: image("registry.example/couch:9"),
+            contract: image("registry.example/contract:6"),
         },
         cluster_domain: "cluster.example".into(),
         operator_namespace: Some("platform".into()),
@@ -144,14 +147,52 @@ pub fn full_peer_plan() -> PeerPlan {
     plan
 }
 
+pub fn chaincode(spec: Value) -> Chaincode {
+    let mut whole = json!({"channelRef": {"name": "trial"}});
+    merge(&mut whole, spec);
+    resource("Chaincode", "ehr", whole)
+}
+
+pub fn contract_plan_of(spec: Value, hospital: &Hospital) -> ContractPlan {
+    let mut plan = ContractPlan::new(&chaincode(spec), hospital, &site()).expect("a plan");
+    plan.package_id = "ehr:0123".into();
+    plan.material = "digest-of-certificates".into();
+    plan
+}
+
+pub fn contract_plan() -> ContractPlan {
+    contract_plan_of(json!({}), &willow())
+}
+
 pub fn identities() -> Identities<'static> {
     let keys = &*KEYS;
     Identities {
         signing_ca: keys.signing.certificate(),
         tls_ca: keys.tls.certificate(),
-        admin: &keys.admin.0,
-        admin_key: &keys.admin.1,
+        holder: "admin",
+        certificate: &keys.admin.0,
+        key: &keys.admin.1,
+        pseudonym_key: PSEUDONYM_KEY,
     }
+}
+
+pub const PSEUDONYM_KEY: &str = "5eed";
+
+pub fn identity(spec: Value) -> Identity {
+    let mut whole = json!({"hospitalRef": {"name": "willow"}, "attributes": {"ehr.role": "registrar"}});
+    merge(&mut whole, spec);
+    resource("Identity", "front-desk", whole)
+}
+
+pub fn identity_plan() -> IdentityPlan {
+    IdentityPlan::new(&identity(json!({})), &willow()).expect("a plan")
+}
+
+/// The Secret of an Identity.
+pub fn identity_secret(plan: &IdentityPlan) -> Secret {
+    let (certificate, key) = &KEYS.clerk;
+    let identities = Identities { holder: &plan.parent.name, certificate, key, ..identities() };
+    secret::identity(plan, &identities, &reachable())
 }
 
 pub fn reachable() -> Reachable {
@@ -191,6 +232,7 @@ pub fn described(secret: &Secret) -> Value {
         (&keys.identity, "node identity certificate", "node identity key"),
         (&keys.node_tls, "node TLS certificate", "node TLS key"),
         (&keys.client, "operator client certificate", "operator client key"),
+        (&keys.clerk, "identity certificate", "identity key"),
     ];
     for ((certificate, key), certificate_name, key_name) in leaves {
         known.insert(certificate.pem().into(), certificate_name);

@@ -111,6 +111,24 @@ fn nodes_reach_each_other_and_the_operator_reaches_them() {
 }
 
 #[test]
+fn a_contract_is_reached_by_peers_of_its_hospital_and_reaches_nobody() {
+    let policy = network_policy::contract(&contract_plan());
+    let of = |component: Component, hospital: &str| {
+        let mut someone = node(component);
+        someone.labels.insert(names::HOSPITAL.into(), hospital.into());
+        someone
+    };
+    assert!(admits(&policy, &of(Component::Peer, "willow"), 9999));
+    for other in [of(Component::Peer, "elm"), of(Component::Orderer, "willow"), operator_in("platform"), stranger()] {
+        assert!(!admits(&policy, &other, 9999));
+    }
+    assert!(!lets_out(&policy, &stranger(), 53) && !lets_out(&policy, &of(Component::Peer, "willow"), 7051));
+    let peer = peer_policy();
+    assert!(lets_out(&peer, &of(Component::Chaincode, "willow"), 9999));
+    assert!(!lets_out(&peer, &of(Component::Chaincode, "elm"), 9999));
+}
+
+#[test]
 fn the_admin_endpoint_is_the_operators_alone() {
     let policy = orderer_policy();
     let others = [

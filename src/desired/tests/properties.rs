@@ -9,9 +9,9 @@ use kube::Resource;
 use serde_json::{Value, json};
 
 use super::fixtures::*;
-use crate::api::Peer;
+use crate::api::{Hospital, Peer};
 use crate::desired::*;
-use crate::pki::Profile;
+use crate::pki::{Profile, Role, Window};
 
 fn stateful_sets() -> Vec<StatefulSet> {
     let sets = [
@@ -22,9 +22,23 @@ fn stateful_sets() -> Vec<StatefulSet> {
     sets.into_iter().flat_map(|resources| resources.objects.stateful_sets).collect()
 }
 
+fn contracts() -> Objects {
+    let elm: Hospital = {
+        let mut elm = willow();
+        elm.metadata.name = Some("elm".into());
+        elm
+    };
+    let full = json!({
+        "image": {"reference": "mirror.example/contract:1", "pullPolicy": "Always", "pullSecrets": ["registry-c"]},
+        "resources": {"limits": {"memory": "1Gi"}},
+    });
+    chaincode::resources(&[contract_plan(), contract_plan_of(full, &elm)]).objects
+}
+
 fn pod_specs() -> Vec<PodSpec> {
-    let spec = |set: StatefulSet| set.spec.and_then(|spec| spec.template.spec).expect("a pod spec");
-    stateful_sets().into_iter().map(spec).collect()
+    let sets = stateful_sets().into_iter().map(|set| set.spec.and_then(|spec| spec.template.spec));
+    let deployments = contracts().deployments.into_iter().map(|set| set.spec.and_then(|spec| spec.template.spec));
+    sets.chain(deployments).map(|spec| spec.expect("a pod spec")).collect()
 }
 
 fn containers(pod: &PodSpec) -> impl Iterator<Item = &Container> {
@@ -106,7 +120,8 @@ fn each_key_is_mounted_once_and_the_operators_never() {
         let operator: Vec<_> = files.iter().filter(|(secret, ..)| secret == names::OPERATOR).collect();
         assert!(operator.iter().all(|(_, key, _)| key == names::CA_CRT), "{operator:?}");
         let keys = files.iter().filter(|(_, key, _)| key == names::TLS_KEY).count();
-        assert_eq!(keys, 2, "the identity's and the TLS key");
+        let wanted = if pod.containers[0].name == chaincode::CONTAINER { 1 } else { 2 };
+        assert_eq!(keys, wanted, "the TLS key, and of a node the identity's");
         for container in containers(&pod) {
             let mounts: BTreeSet<_> = container.volume_mounts.iter().flatten().map(|mount| &mount.name).collect();
             assert_eq!(mounts.len(), container.volume_mounts.iter().flatten().count());
@@ -124,8 +139,9 @@ fn the_environment_holds_no_key() {
             for variable in container.env.iter().flatten() {
                 assert!(!variable.value.as_deref().unwrap_or_default().contains("-----BEGIN"), "{}", variable.name);
                 let secret = variable.value_from.as_ref().and_then(|from| from.secret_key_ref.as_ref());
-                // Fabric and CouchDB take the database's password from nowhere else.
-                assert!(secret.is_none_or(|secret| secret.name == "archive-4-couchdb"), "{}", variable.name);
+                // Fabric and CouchDB take the database's password from nowhere else, nor Fabric the key for contracts.
+                let known = ["archive-4-couchdb", "willow-chaincode"];
+                assert!(secret.is_none_or(|secret| known.contains(&secret.name.as_str())), "{}", variable.name);
             }
         }
     }
@@ -301,6 +317,10 @@ fn the_longest_names_fit() {
         names::node_couchdb(&long),
         names::genesis(&long),
         names::consent_policy(&long),
+        names::identity(&long),
+        names::chaincode_client(&long),
+        names::contract(&long[..20], &long),
+        names::contract_account(&long[..20]),
     ] {
         assert!(name.len() <= 63, "{name}");
     }
@@ -363,4 +383,71 @@ fn the_bundles_msp_folder_names_existing_keys() {
     let wallet: Value = serde_json::from_slice(&data["admin.id"].0).expect("JSON");
     assert_eq!(wallet["credentials"]["privateKey"].as_str(), Some(KEYS.admin.1.to_pem().as_str()));
     assert_eq!(wallet["credentials"]["certificate"].as_str(), Some(KEYS.admin.0.pem()));
+}
+
+#[test]
+fn an_identity_is_what_its_declaration_says() {
+    let plan = identity_plan();
+    let Profile::Enrolment { role, attributes } = &plan.leaf.profile else { panic!("an enrolment") };
+    assert_eq!((*role, attributes.get("ehr.role")), (Role::Client, Some("registrar")));
+    assert_eq!((plan.leaf.common_name.as_str(), plan.secret_name.as_str()), ("front-desk", "front-desk-id"));
+    assert_eq!(plan.leaf.organization.as_deref(), Some("Willow Health Trust"));
+    assert_eq!(plan.window, hospital_plan().leaf_window, "the hospital's unless it has its own");
+    let own = json!({
+        "type": "admin", "secretName": "elsewhere", "certificate": {"validity": "48h", "renewBefore": "12h"}
+    });
+    let plan = IdentityPlan::new(&identity(own), &willow()).expect("a plan");
+    assert_eq!((plan.leaf.role(), plan.secret_name.as_str()), (Some(Role::Admin), "elsewhere"));
+    let hour = std::time::Duration::from_secs(3600);
+    assert_eq!(plan.window, Window { validity: 48 * hour, renew_before: 12 * hour });
+}
+
+#[test]
+fn an_identitys_bundle_is_complete_in_itself() {
+    let data = identity_secret(&identity_plan()).data.expect("data");
+    let (certificate, key) = &KEYS.clerk;
+    for (file, content) in [
+        ("tls.crt", certificate.pem()),
+        ("tls.key", key.to_pem().as_str()),
+        ("msp.signcerts.cert.pem", certificate.pem()),
+        ("msp.keystore.key.pem", key.to_pem().as_str()),
+        ("pseudonym.key", PSEUDONYM_KEY),
+    ] {
+        assert_eq!(data[file].0, content.as_bytes(), "{file}");
+    }
+    assert!(connection::MSP_FILES.iter().all(|(file, _)| data.contains_key(*file)));
+    assert!(data.contains_key("front-desk.id") && !data.contains_key("admin.id"));
+    assert!(!format!("{:?}", identity_plan()).contains("registrar"), "attributes are shown in no log");
+}
+
+#[test]
+fn each_hospital_has_a_contract_of_its_own() {
+    let Objects { service_accounts, services, network_policies, deployments, .. } = contracts();
+    assert_eq!(service_accounts.len(), 1, "they never talk to Kubernetes");
+    assert_eq!((services.len(), network_policies.len(), deployments.len()), (2, 2, 2));
+    let labels =
+        deployments.iter().map(|d| d.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()?.labels.clone()));
+    let labels: Vec<_> = labels.map(|labels| labels.expect("labels")).collect();
+    for service in services {
+        let selector = service.spec.and_then(|spec| spec.selector).expect("a selector");
+        assert_eq!(labels.iter().filter(|labels| matches(&selector, labels)).count(), 1);
+    }
+}
+
+/// Fabric: the id of a package is a hash of it, and pods register under it.
+#[test]
+fn an_image_or_version_makes_no_other_package() {
+    let [tls_ca, client] = certificates();
+    let package = |plan: &ContractPlan| {
+        let connection = chaincode::connection(plan, &tls_ca, &client);
+        crate::fabric::package::Package::ccaas("ehr", &connection, &BTreeMap::new()).expect("a package").id
+    };
+    let other = json!({"version": "2.0", "image": {"reference": "mirror.example/contract:2"}});
+    assert_eq!(package(&contract_plan()), package(&contract_plan_of(other, &willow())));
+    let connection = chaincode::connection(&contract_plan(), &tls_ca, &client);
+    assert!(connection.tls_required && connection.client_auth_required);
+    assert_eq!(connection.client_key, "{{.client_key}}", "no key in what every admin of a peer can read");
+    let Profile::Tls { names } = contract_plan().tls_leaf().profile else { panic!("a TLS certificate") };
+    let host = connection.address.strip_suffix(":9999").expect("the port");
+    assert!(names.names().contains(host), "{host}");
 }

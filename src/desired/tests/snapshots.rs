@@ -47,6 +47,39 @@ fn client_bundle() {
 }
 
 #[test]
+fn identity() {
+    let mut secret = described(&identity_secret(&identity_plan()));
+    // The same as in the hospital's bundle.
+    secret["data"]["connection.yaml"].take();
+    secret["data"]["connection.json"].take();
+    assert_yaml_snapshot!("identity_secret", secret);
+    assert_yaml_snapshot!("secret_pseudonym", described(&secret::pseudonym("north-clinic", PSEUDONYM_KEY)));
+}
+
+#[test]
+fn contract() {
+    let [tls_ca, client] = certificates();
+    let plan = contract_plan();
+    assert_yaml_snapshot!("contract_connection", chaincode::connection(&plan, &tls_ca, &client));
+    let Objects { service_accounts, services, network_policies, deployments, .. } =
+        chaincode::resources(&[plan]).objects;
+    assert_yaml_snapshot!("contract", (service_accounts, services, network_policies, deployments));
+}
+
+#[test]
+fn contract_keys() {
+    let (keys, plan) = (&*KEYS, hospital_plan());
+    let (certificate, key) = &keys.node_tls;
+    let issuer = keys.tls.certificate();
+    let client = secret::chaincode_client(&plan, certificate, key, issuer);
+    assert_yaml_snapshot!("secret_chaincode_client", described(&client));
+    let config: Value = serde_json::from_slice(&client.data.expect("data")["builder.json"].0).expect("JSON");
+    assert_eq!(config["client_key"].as_str(), Some(key.to_pem().as_str()), "line by line");
+    let contract = secret::contract_tls(&contract_plan(), certificate, key, issuer);
+    assert_yaml_snapshot!("secret_contract_tls", described(&contract));
+}
+
+#[test]
 fn key_pairs() {
     let (keys, plan, node) = (&*KEYS, hospital_plan(), orderer_plan().node);
     let (signing, tls) = (keys.signing.certificate(), keys.tls.certificate());
@@ -80,8 +113,9 @@ fn assert_objects(name: &str, resources: Resources<Prepared>) {
         disruption_budgets,
         volume_claims,
         stateful_sets,
+        deployments,
     } = resources.objects;
-    assert!(config_maps.is_empty() && secrets.is_empty());
+    assert!(config_maps.is_empty() && secrets.is_empty() && deployments.is_empty());
     assert_yaml_snapshot!(format!("{name}_disruption_budgets"), disruption_budgets);
     assert_yaml_snapshot!(format!("{name}_service_account"), service_accounts);
     assert_yaml_snapshot!(format!("{name}_service"), services);

@@ -1,0 +1,124 @@
+//! Everything that decisions about a contract need, gathered once from the caches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kube::ResourceExt;
+
+use super::definition;
+use crate::api::conditions::Reason;
+use crate::api::{Chaincode, Peer};
+use crate::controllers::channel::facts::ChannelFacts;
+use crate::controllers::context::Context;
+use crate::controllers::node;
+use crate::controllers::nodes::{self, Ground};
+use crate::status::Finding;
+
+/// What is known of a contract.
+pub struct ChaincodeFacts {
+    /// The resource.
+    pub chaincode: Arc<Chaincode>,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its channel with all that takes part in it; `None` if there is no such Channel.
+    pub channel: Option<ChannelFacts>,
+    /// An older Chaincode with the same name on the same channel.
+    rival: Option<String>,
+    /// Member hospitals of the channel, in the order of its spec.
+    pub members: Vec<Member>,
+}
+
+/// A member hospital of the channel.
+pub struct Member {
+    /// Name of the Hospital.
+    pub name: String,
+    /// The Hospital with its CAs, or what is missing.
+    pub ground: Result<Ground, Finding>,
+    /// Its peers that have joined the channel and answer.
+    pub peers: Vec<String>,
+    /// Whether it has any peer that wants to join.
+    pub has_peers: bool,
+}
+
+impl ChaincodeFacts {
+    /// Gathers from the caches; only CA Secrets of users are read from the cluster.
+    pub async fn gather(ctx: &Context, chaincode: Arc<Chaincode>) -> Self {
+        let namespace = chaincode.namespace().unwrap_or_default();
+        let channel = match ctx.world.channels.get(&namespace, &chaincode.spec.channel_ref.name) {
+            Some(channel) => Some(ChannelFacts::gather(ctx, channel).await),
+            None => None,
+        };
+        let mut members = Vec::new();
+        for name in channel.iter().flat_map(|channel| &channel.channel.spec.members) {
+            let ground = nodes::ground(ctx, &*chaincode, name).await;
+            let of_hospital = |peer: &&Arc<Peer>| peer.spec.hospital_ref.name == *name;
+            let wanting: Vec<_> = channel.iter().flat_map(|channel| &channel.peers).filter(of_hospital).collect();
+            let has_peers = !wanting.is_empty();
+            let joined = wanting.into_iter().filter(|peer| has_joined(ctx, channel.as_ref(), peer));
+            members.push(Member {
+                name: name.clone(),
+                ground,
+                peers: joined.map(|peer| peer.name_any()).collect(),
+                has_peers,
+            });
+        }
+        Self { rival: rival(ctx, &chaincode), namespace, channel, members, chaincode }
+    }
+
+    /// Name of the contract on the ledger.
+    pub fn name(&self) -> String {
+        definition::name(&self.chaincode)
+    }
+
+    /// Fabric's name of the channel; empty while there is none.
+    pub fn channel_name(&self) -> &str {
+        self.channel.as_ref().map_or("", |channel| channel.channel.spec.channel_name.as_str())
+    }
+
+    /// MSP of each member hospital that exists.
+    pub fn msps(&self) -> BTreeMap<String, String> {
+        let known = self.members.iter().filter_map(|member| Some((member, member.ground.as_ref().ok()?)));
+        known.map(|(member, ground)| (member.name.clone(), ground.hospital.spec.msp_id.clone())).collect()
+    }
+
+    /// Whether everything that the declaration refers to is there.
+    pub fn accepted(&self) -> Finding {
+        let spec = &self.chaincode.spec;
+        if let Some(rival) = &self.rival {
+            let message = format!(
+                "Chaincode {rival} already has the name {} on Channel {}: choose another chaincodeName, or delete one of the two",
+                self.name(),
+                spec.channel_ref.name
+            );
+            return Finding::not(Reason::Conflict, message);
+        }
+        if self.channel.is_none() {
+            let message = format!("Channel {} does not exist yet", spec.channel_ref.name);
+            return Finding::not(Reason::WaitingForReference, message);
+        }
+        let missing = self.members.iter().find_map(|member| member.ground.as_ref().err());
+        missing.cloned().unwrap_or_else(|| Finding::good("the channel and its member hospitals are there"))
+    }
+}
+
+/// Whether a peer answers and has the channel.
+fn has_joined(ctx: &Context, channel: Option<&ChannelFacts>, peer: &Peer) -> bool {
+    let Some(channel) = channel else { return false };
+    let has = |status: &crate::api::PeerStatus| {
+        status.channels.iter().any(|has| has.name == channel.channel.spec.channel_name)
+    };
+    peer.status.as_ref().is_some_and(has) && node::is_ready(&ctx.world, &channel.namespace, &peer.name_any())
+}
+
+/// An older Chaincode that claims the same name.
+fn rival(ctx: &Context, chaincode: &Chaincode) -> Option<String> {
+    let age = |c: &Chaincode| (c.metadata.creation_timestamp.clone().map(|t| t.0), c.metadata.uid.clone());
+    let namespace = chaincode.namespace().unwrap_or_default();
+    let mut same = ctx.world.chaincodes.list(&namespace).into_iter().filter(|other| {
+        other.spec.channel_ref.name == chaincode.spec.channel_ref.name
+            && definition::name(other) == definition::name(chaincode)
+            && other.metadata.uid != chaincode.metadata.uid
+            && age(other) < age(chaincode)
+    });
+    same.next().map(|other| other.name_any())
+}

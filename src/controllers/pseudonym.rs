@@ -1,0 +1,68 @@
+//! The key of a namespace's pseudonyms: made once, and the same for ever.
+//!
+//! Invariant: it is never replaced by another one. With another key every patient would be a stranger to their own
+//! records, so a Secret that was lost is put back from any client bundle that still holds the key.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use zeroize::Zeroizing;
+
+use super::context::Context;
+use super::outcome::ReconcileError;
+use crate::api::conditions::Reason;
+use crate::apply::Owner;
+use crate::desired::{names, secret};
+use crate::status::Finding;
+
+/// The key, hexadecimal.
+pub async fn key(ctx: &Context, namespace: &str) -> Result<Result<Zeroizing<String>, Finding>, ReconcileError> {
+    let live = &ctx.world.secrets;
+    let stored = live.get(namespace, names::PSEUDONYM);
+    let known = stored.as_deref().and_then(read).or_else(|| live.list(namespace).iter().find_map(|other| read(other)));
+    let written = match (&stored, known) {
+        (Some(damaged), Some(key)) if read(damaged).is_none() => {
+            tracing::warn!(secret = names::PSEUDONYM, namespace, "putting back a key that was damaged");
+            let mut secret = secret::pseudonym(namespace, &key);
+            secret.metadata.resource_version = damaged.resource_version();
+            secret.metadata.uid = damaged.uid();
+            ctx.applier.replace(live, &secret).await?
+        }
+        (Some(damaged), None) => damaged.clone(),
+        (_, known) => {
+            let key = known.unwrap_or_else(|| Zeroizing::new(hex::encode(rand::random::<[u8; 32]>())));
+            let owner = Owner::shared(namespace, names::PSEUDONYM);
+            ctx.applier.create_once(&owner, live, &secret::pseudonym(namespace, &key)).await?.object
+        }
+    };
+    Ok(read(&written).ok_or_else(|| {
+        let message = format!(
+            "Secret {} holds no key of 64 hexadecimal digits under {}: put it back from a backup",
+            names::PSEUDONYM,
+            names::PSEUDONYM_KEY
+        );
+        Finding::not(Reason::KeyLost, message)
+    }))
+}
+
+/// The key in a Secret, if there is one.
+fn read(secret: &Secret) -> Option<Zeroizing<String>> {
+    let bytes = &secret.data.as_ref()?.get(names::PSEUDONYM_KEY)?.0;
+    let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+    (bytes.len() == 64 && bytes.iter().all(is_digit))
+        .then(|| String::from_utf8(bytes.clone()).map(Zeroizing::new).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_key_is_a_key() {
+        let good = "0123456789abcdef".repeat(4);
+        assert_eq!(read(&secret::pseudonym("ward", &good)).as_deref(), Some(&good));
+        for bad in ["", "0123", &good[1..], &good.to_uppercase(), &"g".repeat(64)] {
+            assert_eq!(read(&secret::pseudonym("ward", bad)), None, "{bad}");
+        }
+        assert_eq!(read(&Secret::default()), None);
+    }
+}
