@@ -96,7 +96,7 @@ async fn run_client(libraries: &Path, network: &Network, peer: &Node, org: &Org)
 async fn the_official_gateway_client_does_not_notice() {
     let Some(libraries) = libraries() else { return };
     let network = Network::raft(site()).await;
-    agree(&network, &definition(), &services().await).await;
+    agree(&network, &definition(), &services(&network).await).await;
     run_client(&libraries, &network, &network.peer_a, &network.a).await;
 }
 

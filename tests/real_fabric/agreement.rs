@@ -23,7 +23,7 @@ async fn hospitals_agree_on_a_chaincode_and_call_it() {
     let Some(site) = site() else { return };
     let network = Network::raft(site).await;
     let definition = definition();
-    agree(&network, &definition, &services().await).await;
+    agree(&network, &definition, &services(&network).await).await;
     fabrics_tools_see_the_same(&network, &definition);
 
     let (a, b) = (network.gateway(&network.peer_a, &network.a), network.gateway(&network.peer_b, &network.b));
@@ -54,7 +54,7 @@ async fn hospitals_agree_on_a_chaincode_and_call_it() {
     let endorsers = [Endorser { msp_id: "HospitalA", peer: &at_a }];
     let other = ensure_committed(&endorsers, &orderers, CHANNEL, &next, 1).await.expect_err("another definition");
     assert!(other.to_string().contains("it differs in: version"), "{other}");
-    agree(&network, &next, &services().await).await;
+    agree(&network, &next, &services(&network).await).await;
 }
 
 async fn refusals_are_told(a: &gateway::Client) {
@@ -172,7 +172,7 @@ async fn fabrics_tools_agree_with_an_approval_of_nested_policies() {
 
     // The approval without a package gives way to one of another version; then the rest as always.
     let next = ChaincodeDefinition { version: "1.1".into(), ..definition };
-    agree(&network, &next, &services().await).await;
+    agree(&network, &next, &services(&network).await).await;
     let gateway = network.gateway(&network.peer_a, &network.a);
     eventually("a quorum of orderers takes a transaction", async || {
         gateway.submit(&call(&["put", "k", "v"]), &[]).await.is_ok()

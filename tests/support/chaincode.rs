@@ -34,8 +34,8 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
 /// A running service; it ends with the test's runtime.
@@ -46,13 +46,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts an instance called `name` on `host`. It answers peers once it knows its package id.
-    pub async fn start(host: &str, name: &str) -> Self {
+    /// Starts an instance called `name` on `host`, with mutual TLS. It answers peers once it knows its package id.
+    pub async fn start(host: &str, name: &str, tls: ServerTlsConfig) -> Self {
         let listener = TcpListener::bind((host, 0)).await.expect("listen");
         let address = listener.local_addr().expect("address");
         let id = Arc::<Mutex<String>>::default();
         let served = Served { name: name.into(), id: id.clone() };
-        let server = Server::builder().add_service(ChaincodeServer::new(served));
+        let server = Server::builder().tls_config(tls).expect("TLS").add_service(ChaincodeServer::new(served));
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         Self { address, id }
     }

@@ -20,6 +20,8 @@ use ehrnet::fabric::proto::common::Block;
 use ehrnet::fabric::verbs::{ensure_orderer_joined, ensure_peer_joined, read_config};
 use ehrnet::fabric::{LedgerError, gateway, orderer, peer};
 
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
 use crate::chaincode::Service;
 use crate::nodes::{Node, Org, Site, eventually};
 
@@ -34,6 +36,8 @@ pub struct Network {
     pub peer_a: Node,
     pub peer_b: Node,
     pub orderers: Vec<Node>,
+    /// Certificates that the peers show to contracts. The keys are in the peers' own settings, not in packages.
+    clients: [String; 2],
 }
 
 impl Network {
@@ -55,6 +59,12 @@ impl Network {
         let (a, b) = (Org::new("HospitalA"), Org::new("HospitalB"));
         let mut orderers: Vec<_> = (1..=orderers).map(|n| site.orderer(&a, n)).collect();
         let (mut peer_a, mut peer_b) = (site.peer(&a, 11), site.peer(&b, 12));
+        let clients = [(&mut peer_a, &a), (&mut peer_b, &b)].map(|(peer, org)| {
+            let (certificate, key) = org.tls_ca.issue_tls("peer");
+            let values = serde_json::json!({ "client_key": key }).to_string();
+            peer.set("CHAINCODE_AS_A_SERVICE_BUILDER_CONFIG", &values);
+            certificate
+        });
         for node in orderers.iter_mut().chain([&mut peer_a, &mut peer_b]) {
             site.start(node).await;
         }
@@ -71,7 +81,7 @@ impl Network {
             let client = site.peer_client(peer, &org.admin);
             ensure_peer_joined(&client, CHANNEL, &genesis).await.expect("join");
         }
-        let network = Self { site, a, b, peer_a, peer_b, orderers };
+        let network = Self { site, a, b, peer_a, peer_b, orderers, clients };
         let clients = network.orderers();
         let all: Vec<_> = clients.iter().collect();
         eventually("the orderers serve", async || read_config(&all, CHANNEL).await.is_ok()).await;
@@ -129,14 +139,27 @@ pub fn package(label: &str, address: &str) -> Package {
 }
 
 /// Two instances of the tests' own chaincode, which have different names, and their packages.
-pub async fn services() -> [Package; 2] {
-    let start = async |name: &str| {
-        let service = Service::start("127.0.0.1", name).await;
-        let package = package("ehr", &service.address.to_string());
+pub async fn services(network: &Network) -> [Package; 2] {
+    let start = async |name: &str, org: &Org, client: &String| {
+        let (certificate, key) = org.tls_ca.issue_tls("127.0.0.1");
+        let identity = Identity::from_pem(certificate, key);
+        let tls = ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(org.tls_ca.pem()));
+        let service = Service::start("127.0.0.1", name, tls).await;
+        let connection = Connection {
+            address: service.address.to_string(),
+            dial_timeout: "10s".into(),
+            tls_required: true,
+            client_auth_required: true,
+            root_cert: org.tls_ca.pem(),
+            client_key: "{{.client_key}}".into(),
+            client_cert: client.clone(),
+        };
+        let package = Package::ccaas("ehr", &connection, &BTreeMap::new()).expect("package");
         service.serve_as(&package.id);
         package
     };
-    [start("a").await, start("b").await]
+    let [client_a, client_b] = &network.clients;
+    [start("a", &network.a, client_a).await, start("b", &network.b, client_b).await]
 }
 
 /// Approves what was not approved. Orderers that have no leader yet are asked again.
