@@ -22,6 +22,8 @@ mod agreement;
 #[allow(dead_code)]
 #[path = "support/chaincode.rs"]
 mod chaincode;
+#[path = "real_fabric/gateways.rs"]
+mod gateways;
 #[allow(dead_code)]
 #[path = "support/network.rs"]
 mod network;
