@@ -46,13 +46,22 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts an instance called `name` on `host`, with mutual TLS. It answers peers once it knows its package id.
-    pub async fn start(host: &str, name: &str, tls: ServerTlsConfig) -> Self {
+    /// Starts an instance called `name` on `host`, without TLS. It answers peers once it knows its package id.
+    pub async fn start(host: &str, name: &str) -> Self {
+        Self::serve(host, name, Server::builder()).await
+    }
+
+    /// The same with TLS.
+    pub async fn start_tls(host: &str, name: &str, tls: ServerTlsConfig) -> Self {
+        Self::serve(host, name, Server::builder().tls_config(tls).expect("TLS")).await
+    }
+
+    async fn serve(host: &str, name: &str, mut server: Server) -> Self {
         let listener = TcpListener::bind((host, 0)).await.expect("listen");
         let address = listener.local_addr().expect("address");
         let id = Arc::<Mutex<String>>::default();
         let served = Served { name: name.into(), id: id.clone() };
-        let server = Server::builder().tls_config(tls).expect("TLS").add_service(ChaincodeServer::new(served));
+        let server = server.add_service(ChaincodeServer::new(served));
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         Self { address, id }
     }

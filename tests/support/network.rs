@@ -144,7 +144,7 @@ pub async fn services(network: &Network) -> [Package; 2] {
         let (certificate, key) = org.tls_ca.issue_tls("127.0.0.1");
         let identity = Identity::from_pem(certificate, key);
         let tls = ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(org.tls_ca.pem()));
-        let service = Service::start("127.0.0.1", name, tls).await;
+        let service = Service::start_tls("127.0.0.1", name, tls).await;
         let connection = Connection {
             address: service.address.to_string(),
             dial_timeout: "10s".into(),
