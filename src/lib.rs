@@ -7,15 +7,17 @@
 //!                        ├── fabric: the ledger's protocol ──> orderers and peers
 //!                        └── status (pure, then one write)
 //!
-//!  peers ──> contract ──> consent (pure): who may read, decided on the ledger
+//!  cli ──> client ──gateway──┐
+//!  peers ──> contract <──────┘ ──> consent (pure): who may read, decided on the ledger
 //! ```
 //!
 //! Arrows point one way: `controllers` use the rooms, the rooms use `api`. `api`, `desired`, `pki`, `fabric`,
-//! `consent` and `contract` never touch a Kubernetes client; `tests/walls.rs` proves it.
+//! `consent`, `contract` and `client` never touch a Kubernetes client; `tests/walls.rs` proves it.
 
 pub mod api;
 pub mod apply;
 pub mod cli;
+pub mod client;
 pub mod consent;
 pub mod contract;
 pub mod controllers;

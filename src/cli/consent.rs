@@ -1,17 +1,18 @@
-//! `ehrnet consent`: the evaluator on the command line, without a network.
+//! `ehrnet consent`: give, revoke and list consents on the ledger, and decide requests without one.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
-use kube::CustomResourceExt;
-use serde::Deserialize;
-use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-use super::BadInput;
-use crate::api::consent_policy::{ConsentPolicy, ConsentPolicySpec, FhirVersion};
-use crate::consent::{self, Decision, FieldError, Policy, Request};
+use super::decide::{self, DecideArgs};
+use super::files::read_json;
+use super::ledger::{LedgerArgs, PatientArgs, short};
+use super::{BadInput, CommandError};
+use crate::client::consents::{self, Given};
+use crate::client::table;
+use crate::contract::messages::{ConsentStatus, ConsentVersion};
 
 /// Arguments of `ehrnet consent`.
 #[derive(Debug, Args)]
@@ -24,135 +25,133 @@ pub struct ConsentArgs {
 enum ConsentCommand {
     /// Decide a request and print the whole decision as JSON. Ends with 0 for PERMIT and DENY, with 2 for bad input.
     Decide(DecideArgs),
+    /// Give a consent, or a new version of it, as the patient or a delegate.
+    Put(PutArgs),
+    /// Revoke a consent, as the patient or a delegate. It takes effect in the block that carries it.
+    Revoke(RevokeArgs),
+    /// List the newest version of each consent of a patient.
+    List(ListArgs),
 }
 
-/// Arguments of `ehrnet consent decide`.
 #[derive(Debug, Args)]
-struct DecideArgs {
-    /// FHIR Consent resources of the patient, in JSON. Without any, the base policy decides.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    consent: Vec<PathBuf>,
-    /// ConsentPolicy manifest, in YAML or JSON. Without it: deny what no consent permits.
+struct PutArgs {
+    #[command(flatten)]
+    ledger: LedgerArgs,
+    #[command(flatten)]
+    patient: PatientArgs,
+    /// FHIR Consent resource, R4 or R5, in JSON.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Id of the consent on the ledger, which must not tell anything; that of the resource if absent.
+    #[arg(long, value_name = "ID")]
+    consent: Option<String>,
+    /// The signed document; the ledger keeps its hash, privately.
     #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-    /// The request, in JSON.
-    #[arg(long, value_name = "FILE")]
-    request: PathBuf,
-    /// Moment of the decision.
-    #[arg(long, value_name = "RFC3339")]
-    now: Timestamp,
-    /// How the consents nest provisions; what each one's shape shows if not given.
-    #[arg(long, value_name = "R4|R5", value_parser = dialect)]
-    dialect: Option<FhirVersion>,
+    source: Option<PathBuf>,
+    /// Who gave the consent, in words or as a reference. Private.
+    #[arg(long)]
+    performer: Option<String>,
+    /// Number of the change; the next one if absent.
+    #[arg(long)]
+    seq: Option<u64>,
 }
 
-fn dialect(text: &str) -> Result<FhirVersion, &'static str> {
-    match text {
-        "R4" => Ok(FhirVersion::R4),
-        "R5" => Ok(FhirVersion::R5),
-        _ => Err("must be R4 or R5"),
-    }
+#[derive(Debug, Args)]
+struct RevokeArgs {
+    #[command(flatten)]
+    ledger: LedgerArgs,
+    #[command(flatten)]
+    patient: PatientArgs,
+    /// Id of the consent on the ledger.
+    #[arg(value_name = "ID")]
+    consent: String,
+    /// Number of the change; the next one if absent.
+    #[arg(long)]
+    seq: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    ledger: LedgerArgs,
+    #[command(flatten)]
+    patient: PatientArgs,
 }
 
 /// Runs the subcommand.
-pub fn run(args: &ConsentArgs) -> Result<(), BadInput> {
-    let ConsentCommand::Decide(args) = &args.command;
-    let decision = decide(args)?;
-    let text = serde_json::to_string_pretty(&decision).map_err(BadInput::one)?;
-    writeln!(std::io::stdout(), "{text}").map_err(|error| BadInput::one(format_args!("standard output: {error}")))
-}
-
-fn decide(args: &DecideArgs) -> Result<Decision, BadInput> {
-    let policy = args.policy.as_deref().map(read_policy).transpose()?.unwrap_or_default();
-    let soil = policy.soil();
-    let mut consents = Vec::new();
-    let mut wrong = Vec::new();
-    for path in &args.consent {
-        match consent::fhir::read(&read_json(path)?, args.dialect, soil) {
-            Ok(consent) => consents.push(consent),
-            Err(errors) => wrong.extend(in_file(path, errors)),
-        }
+pub async fn run(args: &ConsentArgs) -> Result<ExitCode, CommandError> {
+    match &args.command {
+        ConsentCommand::Decide(args) => decide::run(args)?,
+        ConsentCommand::Put(args) => put(args).await?,
+        ConsentCommand::Revoke(args) => revoke(args).await?,
+        ConsentCommand::List(args) => list(args).await?,
     }
-    if !wrong.is_empty() {
-        return Err(BadInput(wrong));
-    }
-    let request = Request::parse(&read_json(&args.request)?, &soil.zone);
-    let request = request.map_err(|error| BadInput(in_file(&args.request, [error])))?;
-    Ok(consent::decide(&consents, &policy, &request, args.now))
+    Ok(ExitCode::SUCCESS)
 }
 
-fn in_file(path: &Path, errors: impl IntoIterator<Item = FieldError>) -> Vec<String> {
-    errors.into_iter().map(|error| format!("{}: {error}", path.display())).collect()
-}
-
-fn read(path: &Path) -> Result<String, BadInput> {
-    std::fs::read_to_string(path)
-        .map_err(|error| BadInput::one(format_args!("{}: cannot be read: {error}", path.display())))
-}
-
-fn read_json(path: &Path) -> Result<Value, BadInput> {
-    let text = read(path)?;
-    serde_json::from_str(&text).map_err(|error| BadInput::one(format_args!("{}: is not JSON: {error}", path.display())))
-}
-
-/// The policy of the one ConsentPolicy in a file, which may hold other resources beside it.
-fn read_policy(path: &Path) -> Result<Policy, BadInput> {
-    let wrong = |message: &dyn std::fmt::Display| BadInput::one(format_args!("{}: {message}", path.display()));
-    let text = read(path)?;
-    let documents = serde_yaml::Deserializer::from_str(&text).map(Value::deserialize);
-    let documents =
-        documents.collect::<Result<Vec<_>, _>>().map_err(|error| wrong(&format_args!("is not YAML: {error}")))?;
-    let mut policies = documents
-        .iter()
-        .filter(|document| document["kind"] == "ConsentPolicy" && document["apiVersion"] == "ehrnet.dev/v1alpha1");
-    let (Some(policy), None) = (policies.next(), policies.next()) else {
-        return Err(wrong(&"kind: needs exactly one ConsentPolicy of apiVersion ehrnet.dev/v1alpha1"));
+async fn put(args: &PutArgs) -> Result<(), CommandError> {
+    let bundle = args.ledger.bundle()?;
+    let resource = read_json(&args.file)?;
+    let consent = args.consent.clone().or_else(|| resource["id"].as_str().map(str::to_owned));
+    let given = Given {
+        patient: args.patient.resolve(&bundle)?,
+        consent: consent.ok_or_else(|| BadInput::one("--consent is needed: the resource has no id"))?,
+        resource,
+        seq: args.seq,
+        source_hash: args.source.as_deref().map(hash).transpose()?,
+        performer: args.performer.clone(),
     };
-    let spec = policy.get("spec").ok_or_else(|| wrong(&FieldError::new("spec", "is required")))?;
-    let spec = without_nulls(spec);
-    if let Some(field) = unknown_field(&spec, &schema()?, "spec") {
-        return Err(wrong(&FieldError::new(field, "is not a field of ConsentPolicy")));
-    }
-    let spec: ConsentPolicySpec = serde_path_to_error::deserialize(spec)
-        .map_err(|error| wrong(&FieldError::new(format!("spec.{}", error.path()), error.inner())))?;
-    consent::validate(&spec).map_err(|errors| BadInput(in_file(path, errors)))
+    let version = consents::put(&args.ledger.open(bundle)?, given).await?;
+    args.ledger.output.print(&version, [changed(&version, "given")])
 }
 
-/// The schema of `spec`, as the API server has it.
-fn schema() -> Result<Value, BadInput> {
-    let crd = serde_json::to_value(ConsentPolicy::crd()).map_err(BadInput::one)?;
-    Ok(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone())
+async fn revoke(args: &RevokeArgs) -> Result<(), CommandError> {
+    let bundle = args.ledger.bundle()?;
+    let patient = args.patient.resolve(&bundle)?;
+    let version = consents::revoke(&args.ledger.open(bundle)?, patient, args.consent.clone(), args.seq).await?;
+    args.ledger.output.print(&version, [changed(&version, "revoked")])
 }
 
-/// An absent value and null are the same to the API server.
-fn without_nulls(value: &Value) -> Value {
-    match value {
-        Value::Object(members) => {
-            let present = members.iter().filter(|(_, value)| !value.is_null());
-            present.map(|(name, value)| (name.clone(), without_nulls(value))).collect()
-        }
-        Value::Array(entries) => entries.iter().map(without_nulls).collect(),
-        Value::Null => Value::Object(serde_json::Map::new()),
-        scalar => scalar.clone(),
-    }
+async fn list(args: &ListArgs) -> Result<(), CommandError> {
+    let bundle = args.ledger.bundle()?;
+    let patient = args.patient.resolve(&bundle)?;
+    let versions = consents::list(&args.ledger.open(bundle)?, &patient).await?;
+    let rows = versions.iter().map(|version| {
+        let period = version.period.clone().unwrap_or_default();
+        let status = match version.status {
+            ConsentStatus::Active => "active",
+            ConsentStatus::Inactive => "inactive",
+        };
+        [
+            version.consent.clone(),
+            version.seq.to_string(),
+            status.to_owned(),
+            period.start.unwrap_or_default(),
+            period.end.unwrap_or_default(),
+            version.at.to_string(),
+            version.signer_msp.clone(),
+            short(&version.digest),
+        ]
+    });
+    let heading = ["CONSENT", "CHANGE", "STATUS", "FROM", "TO", "AT", "SIGNED AT", "DIGEST"];
+    args.ledger.output.print(&versions, table::lines(heading, rows))
 }
 
-/// The first field that the schema does not have; the API server refuses it as well. Below the levels that the schema
-/// writes out, "too deep" is the better answer.
-fn unknown_field(value: &Value, schema: &Value, path: &str) -> Option<String> {
-    match value {
-        Value::Object(members) => members.iter().find_map(|(name, value)| {
-            let path = format!("{path}.{name}");
-            match schema["properties"].get(name) {
-                Some(schema) => unknown_field(value, schema, &path),
-                None if schema.get("properties").is_none() => None,
-                None => Some(path),
-            }
-        }),
-        Value::Array(entries) => {
-            let mut entries = entries.iter().enumerate();
-            entries.find_map(|(i, value)| unknown_field(value, &schema["items"], &format!("{path}[{i}]")))
-        }
-        _ => None,
-    }
+fn changed(version: &ConsentVersion, how: &str) -> String {
+    format!(
+        "consent {} {how} (change {}) for patient {}, digest {}, transaction {}",
+        version.consent,
+        version.seq,
+        short(&version.patient),
+        short(&version.digest),
+        version.tx_id
+    )
+}
+
+/// SHA-256 of a file.
+fn hash(path: &std::path::Path) -> Result<String, BadInput> {
+    let wrong = |error: std::io::Error| BadInput::one(format_args!("{}: {error}", path.display()));
+    let mut digest = Sha256::new();
+    std::fs::File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut digest)).map_err(wrong)?;
+    Ok(hex::encode(digest.finalize()))
 }

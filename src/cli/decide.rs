@@ -1,0 +1,135 @@
+//! `ehrnet consent decide`: the evaluator on the command line, without a network.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use jiff::Timestamp;
+use kube::CustomResourceExt;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::BadInput;
+use super::files::{read, read_json};
+use crate::api::consent_policy::{ConsentPolicy, ConsentPolicySpec, FhirVersion};
+use crate::consent::{self, Decision, FieldError, Policy, Request};
+
+/// Arguments of `ehrnet consent decide`.
+#[derive(Debug, Args)]
+pub struct DecideArgs {
+    /// FHIR Consent resources of the patient, in JSON. Without any, the base policy decides.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    consent: Vec<PathBuf>,
+    /// ConsentPolicy manifest, in YAML or JSON. Without it: deny what no consent permits.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The request, in JSON.
+    #[arg(long, value_name = "FILE")]
+    request: PathBuf,
+    /// Moment of the decision.
+    #[arg(long, value_name = "RFC3339")]
+    now: Timestamp,
+    /// How the consents nest provisions; what each one's shape shows if not given.
+    #[arg(long, value_name = "R4|R5", value_parser = dialect)]
+    dialect: Option<FhirVersion>,
+}
+
+fn dialect(text: &str) -> Result<FhirVersion, &'static str> {
+    match text {
+        "R4" => Ok(FhirVersion::R4),
+        "R5" => Ok(FhirVersion::R5),
+        _ => Err("must be R4 or R5"),
+    }
+}
+
+/// Runs the subcommand.
+pub fn run(args: &DecideArgs) -> Result<(), BadInput> {
+    let decision = decide(args)?;
+    let text = serde_json::to_string_pretty(&decision).map_err(BadInput::one)?;
+    writeln!(std::io::stdout(), "{text}").map_err(|error| BadInput::one(format_args!("standard output: {error}")))
+}
+
+fn decide(args: &DecideArgs) -> Result<Decision, BadInput> {
+    let policy = args.policy.as_deref().map(read_policy).transpose()?.unwrap_or_default();
+    let soil = policy.soil();
+    let mut consents = Vec::new();
+    let mut wrong = Vec::new();
+    for path in &args.consent {
+        match consent::fhir::read(&read_json(path)?, args.dialect, soil) {
+            Ok(consent) => consents.push(consent),
+            Err(errors) => wrong.extend(in_file(path, errors)),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(BadInput(wrong));
+    }
+    let request = Request::parse(&read_json(&args.request)?, &soil.zone);
+    let request = request.map_err(|error| BadInput(in_file(&args.request, [error])))?;
+    Ok(consent::decide(&consents, &policy, &request, args.now))
+}
+
+fn in_file(path: &Path, errors: impl IntoIterator<Item = FieldError>) -> Vec<String> {
+    errors.into_iter().map(|error| format!("{}: {error}", path.display())).collect()
+}
+
+/// The policy of the one ConsentPolicy in a file, which may hold other resources beside it.
+fn read_policy(path: &Path) -> Result<Policy, BadInput> {
+    let wrong = |message: &dyn std::fmt::Display| BadInput::one(format_args!("{}: {message}", path.display()));
+    let text = read(path)?;
+    let documents = serde_yaml::Deserializer::from_str(&text).map(Value::deserialize);
+    let documents =
+        documents.collect::<Result<Vec<_>, _>>().map_err(|error| wrong(&format_args!("is not YAML: {error}")))?;
+    let mut policies = documents
+        .iter()
+        .filter(|document| document["kind"] == "ConsentPolicy" && document["apiVersion"] == "ehrnet.dev/v1alpha1");
+    let (Some(policy), None) = (policies.next(), policies.next()) else {
+        return Err(wrong(&"kind: needs exactly one ConsentPolicy of apiVersion ehrnet.dev/v1alpha1"));
+    };
+    let spec = policy.get("spec").ok_or_else(|| wrong(&FieldError::new("spec", "is required")))?;
+    let spec = without_nulls(spec);
+    if let Some(field) = unknown_field(&spec, &schema()?, "spec") {
+        return Err(wrong(&FieldError::new(field, "is not a field of ConsentPolicy")));
+    }
+    let spec: ConsentPolicySpec = serde_path_to_error::deserialize(spec)
+        .map_err(|error| wrong(&FieldError::new(format!("spec.{}", error.path()), error.inner())))?;
+    consent::validate(&spec).map_err(|errors| BadInput(in_file(path, errors)))
+}
+
+/// The schema of `spec`, as the API server has it.
+fn schema() -> Result<Value, BadInput> {
+    let crd = serde_json::to_value(ConsentPolicy::crd()).map_err(BadInput::one)?;
+    Ok(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone())
+}
+
+/// An absent value and null are the same to the API server.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let present = members.iter().filter(|(_, value)| !value.is_null());
+            present.map(|(name, value)| (name.clone(), without_nulls(value))).collect()
+        }
+        Value::Array(entries) => entries.iter().map(without_nulls).collect(),
+        Value::Null => Value::Object(serde_json::Map::new()),
+        scalar => scalar.clone(),
+    }
+}
+
+/// The first field that the schema does not have; the API server refuses it as well. Below the levels that the schema
+/// writes out, "too deep" is the better answer.
+fn unknown_field(value: &Value, schema: &Value, path: &str) -> Option<String> {
+    match value {
+        Value::Object(members) => members.iter().find_map(|(name, value)| {
+            let path = format!("{path}.{name}");
+            match schema["properties"].get(name) {
+                Some(schema) => unknown_field(value, schema, &path),
+                None if schema.get("properties").is_none() => None,
+                None => Some(path),
+            }
+        }),
+        Value::Array(entries) => {
+            let mut entries = entries.iter().enumerate();
+            entries.find_map(|(i, value)| unknown_field(value, &schema["items"], &format!("{path}[{i}]")))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,79 @@
+//! `ehrnet review`: uses of break-glass that privacy officers have to review.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::CommandError;
+use super::ledger::{LedgerArgs, short, word};
+use crate::client::{audit, audit_csv, table};
+use crate::contract::messages::Verdict;
+
+/// Arguments of `ehrnet review`.
+#[derive(Debug, Args)]
+pub struct ReviewArgs {
+    #[command(subcommand)]
+    command: ReviewCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ReviewCommand {
+    /// List the reviews that are due, the most urgent first.
+    List(ListArgs),
+    /// Decide whether a use was an emergency.
+    Decide(DecideArgs),
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    ledger: LedgerArgs,
+}
+
+#[derive(Debug, Args)]
+struct DecideArgs {
+    #[command(flatten)]
+    ledger: LedgerArgs,
+    /// Transaction of the request that broke the glass.
+    #[arg(value_name = "TRANSACTION")]
+    tx_id: String,
+    /// justified or unjustified.
+    #[arg(long, value_parser = word::<Verdict>)]
+    verdict: Verdict,
+    /// What was found, in words. Private.
+    #[arg(long, value_name = "TEXT")]
+    notes: Option<String>,
+}
+
+/// Runs the subcommand.
+pub async fn run(args: &ReviewArgs) -> Result<ExitCode, CommandError> {
+    match &args.command {
+        ReviewCommand::List(args) => list(args).await?,
+        ReviewCommand::Decide(args) => decide(args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(args: &ListArgs) -> Result<(), CommandError> {
+    let reviews = audit::reviews(&args.ledger.open(args.ledger.bundle()?)?).await?;
+    let rows = reviews.iter().map(|review| {
+        [
+            audit_csv::word(&review.status),
+            review.due_by.to_string(),
+            review.at.to_string(),
+            review.actor_msp.clone(),
+            short(&review.actor),
+            short(&review.patient),
+            review.tx_id.clone(),
+        ]
+    });
+    let heading = ["STATUS", "DUE BY", "AT", "HOSPITAL", "ACTOR", "PATIENT", "TRANSACTION"];
+    args.ledger.output.print(&reviews, table::lines(heading, rows))
+}
+
+async fn decide(args: &DecideArgs) -> Result<(), CommandError> {
+    let ledger = args.ledger.open(args.ledger.bundle()?)?;
+    let review = audit::review(&ledger, args.tx_id.clone(), args.verdict, args.notes.clone()).await?;
+    let line = format!("break-glass of {} reviewed: {}", review.at, audit_csv::word(&review.status));
+    args.ledger.output.print(&review, [line])
+}

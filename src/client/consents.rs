@@ -1,0 +1,86 @@
+//! Consents: put, revoked and listed, for the patient or a delegate.
+
+use serde_json::Value;
+
+use super::ledger::salt;
+use super::{ClientError, Ledger};
+use crate::consent::fhir;
+use crate::consent::tree::Soil;
+use crate::contract::messages::{ConsentSecret, ConsentVersion, GetConsents, Page, PutConsent, RevokeConsent};
+
+/// Entries that are asked for at a time.
+const PAGE: u16 = 100;
+
+/// The newest version of each consent of a patient.
+///
+/// # Errors
+/// The ledger refuses or cannot be reached.
+pub async fn list(ledger: &Ledger, patient: &str) -> Result<Vec<ConsentVersion>, ClientError> {
+    let mut consents = Vec::new();
+    let mut page = Page { size: Some(PAGE), bookmark: None };
+    loop {
+        let part = ledger.call(&GetConsents { patient: patient.to_owned(), page: page.clone() }, None).await?;
+        consents.extend(part.consents);
+        match part.bookmark {
+            Some(bookmark) => page.bookmark = Some(bookmark),
+            None => return Ok(consents),
+        }
+    }
+}
+
+/// The number of the next change of a consent.
+async fn next(ledger: &Ledger, patient: &str, consent: &str) -> Result<u64, ClientError> {
+    let consents = list(ledger, patient).await?;
+    Ok(consents.iter().find(|found| found.consent == consent).map_or(1, |found| found.seq + 1))
+}
+
+/// A FHIR Consent resource that a patient gives.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// Pseudonym of the patient.
+    pub patient: String,
+    /// Id of the consent on the ledger.
+    pub consent: String,
+    /// The resource, R4 or R5.
+    pub resource: Value,
+    /// Number of the change; the next one if absent.
+    pub seq: Option<u64>,
+    /// SHA-256 of the signed document.
+    pub source_hash: Option<String>,
+    /// Who gave the consent.
+    pub performer: Option<String>,
+}
+
+/// Puts a consent, or a new version of it.
+///
+/// # Errors
+/// The resource is refused (with every wrong field) before anything is sent; the ledger refuses or cannot be reached.
+pub async fn put(ledger: &Ledger, given: Given) -> Result<ConsentVersion, ClientError> {
+    let Given { patient, consent, resource, seq, source_hash, performer } = given;
+    fhir::read(&resource, None, &Soil::default()).map_err(|errors| {
+        ClientError::Input(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nehrnet: "))
+    })?;
+    let seq = match seq {
+        Some(seq) => seq,
+        None => next(ledger, &patient, &consent).await?,
+    };
+    let secret = ConsentSecret { salt: salt(), resource, source_hash, performer };
+    ledger.call(&PutConsent { patient, consent, seq }, Some(&secret)).await
+}
+
+/// Revokes a consent: it takes effect in the block that carries it.
+///
+/// # Errors
+/// The ledger refuses or cannot be reached.
+pub async fn revoke(
+    ledger: &Ledger,
+    patient: String,
+    consent: String,
+    seq: Option<u64>,
+) -> Result<ConsentVersion, ClientError> {
+    let seq = match seq {
+        Some(seq) => seq,
+        None => next(ledger, &patient, &consent).await?,
+    };
+    ledger.call(&RevokeConsent { patient, consent, seq }, None).await
+}

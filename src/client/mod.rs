@@ -1,0 +1,61 @@
+//! Using the ledger: what a hospital's systems and people do with nothing but a client bundle.
+//!
+//! ```text
+//!  bundle (a folder) ──> ledger ──> gateway of the hospital's peer ──> contract
+//!                          ▲
+//!        records  consents  access  audit      one file for each thing people do
+//!                          │
+//!        object   explain   audit_event  audit_csv  audit_table  table      (pure)
+//! ```
+//!
+//! Patients go by their pseudonym from here on, salts are made here, and what is private goes into the transient map
+//! only. Nothing here knows Kubernetes.
+
+pub mod access;
+pub mod audit;
+pub mod audit_csv;
+pub mod audit_event;
+pub mod audit_table;
+pub mod bundle;
+pub mod consents;
+pub mod explain;
+pub mod ledger;
+pub mod object;
+pub mod records;
+pub mod table;
+
+pub use bundle::{Bundle, Endpoint};
+pub use ledger::Ledger;
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// What was given cannot be used.
+    #[error("{0}")]
+    Input(String),
+    /// The ledger refused, or could not be reached.
+    #[error("{function}: {source}")]
+    Ledger {
+        /// Function of the contract.
+        function: &'static str,
+        /// What the ledger says.
+        source: crate::fabric::LedgerError,
+    },
+    /// The contract's answer is not what this version understands.
+    #[error(
+        "{function}: the contract's answer cannot be read ({problem}): contract and command are of different versions"
+    )]
+    Answer {
+        /// Function of the contract.
+        function: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl ClientError {
+    /// `problem` with the file at `path`.
+    pub fn file(path: &std::path::Path, problem: impl std::fmt::Display) -> Self {
+        Self::Input(format!("{}: {problem}", path.display()))
+    }
+}
