@@ -175,6 +175,17 @@ impl Sample {
         }
     }
 
+    /// Objects that stand in no file; `name` is what they are called in errors.
+    pub(super) fn of(name: &str, objects: Vec<DynamicObject>) -> Self {
+        Self { path: name.into(), objects }
+    }
+
+    /// The objects.
+    #[cfg(test)]
+    pub(super) fn objects(&self) -> &[DynamicObject] {
+        &self.objects
+    }
+
     /// Kind and name of each object.
     pub(super) fn keys(&self) -> Vec<Key> {
         let kind = |object: &DynamicObject| object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();

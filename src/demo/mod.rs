@@ -3,14 +3,18 @@
 //! ```text
 //!  cluster (a context | kind | deploy/local) -> image of this very binary -> Helm chart -> sample, all at once
 //!                                                   table <- watches of every kind, until all of the sample is Ready
+//!  people (Identity resources) -> story: register, consent, PERMIT, revoke, DENY, break-glass, review, audit
 //! ```
 //!
 //! It uses the project only as a user does: the chart, the sample and what the API server says. Every step can be
 //! repeated. What it takes down at the end is what it started; after a failure it leaves everything to be looked at.
 
 mod cluster;
+mod forward;
 mod install;
+mod people;
 mod program;
+mod story;
 mod table;
 mod watch;
 
@@ -25,6 +29,8 @@ use kube::Client;
 use cluster::Cluster;
 use install::{RELEASE, SYSTEM_NAMESPACE, Sample};
 use program::ProgramError;
+
+use crate::client::ClientError;
 
 /// Which ledger the nodes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -138,6 +144,17 @@ pub enum DemoError {
         /// `Kind name` of what is not ready.
         unready: Vec<String>,
     },
+    /// A step of the story failed.
+    #[error("{step}: {source}")]
+    Story {
+        /// What was to happen.
+        step: String,
+        /// Why it did not.
+        source: ClientError,
+    },
+    /// A client bundle cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] ClientError),
     /// The namespace of the sample did not go.
     #[error("namespace {namespace} is still being deleted after {}: see what its objects wait for", table::elapsed(*after))]
     NotGone {
@@ -238,6 +255,13 @@ async fn bring_up(
         }
     }
     writeln!(out, "\nThe whole network is ready after {}.", table::elapsed(began.elapsed()))?;
+    tokio::select! {
+        told = story::tell(args, client) => told?,
+        interrupt = tokio::signal::ctrl_c() => {
+            interrupt?;
+            return Ok(Outcome::Interrupted);
+        }
+    }
     Ok(Outcome::Ready)
 }
 
