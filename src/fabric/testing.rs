@@ -1,8 +1,8 @@
 //! Certificates for this room's unit tests.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -36,6 +36,18 @@ impl Ca {
         let mut params = params("leaf", Some(role), from_days, to_days);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
+        (params.signed_by(&key, &self.0).expect("certificate").pem(), key.serialize_pem())
+    }
+
+    /// Certificate and key (PEM) of a client called `name`, which states `attributes` where Fabric CA puts them.
+    pub fn issue_stating(&self, name: &str, attributes: &[(&str, &str)]) -> (String, String) {
+        let key = KeyPair::generate().expect("key");
+        let mut params = params(name, Some("client"), -1, 30);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let pairs: Vec<String> = attributes.iter().map(|(name, value)| format!("{name:?}:{value:?}")).collect();
+        let value = format!(r#"{{"attrs":{{{}}}}}"#, pairs.join(",")).into_bytes();
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 2, 3, 4, 5, 6, 7, 8, 1], value)];
         (params.signed_by(&key, &self.0).expect("certificate").pem(), key.serialize_pem())
     }
 
