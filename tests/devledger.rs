@@ -22,6 +22,9 @@ mod agreement;
 #[allow(dead_code)]
 #[path = "support/chaincode.rs"]
 mod chaincode;
+#[allow(dead_code)]
+#[path = "support/contract.rs"]
+mod contract;
 #[path = "real_fabric/gateways.rs"]
 mod gateways;
 #[allow(dead_code)]
@@ -30,6 +33,8 @@ mod network;
 #[allow(dead_code)]
 #[path = "real_fabric/nodes.rs"]
 mod nodes;
+#[path = "real_fabric/records.rs"]
+mod records;
 // Shared with other tests, which use other parts of it.
 #[allow(dead_code)]
 #[path = "../src/fabric/testing.rs"]
@@ -38,6 +43,9 @@ mod testing;
 use nodes::{Node, Org, Site, eventually};
 
 const CHANNEL: &str = "records";
+
+/// Requests for access that come at once: signatures are slow where nothing is optimised.
+const REQUESTS_AT_ONCE: usize = 20;
 
 /// The ledger for tests that run on real Fabric, too.
 fn site() -> Option<Site> {

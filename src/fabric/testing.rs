@@ -1,5 +1,7 @@
 //! Certificates for this room's unit tests.
 
+use std::collections::BTreeMap;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
@@ -68,6 +70,19 @@ impl Ca {
         params.not_before = OffsetDateTime::now_utc() - Duration::days(1);
         params.not_after = OffsetDateTime::now_utc() + Duration::days(30);
         (params.signed_by(&key, &self.0).expect("certificate").pem(), key.serialize_pem())
+    }
+
+    /// A client called `name` with these attributes, that signs.
+    pub fn person(&self, msp_id: &str, name: &str, attributes: &[(&str, &str)]) -> SigningIdentity {
+        let key = KeyPair::generate().expect("key");
+        let mut params = params(name, Some("client"), -1, 30);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let attributes: BTreeMap<_, _> = attributes.iter().copied().collect();
+        let value = serde_json::json!({"attrs": attributes}).to_string().into_bytes();
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 2, 3, 4, 5, 6, 7, 8, 1], value)];
+        let certificate = params.signed_by(&key, &self.0).expect("certificate").pem();
+        SigningIdentity::new(msp_id, &certificate, &key.serialize_pem()).expect("identity")
     }
 
     /// An identity that signs.

@@ -19,11 +19,15 @@ mod gateways;
 #[path = "../support/chaincode.rs"]
 mod chaincode;
 #[allow(dead_code)]
+#[path = "../support/contract.rs"]
+mod contract;
+#[allow(dead_code)]
 #[path = "../support/network.rs"]
 mod network;
 // Each test crate uses a part of it.
 #[allow(dead_code)]
 mod nodes;
+mod records;
 // The room's own helper for its unit tests; not all of it is used here.
 #[allow(dead_code)]
 #[path = "../../src/fabric/testing.rs"]
@@ -31,6 +35,9 @@ mod testing;
 
 use network::{channel, joined, raft};
 use nodes::{Node, Org, Site, eventually};
+
+/// Requests for access that come at once.
+const REQUESTS_AT_ONCE: usize = 200;
 
 /// The one permitted skip: real Fabric is not here.
 fn site() -> Option<Site> {

@@ -37,7 +37,7 @@ pub struct Network {
     pub peer_b: Node,
     pub orderers: Vec<Node>,
     /// Certificates that the peers show to contracts. The keys are in the peers' own settings, not in packages.
-    clients: [String; 2],
+    pub clients: [String; 2],
 }
 
 impl Network {

@@ -23,6 +23,8 @@ use crate::fabric::proto::protos::chaincode_server::{Chaincode, ChaincodeServer}
 
 mod session;
 mod stub;
+#[cfg(test)]
+mod tests;
 mod unpack;
 
 /// Largest message either way (Fabric's own limit).

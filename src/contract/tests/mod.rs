@@ -7,4 +7,4 @@ mod policies;
 mod privacy;
 mod records;
 mod reviews;
-mod world;
+pub(super) mod world;
