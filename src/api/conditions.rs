@@ -34,6 +34,10 @@ pub enum ConditionType {
     Validated,
     /// The consent policy stands in its ConfigMap.
     Projected,
+    /// The consent policy stands on the ledger.
+    Anchored,
+    /// Status, ConfigMap and ledger have one digest, and nobody else changed it.
+    InSync,
 }
 
 impl ConditionType {
@@ -54,6 +58,8 @@ impl ConditionType {
             Self::PodsReady => "PodsReady",
             Self::Validated => "Validated",
             Self::Projected => "Projected",
+            Self::Anchored => "Anchored",
+            Self::InSync => "InSync",
         }
     }
 }
@@ -89,6 +95,10 @@ pub enum Reason {
     GenesisMismatch,
     /// Two resources claim the same thing.
     Conflict,
+    /// Somebody changed what follows from the declaration; it was put back.
+    Drifted,
+    /// A contract answers differently at two hospitals.
+    EndorsersDisagree,
     /// A step is under way.
     Progressing,
     /// Deleting would cost a channel its quorum.
@@ -117,6 +127,8 @@ impl Reason {
             Self::SignaturesMissing => "SignaturesMissing",
             Self::GenesisMismatch => "GenesisMismatch",
             Self::Conflict => "Conflict",
+            Self::Drifted => "Drifted",
+            Self::EndorsersDisagree => "EndorsersDisagree",
             Self::Progressing => "Progressing",
             Self::DeletionBlocked => "DeletionBlocked",
             Self::Degraded => "Degraded",

@@ -46,10 +46,10 @@ pub struct ConsentPolicySpec {
     /// FHIR release whose way of nesting the provisions here follow: `R4` gives every provision a type, `R5` nests exceptions, each level the opposite of the one above.
     #[serde(default)]
     pub fhir_version: FhirVersion,
-    /// The Channel on whose ledger the policy is anchored. Without it the policy is checked and projected only.
+    /// The Channel on whose ledger the policy is anchored, by its Chaincode if that is the only one there. Without channelRef and contractRef the policy is checked and projected only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel_ref: Option<LocalRef>,
-    /// The Chaincode that keeps the policy and decides from it.
+    /// The Chaincode that keeps the policy and decides from it: two policies of one scope cannot share it. Deleting the resource leaves the policy in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract_ref: Option<LocalRef>,
     /// Take only consents of this scope (in the consent's `scope`, or among its categories); any scope if absent.

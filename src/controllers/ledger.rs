@@ -12,7 +12,8 @@ use crate::api::conditions::Reason;
 use crate::desired::names;
 use crate::fabric::identity::SigningIdentity;
 use crate::fabric::net::{Target, TlsIdentity};
-use crate::fabric::{LedgerError, operations, orderer, participation, peer};
+use crate::fabric::{LedgerError, gateway, operations, orderer, participation, peer};
+use crate::pki::Certificate;
 use crate::status::Finding;
 
 /// The finding that a failed call to a node stands for.
@@ -110,14 +111,30 @@ pub fn peer(
     hospital: &Hospital,
     authorities: &authorities::Authorities,
 ) -> Result<peer::Client, Finding> {
-    let target = Target {
-        host: names::host(name, namespace),
-        port: names::PEER_PORT,
-        tls_roots: vec![authorities.tls.certificate().pem().to_owned()],
-        client_identity: None,
-    };
+    let target = peer_target(namespace, name, authorities.tls.certificate());
     peer::Client::new(ctx.network.clone(), &target, admin(ctx, hospital)?)
         .map_err(|error| finding(&format!("Peer {name}"), &error))
+}
+
+/// The gateway of a peer, as its hospital's admin.
+pub fn gateway(
+    ctx: &Context,
+    namespace: &str,
+    name: &str,
+    hospital: &Hospital,
+    tls_ca: &Certificate,
+) -> Result<gateway::Client, Finding> {
+    gateway::Client::new(ctx.network.clone(), &peer_target(namespace, name, tls_ca), admin(ctx, hospital)?)
+        .map_err(|error| finding(&format!("Peer {name}"), &error))
+}
+
+fn peer_target(namespace: &str, name: &str, tls_ca: &Certificate) -> Target {
+    Target {
+        host: names::host(name, namespace),
+        port: names::PEER_PORT,
+        tls_roots: vec![tls_ca.pem().to_owned()],
+        client_identity: None,
+    }
 }
 
 /// The software of a node, as it says itself; `None` while it does not answer.

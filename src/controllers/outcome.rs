@@ -34,7 +34,15 @@ impl Outcome {
     /// What the findings of a pass call for: news of foreign objects, refusals and silent nodes come from no watch.
     pub fn of(findings: &[(ConditionType, Finding)]) -> Self {
         let blind = |reason| {
-            matches!(reason, Reason::NameTaken | Reason::ApiRefused | Reason::NodeUnreachable | Reason::LedgerRefused)
+            matches!(
+                reason,
+                Reason::NameTaken
+                    | Reason::ApiRefused
+                    | Reason::NodeUnreachable
+                    | Reason::LedgerRefused
+                    | Reason::EndorsersDisagree
+                    | Reason::SignaturesMissing
+            )
         };
         if findings.iter().any(|(_, finding)| !finding.holds() && blind(finding.reason)) {
             Self::retry()

@@ -9,7 +9,7 @@ use kube::core::PartialObjectMeta;
 
 use super::target::{Kind, Target};
 use super::world::World;
-use crate::api::{Chaincode, Channel, ConsentPolicy, Hospital, Identity, Orderer, Peer};
+use crate::api::{Chaincode, Channel, ConsentPolicy, ConsentPolicySpec, Hospital, Identity, Orderer, Peer};
 use crate::desired::names;
 
 fn target<K: Resource>(kind: Kind, object: &K) -> Target {
@@ -48,6 +48,14 @@ fn dependents_of_hospital(world: &World, namespace: &str, name: &str) -> Vec<Tar
 fn contracts(world: &World, namespace: &str, channel: &str) -> Vec<Target> {
     let chaincodes = world.chaincodes.list(namespace).into_iter().filter(|c| c.spec.channel_ref.name == channel);
     chaincodes.map(|chaincode| target(Kind::Chaincode, &*chaincode)).collect()
+}
+
+/// A channel and the peers that have it: their heights stand in their status.
+fn ledgers(world: &World, namespace: &str, channel: &str) -> Vec<Target> {
+    let peers = world.peers.list(namespace).into_iter().filter(|peer| peer.spec.channels.iter().any(|c| c == channel));
+    let mut targets: Vec<_> = peers.map(|peer| target(Kind::Peer, &*peer)).collect();
+    targets.push(Target::new(Kind::Channel, namespace, channel));
+    targets
 }
 
 fn identities_of(world: &World, namespace: &str, hospital: &str) -> Vec<Target> {
@@ -109,17 +117,30 @@ pub fn by_channel(world: &World, channel: &Channel) -> Vec<Target> {
     targets
 }
 
-/// A contract concerns the other contracts of its channel, which may claim the same name.
+/// A contract concerns the other contracts of its channel, which may claim the same name, the policies that it keeps, and
+/// the channel with its peers: what it agreed on made blocks.
 pub fn by_chaincode(world: &World, chaincode: &Chaincode) -> Vec<Target> {
     let namespace = chaincode.namespace().unwrap_or_default();
-    let mut targets = contracts(world, &namespace, &chaincode.spec.channel_ref.name);
+    let channel = &chaincode.spec.channel_ref.name;
+    let mut targets = contracts(world, &namespace, channel);
+    targets.extend(ledgers(world, &namespace, channel));
     targets.push(target(Kind::Chaincode, chaincode));
+    targets.extend(policies(world, &namespace, |policy| policy.contract_ref.is_some() || policy.channel_ref.is_some()));
     targets
 }
 
-/// A consent policy concerns itself.
-pub fn by_consent_policy(_: &World, policy: &ConsentPolicy) -> Vec<Target> {
-    vec![target(Kind::ConsentPolicy, policy)]
+/// A consent policy concerns those that may claim the same scope, and the channel with its peers: its anchor is a block.
+pub fn by_consent_policy(world: &World, policy: &ConsentPolicy) -> Vec<Target> {
+    let namespace = policy.namespace().unwrap_or_default();
+    let mut targets = policies(world, &namespace, |other| other.scope == policy.spec.scope);
+    targets.extend(policy.spec.channel_ref.iter().flat_map(|channel| ledgers(world, &namespace, &channel.name)));
+    targets.push(target(Kind::ConsentPolicy, policy));
+    targets
+}
+
+fn policies(world: &World, namespace: &str, concerned: impl Fn(&ConsentPolicySpec) -> bool) -> Vec<Target> {
+    let policies = world.consent_policies.list(namespace).into_iter().filter(|policy| concerned(&policy.spec));
+    policies.map(|policy| target(Kind::ConsentPolicy, &*policy)).collect()
 }
 
 /// An identity concerns itself.

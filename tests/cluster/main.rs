@@ -6,6 +6,7 @@
 mod admission;
 mod apply;
 mod bench;
+mod contract;
 mod crash_sweep;
 mod drift;
 mod lease;
@@ -69,6 +70,11 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             says_what_it_waits_for
             names_an_image_that_cannot_be_pulled
             prints_true_columns;
+        contract:
+            is_upgraded_rolled_out_and_rolled_back
+            is_not_ready_under_another_package_id
+            keeps_one_policy_everywhere
+            issues_identities;
         silence:
             writes_nothing_but_the_lease_once_settled;
         rbac:

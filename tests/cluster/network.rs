@@ -8,10 +8,11 @@ use ehrnet::desired::names;
 use ehrnet::fabric::proto::common::Config;
 use ehrnet::fabric::proto::{orderer, protos};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
 use kube::{Api, ResourceExt};
 use prost::Message;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::support::outage::Outage;
 use crate::support::sample;
@@ -36,7 +37,8 @@ pub async fn becomes_ready_when_applied_at_once(cluster: Arc<TestCluster>) {
     truth::one_genesis_everywhere(&scene, "care").await;
     let channel = scene.get("Channel", "care").data["status"].clone();
     assert_eq!(channel["configSequence"], 0, "members and anchors known at creation cost no configuration update");
-    assert_eq!(channel["height"], 1);
+    let height = truth::peer_height(&scene, "mercy-peer", "care").await;
+    assert_eq!(channel["height"], height);
     let nodes: BTreeMap<_, _> = nodes(&channel);
     let relations = ["orderer-1", "orderer-2", "orderer-3"].map(|node| nodes[node]["relation"].clone());
     assert_eq!(relations, [json!("consenter"), json!("consenter"), json!("consenter")]);
@@ -44,14 +46,32 @@ pub async fn becomes_ready_when_applied_at_once(cluster: Arc<TestCluster>) {
         assert_eq!(nodes[peer]["relation"], "member", "{peer}");
         assert_eq!(
             scene.get("Peer", peer).data["status"]["channels"],
-            json!([{"name": "care", "height": 1}]),
+            json!([{"name": "care", "height": height}]),
             "{peer}"
         );
-        assert_eq!(truth::peer_height(&scene, peer, "care").await, 1);
+        assert_eq!(truth::peer_height(&scene, peer, "care").await, height);
     }
     let config = truth::config(&scene, "orderer-1", "care").await;
     assert_eq!(anchors(&config, "MercyMSP"), [format!("mercy-peer.{}.svc:7051", scene.namespace)]);
+    assert_eq!(height, 4, "genesis, both approvals, the commit, the policy");
+    contract_and_policy_are_in_force(&scene).await;
     invariants::hold(&scene, &writes).await;
+}
+
+/// One definition that both hospitals approved, and one digest in status, ConfigMap and ledger.
+async fn contract_and_policy_are_in_force(scene: &Scene) {
+    let contract = scene.get("Chaincode", "ehr").data["status"].clone();
+    assert_eq!((&contract["sequence"], &contract["approvals"]), (&json!(1), &json!("2/2")));
+    for hospital in contract["hospitals"].as_array().expect("a list") {
+        let peer = format!("{}-peer", hospital["name"].as_str().expect("a name"));
+        assert_eq!((&hospital["approved"], &hospital["installed"]), (&json!(true), &json!([peer])));
+    }
+    let policy = scene.get("ConsentPolicy", "treatment").data["status"].clone();
+    assert_eq!(policy["ledgerVersion"], 1);
+    assert_eq!(policy["ledgerDigest"], policy["digest"]);
+    let maps: Api<ConfigMap> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let text = maps.get("treatment-consent").await.expect("a ConfigMap").data.expect("data")["policy.json"].clone();
+    assert_eq!(json!(hex::encode(Sha256::digest(text))), policy["digest"]);
 }
 
 /// The last first: nothing depends on the order.
@@ -104,7 +124,10 @@ pub async fn takes_a_new_hospital_into_a_live_channel(cluster: Arc<TestCluster>)
     assert_eq!(nodes(&status)["harbour-peer"]["relation"], "member");
     truth::one_genesis_everywhere(&scene, "care").await;
     let height = truth::peer_height(&scene, "harbour-peer", "care").await;
-    assert_eq!(height, config.sequence + 1, "the new peer has every block");
+    assert_eq!(height, truth::peer_height(&scene, "mercy-peer", "care").await, "the new peer has every block");
+    let contract = scene.get("Chaincode", "ehr").data["status"].clone();
+    assert_eq!(contract["sequence"], 2, "a new member of every collection is another definition");
+    assert_eq!(contract["approvals"], "3/3");
     invariants::hold(&scene, &operator.gate().writes()).await;
 }
 
@@ -313,6 +336,8 @@ pub async fn prints_true_columns(cluster: Arc<TestCluster>) {
         ("Orderer", "orderers", "Channels"),
         ("Peer", "peers", "Channels"),
         ("Channel", "channels", "Height"),
+        ("Chaincode", "chaincodes", "Approved"),
+        ("ConsentPolicy", "consentpolicies", "Version"),
     ] {
         let path = format!("/apis/ehrnet.dev/v1alpha1/namespaces/{}/{plural}", scene.namespace);
         let request =

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
+use jiff::SignedDuration;
 
 use super::facts::{ChaincodeFacts, Member};
 use super::services::Service;
@@ -19,6 +20,9 @@ use crate::fabric::lifecycle::{
 use crate::fabric::proposal::Call;
 use crate::fabric::{LedgerError, orderer, peer};
 use crate::status::{Finding, State};
+
+/// Seconds from its creation in which a contract's first approvals wait for each other.
+const TOGETHER: i64 = 20;
 
 /// How far the hospitals have agreed.
 pub struct Agreement {
@@ -86,6 +90,12 @@ async fn negotiate(
     let channel = facts.channel_name();
     let known = lifecycle::committed(first, channel, &definition.name).await.map_err(|error| problem(&error))?;
     let sequence = lifecycle::next_sequence(definition, known.as_ref());
+    if known.is_none()
+        && let Some(finding) = hold(ctx, facts, parties)
+    {
+        agreement.approved = finding;
+        return Ok(());
+    }
     agreement.in_force = known;
     // None are needed where all is done.
     let orderers = orderers(ctx, facts)?;
@@ -127,6 +137,19 @@ async fn negotiate(
         CommitOutcome::Short(readiness) => short(&readiness),
     };
     Ok(())
+}
+
+/// What the first approvals still wait for: where all hospitals approve at once, one block holds all approvals. A hospital
+/// whose peer does not come keeps the others for a while only.
+fn hold(ctx: &Context, facts: &ChaincodeFacts, parties: &[Party<'_>]) -> Option<Finding> {
+    let young = facts
+        .chaincode
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .is_some_and(|created| (ctx.clock)().duration_since(created.0) < SignedDuration::from_secs(TOGETHER));
+    let awaited = parties.iter().find(|party| party.peers.is_empty() && party.member.has_peers)?;
+    young.then(|| awaited.obstacle.clone()).flatten()
 }
 
 fn party<'a>(ctx: &Context, facts: &ChaincodeFacts, member: &'a Member, service: &'a Service) -> Option<Party<'a>> {

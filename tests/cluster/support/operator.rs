@@ -60,6 +60,15 @@ impl Start {
         Self { config, resolver: kubelet.resolver(), arguments }
     }
 
+    /// With this option, whatever it was before.
+    pub fn with(mut self, argument: [&str; 2]) -> Self {
+        if let Some(at) = self.arguments.iter().position(|known| known == argument[0]) {
+            self.arguments.drain(at..at + 2);
+        }
+        self.arguments.extend(argument.map(str::to_owned));
+        self
+    }
+
     /// With leader election, as this candidate; the same one again is a pod that starts again.
     pub fn with_lease(mut self, candidate: &str) -> Self {
         "true".clone_into(&mut self.arguments[2]);

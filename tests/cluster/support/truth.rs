@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use ehrnet::contract::messages::Function;
 use ehrnet::desired::names;
 use ehrnet::fabric::blocks;
 use ehrnet::fabric::identity::SigningIdentity;
 use ehrnet::fabric::net::{LedgerAct, Network, NotAllowed, Target, TlsIdentity};
+use ehrnet::fabric::proposal::Call;
 use ehrnet::fabric::proto::common::{Block, Config};
 use ehrnet::fabric::verbs::{ensure_orderer_joined, ensure_peer_joined};
-use ehrnet::fabric::{LedgerError, orderer, participation, peer};
+use ehrnet::fabric::{LedgerError, gateway, orderer, participation, peer};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use tokio::net::TcpStream;
@@ -115,6 +117,27 @@ pub async fn peer_height(scene: &Scene, node: &str, channel: &str) -> u64 {
     let client =
         peer::Client::new(way(scene, false), &target(scene, node, names::PEER_PORT).await, signer).expect("a client");
     patiently(node, || client.chain_info(channel)).await.height
+}
+
+/// What the contract answers, through a peer's gateway and as its hospital's admin.
+pub async fn evaluate<F: Function>(scene: &Scene, peer: &str, channel: &str, chaincode: &str, ask: &F) -> F::Output {
+    let client = gateway_client(scene, peer, false).await;
+    let call = Call::new(channel, chaincode, ask.arguments().expect("JSON"));
+    let answer = patiently(peer, || client.evaluate(&call, &[])).await;
+    serde_json::from_slice(&answer).expect("an answer")
+}
+
+/// Has the contract change the ledger, through a peer's gateway and as its hospital's admin.
+pub async fn submit<F: Function>(scene: &Scene, peer: &str, channel: &str, chaincode: &str, act: &F) -> F::Output {
+    let client = gateway_client(scene, peer, true).await;
+    let call = Call::new(channel, chaincode, act.arguments().expect("JSON"));
+    let committed = client.submit(&call, &[]).await.unwrap_or_else(|error| panic!("{}: {error}", F::NAME));
+    serde_json::from_slice(&committed.result).expect("an answer")
+}
+
+async fn gateway_client(scene: &Scene, peer: &str, may_write: bool) -> gateway::Client {
+    let signer = admin(scene, &hospital_of(scene, "Peer", peer)).await;
+    gateway::Client::new(way(scene, may_write), &target(scene, peer, names::PEER_PORT).await, signer).expect("a client")
 }
 
 /// Every orderer and every peer of the channel has the genesis block that the Channel's status names.
