@@ -27,7 +27,7 @@ pub async fn put(tx: &mut Transaction<'_>) -> Result<PolicyVersion, ContractErro
             format!("scope {scope} is claimed by policy {}: policy {} cannot claim it", other.name, argument.name);
         return Err(ContractError::conflict(message));
     }
-    release(tx, &before, scope)?;
+    release(tx, &before, scope);
     let version = PolicyVersion { digest: policy.digest(), policy: Some(argument.policy), ..next(tx, before) };
     tx.put(keys::policy_of_scope(scope), &version)?;
     write(tx, version)
@@ -43,7 +43,7 @@ pub async fn withdraw(tx: &mut Transaction<'_>) -> Result<PolicyVersion, Contrac
     if before.policy.is_none() {
         return Err(ContractError::not_found(format_args!("no policy {} is in force", argument.name)));
     }
-    release(tx, &before, "")?;
+    release(tx, &before, "");
     let version = PolicyVersion { digest: String::new(), policy: None, ..next(tx, before) };
     write(tx, version)
 }
@@ -106,13 +106,13 @@ fn check_replaced(before: &PolicyVersion, replaces: u64) -> Result<(), ContractE
     (*version == replaces).then_some(()).ok_or_else(|| ContractError::conflict(message()))
 }
 
-/// Frees the scope that the version before claims, unless it is kept.
-fn release(tx: &mut Transaction<'_>, before: &PolicyVersion, kept: &str) -> Result<(), ContractError> {
-    let claimed = before.policy.as_ref().map(read).transpose()?.map(|(spec, _)| scope_name(spec.scope));
+/// Frees the scope that the version before claims, unless it is kept. The policy is not read for it: one that an earlier
+/// version of the contract took must be replaceable even if this one would refuse it.
+fn release(tx: &mut Transaction<'_>, before: &PolicyVersion, kept: &str) {
+    let claimed = before.policy.as_ref().map(|policy| policy["scope"].as_str().unwrap_or(ANY_SCOPE));
     if let Some(scope) = claimed.filter(|scope| *scope != kept) {
         tx.delete(keys::policy_of_scope(scope));
     }
-    Ok(())
 }
 
 fn next(tx: &Transaction<'_>, before: PolicyVersion) -> PolicyVersion {

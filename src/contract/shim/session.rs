@@ -133,7 +133,7 @@ impl Session {
                 Ok(())
             }
             Type::Response | Type::Error => {
-                self.answer(message).await;
+                self.answer(message);
                 Ok(())
             }
             got => Err(Broken::Unexpected { got, wanted: "a transaction or an answer" }),
@@ -156,13 +156,11 @@ impl Session {
         });
     }
 
-    async fn answer(&self, message: ChaincodeMessage) {
+    /// Never waits: a peer that answers twice must not hold up the transactions beside.
+    fn answer(&self, message: ChaincodeMessage) {
         let key = (message.channel_id.clone(), message.txid.clone());
-        let waiting = match self.answers.get(&key) {
-            Some(waiting) => waiting.send(message).await.is_ok(),
-            None => false,
-        };
-        if !waiting {
+        let taken = self.answers.get(&key).is_some_and(|waiting| waiting.try_send(message).is_ok());
+        if !taken {
             // The peer may have given up on the transaction (executetimeout).
             info!(tx = %key.1, "an answer came that nobody waits for");
         }

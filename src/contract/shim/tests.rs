@@ -370,6 +370,20 @@ async fn a_ledger_that_fails_is_an_error_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn answers_that_nobody_asked_for_hold_nothing_up() {
+    let served = serve().await;
+    let mut peer = served.peer(batches()).await;
+    let tx_id = peer.start(&physician(), &access(1, None, "TREAT"), Some(&secret())).await;
+    let question = peer.next().await.expect("a question");
+    for _ in 0..5 {
+        peer.send(ChaincodeMessage { r#type: Type::Response.into(), txid: "other".into(), ..question.clone() }).await;
+    }
+    peer.answer(question).await;
+    let (response, _) = peer.completed(1).await.remove(&tx_id).expect("completed");
+    assert_eq!(entry(&response).tx_id, tx_id);
+}
+
+#[tokio::test]
 async fn a_stop_lets_running_transactions_end_and_then_the_stream() {
     let served = serve().await;
     let mut peer = served.peer(batches()).await;

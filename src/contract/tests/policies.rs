@@ -94,3 +94,19 @@ fn a_tightened_policy_counts_for_the_next_request() {
     assert_eq!((denied.decision, denied.policy_digest), (Some(Effect::Deny), Some(second.digest)));
     assert!(!world.decision(&physician, &permitted.tx_id).current);
 }
+
+/// A policy that an earlier contract took and this one does not understand decides nothing, and can be replaced.
+#[test]
+fn a_policy_that_cannot_be_read_denies_until_it_is_replaced() {
+    let mut world = World::new();
+    let physician = world.staff(MERCY, "dr-x", role::PHYSICIAN);
+    world.policy("base", 0, json!({"basePolicy": "all-normal"})).expect("put");
+    for value in world.state.public.values_mut() {
+        *value = String::from_utf8_lossy(value).replace("all-normal", "all-of-old").into_bytes();
+    }
+    let denied = world.request(&physician, &access(1, None, "TREAT"));
+    assert_eq!((denied.decision, denied.reason.as_deref()), (Some(Effect::Deny), Some("error")));
+    world.policy("base", 1, json!({"scope": "patient-privacy", "basePolicy": "all-normal"})).expect("replaced");
+    assert_eq!(world.request(&physician, &access(1, None, "TREAT")).decision, Some(Effect::Permit));
+    world.policy("other", 0, json!({})).expect("the old scope is free");
+}
