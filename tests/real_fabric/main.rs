@@ -14,6 +14,7 @@ use ehrnet::fabric::{LedgerError, blocks, orderer, plan};
 
 mod agreement;
 mod gateways;
+mod stand_in;
 // Shared with other tests.
 #[allow(dead_code)]
 #[path = "../support/chaincode.rs"]

@@ -96,6 +96,7 @@ pub struct Node {
     env: BTreeMap<String, String>,
     log: PathBuf,
     process: Option<Child>,
+    is_embedded: bool,
 }
 
 impl Site {
@@ -210,7 +211,7 @@ impl Site {
             ("FABRIC_LOGGING_SPEC".to_owned(), "info:grpc=warn".to_owned()),
         ]);
         let log = self.folder.path().join(format!("{role}-{number}.log"));
-        (Node { host, identity, tls, tls_root: org.tls_ca.pem(), env, log, process: None }, folder)
+        (Node { host, identity, tls, tls_root: org.tls_ca.pem(), env, log, process: None, is_embedded: false }, folder)
     }
 
     /// Runs the node and waits until its own health check says OK and it can be connected to: a peer is healthy first.
@@ -226,7 +227,11 @@ impl Site {
     pub fn command(&self, node: &Node) -> Command {
         let (program, args) = if node.is_peer() { ("peer", &["node", "start"][..]) } else { ("orderer", &[][..]) };
         let log = File::create(&node.log).expect("log");
-        let mut command = Command::new(self.fabric.join("bin").join(program));
+        let mut command = match node.is_embedded {
+            false => Command::new(self.fabric.join("bin").join(program)),
+            true => Command::new(env!("CARGO_BIN_EXE_ehrnet")),
+        };
+        let args = if node.is_embedded { &["devledger", program] } else { args };
         command.args(args).env_clear().envs(&node.env).stdout(log.try_clone().expect("log")).stderr(log);
         command
     }
@@ -309,6 +314,11 @@ fn write(path: &Path, text: &str) {
 impl Node {
     fn is_peer(&self) -> bool {
         self.env.contains_key("CORE_PEER_ID")
+    }
+
+    /// Is the embedded ledger's from the next start on, among nodes of Fabric.
+    pub fn embed(&mut self) {
+        self.is_embedded = true;
     }
 
     /// Ends the process as a power cut would.

@@ -55,7 +55,21 @@ impl Network {
         Self::start(site, 4, consensus).await
     }
 
+    /// With one Raft orderer, and the second hospital's peer from the embedded ledger.
+    pub async fn mixed(site: Site) -> Self {
+        Self::with(site, 1, |_, orderers| raft(&orderers.iter().collect::<Vec<_>>()), Node::embed).await
+    }
+
     async fn start(site: Site, orderers: u8, consensus: impl Fn(&Org, &[Node]) -> Consensus) -> Self {
+        Self::with(site, orderers, consensus, |_| {}).await
+    }
+
+    async fn with(
+        site: Site,
+        orderers: u8,
+        consensus: impl Fn(&Org, &[Node]) -> Consensus,
+        change: impl Fn(&mut Node),
+    ) -> Self {
         let (a, b) = (Org::new("HospitalA"), Org::new("HospitalB"));
         let mut orderers: Vec<_> = (1..=orderers).map(|n| site.orderer(&a, n)).collect();
         let (mut peer_a, mut peer_b) = (site.peer(&a, 11), site.peer(&b, 12));
@@ -65,6 +79,7 @@ impl Network {
             peer.set("CHAINCODE_AS_A_SERVICE_BUILDER_CONFIG", &values);
             certificate
         });
+        change(&mut peer_b);
         for node in orderers.iter_mut().chain([&mut peer_a, &mut peer_b]) {
             site.start(node).await;
         }

@@ -302,6 +302,10 @@ fn validate(
     check_names(name, version).map_err(context)?;
     let committed = Definition::read(channel.simulator, name)
         .map_err(|e| context(format!("could not retrieve committed definition for chaincode '{name}': {e}")))?;
+    if committed.is_none() {
+        // Fabric then looks whether the old lifecycle knows it, which leaves a trace in the read set.
+        channel.simulator.get("lscc", name);
+    }
     let empty = CollectionConfigPackage::default();
     let committed = committed.map(|definition| definition.collections);
     collections::check(collections.unwrap_or(&empty), committed.as_ref(), &channel.bundle.members).map_err(context)
