@@ -85,7 +85,7 @@ async fn the_embedded_peer_comes_to_what_fabrics_comes_to() {
     let Some(site) = site() else { return };
     let network = Network::mixed(site).await;
     let definition = definition();
-    agree(&network, &definition, &services().await).await;
+    agree(&network, &definition, &services(&network).await).await;
 
     assert_eq!(transact(&network, &call(&["put", "k", "1"])).await, Code::Valid);
     assert_eq!(transact(&network, &call(&["append", "k", "2"])).await, Code::Valid);

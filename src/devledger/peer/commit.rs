@@ -34,8 +34,12 @@ impl Joined {
             let judged = tokio::task::spawn_blocking(move || this.judge(&block).map(|outcome| (block, outcome)));
             judged.await.map_err(|e| e.to_string())??
         };
-        let data = self.gather(&self.state(), &outcome.valid).await;
-        self.commit(block, outcome, data)
+        let gathered = self.gather(&self.state(), &outcome.valid).await;
+        self.commit(block, outcome, gathered.parts)?;
+        if !gathered.is_complete {
+            self.note_missing();
+        }
+        Ok(())
     }
 
     /// Store the channel's first block, found valid before.
@@ -86,9 +90,6 @@ impl Joined {
         }
         let ids: Vec<&str> = outcome.valid.iter().map(|valid| valid.transaction.tx_id.as_str()).collect();
         self.transient().forget(&ids, self.ledger().height());
-        if wanted(&outcome.valid).any(|(part, _, _)| !data.iter().any(|(has, _)| *has == part)) {
-            self.note_missing();
-        }
         tracing::debug!(channel = self.name(), number, valid = outcome.valid.len(), "committed a block");
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What a committed block announces to clients: filtered transactions, chaincode events, private data.
 
 use super::joined::Joined;
-use super::private::members;
+use super::private::members::Eligible;
 use super::private::reconcile::wanted;
 use super::state::Version;
 use super::validate::block::{Valid, envelopes, flag, flags};
@@ -64,10 +64,12 @@ impl Joined {
         let state = self.state();
         let mut private: BlockAndPrivateData = BlockAndPrivateData::default();
         let valid = valid(&block);
+        let mut eligible = Eligible::new(&state, Some(reader));
         for (part, _, _) in wanted(&valid) {
-            let config = members::config(&state, &part.collection);
-            let may_see = config.is_some_and(|config| members::is_member(&config, reader));
-            let Some(set) = self.stored(&part).filter(|_| may_see) else { continue };
+            if !eligible.is_member(&part.collection) {
+                continue;
+            }
+            let Some(set) = self.stored(&part) else { continue };
             let (namespace, collection_name) = part.collection;
             let data: &mut TxPvtReadWriteSet = private.private_data_map.entry(part.version.tx).or_default();
             let at = data.ns_pvt_rwset.iter().position(|known| known.namespace == namespace);

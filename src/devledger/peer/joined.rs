@@ -11,7 +11,7 @@ use super::commit;
 use super::lifecycle::definition::{Committed, Definition};
 use super::lifecycle::{self, fields};
 use super::private::contacts::Contact;
-use super::private::members;
+use super::private::members::Eligible;
 use super::private::parts::{Part, Purged};
 use super::private::store::PrivateStore;
 use super::private::transient::Transient;
@@ -151,7 +151,7 @@ impl Joined {
     /// # Errors
     /// It is not for this peer, or cannot be kept.
     pub fn accept_private(&self, tx_id: &str, collection: &Collection, data: &[u8], height: u64) -> Result<(), String> {
-        if !self.is_own(&self.state(), collection) {
+        if !Eligible::new(&self.state(), self.own().as_ref()).is_member(collection) {
             return Err(format!("this peer is no member of collection {}/{}", collection.0, collection.1));
         }
         if self.transaction(tx_id).is_some() {
@@ -173,8 +173,7 @@ impl Joined {
     ) -> Result<Option<Vec<u8>>, String> {
         use prost::Message;
         let (namespace, name) = &part.collection;
-        let config = members::config(&self.state(), &part.collection);
-        if !config.is_some_and(|config| members::is_member(&config, asker)) {
+        if !Eligible::new(&self.state(), Some(asker)).is_member(&part.collection) {
             return Err(format!("{} is no member of collection {namespace}/{name}", asker.msp_id));
         }
         if let Some(data) = self.transient.get(tx_id, &part.collection, hash)? {
@@ -183,11 +182,9 @@ impl Joined {
         Ok(self.stored(part).map(|set| set.encode_to_vec()))
     }
 
-    /// Whether this peer is to have a collection's data.
-    pub(super) fn is_own(&self, state: &State, collection: &Collection) -> bool {
-        let own = self.bundle().and_then(|bundle| bundle.members.identity(self.node.signer.serialized()).ok());
-        let config = members::config(state, collection);
-        own.zip(config).is_some_and(|(own, config)| members::is_member(&config, &own))
+    /// This peer as the channel knows it.
+    pub(super) fn own(&self) -> Option<Identity> {
+        self.bundle().and_then(|bundle| bundle.members.identity(self.node.signer.serialized()).ok())
     }
 
     /// A committed part's data, if it is here.
@@ -208,9 +205,11 @@ impl Joined {
         self.view().purged.clone()
     }
 
-    /// Parts of which there is no data here.
+    /// Parts that this peer is to have and has not.
     pub(super) fn missing(&self) -> Vec<Part> {
-        self.view().missing.iter().cloned().collect()
+        let (view, own) = (self.view(), self.own());
+        let mut eligible = Eligible::new(&view.state, own.as_ref());
+        view.missing.iter().filter(|part| eligible.is_member(&part.collection)).cloned().collect()
     }
 
     /// Returns when a block came of which data is missing.

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use super::requests::reply;
 use crate::devledger::dial::{self, Callee, TlsIdentity};
 use crate::devledger::hosts::Hosts;
 use crate::devledger::orderer::cluster::MAX_MESSAGE;
@@ -87,7 +88,7 @@ impl Stream {
             .await
             .map_err(|_| format!("timeout expired while starting chaincode {id} for transaction"))??;
         let active = Arc::new(Mutex::new(Active::default()));
-        tokio::spawn(receive(id.to_owned(), incoming, active.clone()));
+        tokio::spawn(receive(id.to_owned(), incoming, outgoing.clone(), active.clone()));
         Ok(Arc::new(Self { outgoing, active }))
     }
 
@@ -216,24 +217,41 @@ async fn register(
 }
 
 /// Hand messages to their transactions until the contract goes away.
-async fn receive(id: String, mut incoming: Streaming<ChaincodeMessage>, active: Arc<Mutex<Active>>) {
+async fn receive(
+    id: String,
+    mut incoming: Streaming<ChaincodeMessage>,
+    outgoing: mpsc::Sender<ChaincodeMessage>,
+    active: Arc<Mutex<Active>>,
+) {
     let reason = loop {
-        match incoming.message().await {
-            Ok(Some(message)) if message.r#type() == Type::Keepalive => {}
-            Ok(Some(message)) => {
-                let transaction = (message.channel_id.clone(), message.txid.clone());
-                let active = active.lock().unwrap_or_else(PoisonError::into_inner);
-                let sender = active.transactions.get(&transaction);
-                if sender.is_none_or(|sender| sender.send(message).is_err()) {
-                    tracing::debug!(package = id, tx = transaction.1, "a contract spoke of a transaction that is over");
-                }
-            }
+        let message = match incoming.message().await {
+            Ok(Some(message)) => message,
             Ok(None) => break "it closed the connection".to_owned(),
             Err(status) => break status.message().to_owned(),
+        };
+        if message.r#type() == Type::Keepalive {
+            continue;
+        }
+        let Err(late) = deliver(&active, message) else { continue };
+        tracing::debug!(package = id, tx = late.txid, "a contract spoke of a transaction that is over");
+        // Whoever waits for an answer there must not wait for ever.
+        let asks = !matches!(late.r#type(), Type::Completed | Type::Error);
+        if asks && outgoing.send(reply(&late, Err("no ledger context".into()))).await.is_err() {
+            break "it closed the connection".to_owned();
         }
     };
     tracing::warn!(package = id, reason, "a contract went away");
     let mut active = active.lock().unwrap_or_else(PoisonError::into_inner);
     active.closed = true;
     active.transactions.clear();
+}
+
+/// Hand a message to its transaction; back comes what nobody waits for any more.
+fn deliver(active: &Mutex<Active>, message: ChaincodeMessage) -> Result<(), Box<ChaincodeMessage>> {
+    let transaction = (message.channel_id.clone(), message.txid.clone());
+    let active = active.lock().unwrap_or_else(PoisonError::into_inner);
+    match active.transactions.get(&transaction) {
+        Some(sender) => sender.send(message).map_err(|unsent| Box::new(unsent.0)),
+        None => Err(Box::new(message)),
+    }
 }

@@ -1,5 +1,7 @@
 //! Who may have a collection's data.
 
+use std::collections::BTreeMap;
+
 use crate::devledger::peer::lifecycle::collections;
 use crate::devledger::peer::lifecycle::definition::{Committed, Definition};
 use crate::devledger::peer::lifecycle::{self};
@@ -21,6 +23,31 @@ pub fn config(state: &State, (namespace, name): &Collection) -> Option<StaticCol
 pub fn is_member(config: &StaticCollectionConfig, identity: &Identity) -> bool {
     let policy = collections::members(config);
     policy.is_some_and(|policy| evaluate_signature_policy(policy, std::slice::from_ref(identity)).is_ok())
+}
+
+/// The collections that one identity is a member of; each is judged once.
+pub struct Eligible<'a> {
+    state: &'a State,
+    identity: Option<&'a Identity>,
+    known: BTreeMap<Collection, bool>,
+}
+
+impl<'a> Eligible<'a> {
+    /// By the definitions in `state`. Nobody is a member of nothing.
+    pub fn new(state: &'a State, identity: Option<&'a Identity>) -> Self {
+        Self { state, identity, known: BTreeMap::new() }
+    }
+
+    /// Whether the identity is a member.
+    pub fn is_member(&mut self, collection: &Collection) -> bool {
+        if let Some(known) = self.known.get(collection) {
+            return *known;
+        }
+        let config = self.identity.and_then(|identity| Some((identity, config(self.state, collection)?)));
+        let judged = config.is_some_and(|(identity, config)| is_member(&config, identity));
+        self.known.insert(collection.clone(), judged);
+        judged
+    }
 }
 
 /// Lifetime of a collection's data in blocks; 0 for ever.

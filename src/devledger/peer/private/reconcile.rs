@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::contacts::{Contact, spread};
-use super::members;
+use super::members::{self, Eligible};
 use super::parts::{Part, fit};
 use crate::devledger::peer::joined::Joined;
 use crate::devledger::peer::lifecycle::{collections, implicit_org};
@@ -19,42 +19,61 @@ use crate::fabric::proto::rwset::TxPvtReadWriteSet;
 /// Pause between two rounds of asking everybody for a block's data.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// A block's private data, as far as it could be had.
+pub(in crate::devledger::peer) struct Gathered {
+    /// The data.
+    pub parts: Vec<(Part, KvrwSet)>,
+    /// Whether it is all that this peer is to have.
+    pub is_complete: bool,
+}
+
+/// What asking all members for a part's data gave.
+enum Fetched {
+    Found(KvrwSet),
+    /// Everybody answered, and nobody has it.
+    Absent,
+    /// Somebody who may have it did not answer.
+    Unreached,
+}
+
 impl Joined {
-    /// The private parts of a block that this peer is to have, as far as they can be had in time.
-    pub(in crate::devledger::peer) async fn gather(&self, state: &State, valid: &[Valid]) -> Vec<(Part, KvrwSet)> {
-        let mut found = Vec::new();
-        let mut missing = Vec::new();
-        for (part, hashed, tx_id) in wanted(valid) {
-            if !self.is_own(state, &part.collection) {
-                continue;
+    /// The private parts of a block that this peer is to have. They are waited for, if a member that may have them does
+    /// not answer yet.
+    pub(in crate::devledger::peer) async fn gather(&self, state: &State, valid: &[Valid]) -> Gathered {
+        let own = self.own();
+        let mut eligible = Eligible::new(state, own.as_ref());
+        let mut wanted: Vec<_> = wanted(valid).filter(|(part, _, _)| eligible.is_member(&part.collection)).collect();
+        let mut parts = Vec::new();
+        wanted.retain(|(part, hashed, tx_id)| match self.local(part, hashed, tx_id) {
+            Some(set) => {
+                parts.push((part.clone(), set));
+                false
             }
-            match self.local(&part, hashed, tx_id) {
-                Some(set) => found.push((part, set)),
-                None => missing.push((part, hashed, tx_id)),
-            }
-        }
-        if missing.is_empty() {
-            return found;
-        }
+            None => true,
+        });
         let until = tokio::time::Instant::now() + self.node().limits.pull;
-        loop {
-            let mut still = Vec::new();
-            for (part, hashed, tx_id) in missing {
+        let mut is_complete = true;
+        while !wanted.is_empty() {
+            let mut unreached = Vec::new();
+            for (part, hashed, tx_id) in wanted {
                 match self.fetch(state, &part, hashed, tx_id).await {
-                    Some(set) => found.push((part, set)),
-                    None => still.push((part, hashed, tx_id)),
+                    Fetched::Found(set) => parts.push((part, set)),
+                    Fetched::Unreached if tokio::time::Instant::now() + RETRY <= until => {
+                        unreached.push((part, hashed, tx_id));
+                    }
+                    Fetched::Absent | Fetched::Unreached => {
+                        let collection = format!("{}/{}", part.collection.0, part.collection.1);
+                        tracing::warn!(channel = self.name(), tx = tx_id, collection, "private data is missing");
+                        is_complete = false;
+                    }
                 }
             }
-            missing = still;
-            if missing.is_empty() || tokio::time::Instant::now() + RETRY > until {
-                break;
+            wanted = unreached;
+            if !wanted.is_empty() {
+                tokio::time::sleep(RETRY).await;
             }
-            tokio::time::sleep(RETRY).await;
         }
-        for (part, _, tx_id) in &missing {
-            tracing::warn!(channel = self.name(), tx = *tx_id, collection = ?part.collection, "private data is missing");
-        }
-        found
+        Gathered { parts, is_complete }
     }
 
     /// What is here already: of the time before a crash, or from its endorsement.
@@ -71,21 +90,25 @@ impl Joined {
     }
 
     /// Ask the members' peers, one after the other.
-    async fn fetch(&self, state: &State, part: &Part, hashed: &HashedCollection, tx_id: &str) -> Option<KvrwSet> {
+    async fn fetch(&self, state: &State, part: &Part, hashed: &HashedCollection, tx_id: &str) -> Fetched {
+        let mut outcome = Fetched::Absent;
         for contact in self.members_peers(state, &part.collection) {
             let exchange = &self.node().exchange;
             let pulled = exchange.pull(&contact, self.name(), tx_id, part, &hashed.private_hash).await;
-            let fitted = match pulled {
-                Ok(Some(data)) => fit(part, hashed, &data, &self.purged()),
+            let refused = match pulled {
                 Ok(None) => continue,
-                Err(reason) => Err(reason),
+                Ok(Some(data)) => match fit(part, hashed, &data, &self.purged()) {
+                    Ok(set) => return Fetched::Found(set),
+                    Err(reason) => reason,
+                },
+                Err(reason) => {
+                    outcome = Fetched::Unreached;
+                    reason
+                }
             };
-            match fitted {
-                Ok(set) => return Some(set),
-                Err(reason) => tracing::debug!(reason, peer = contact.host, "private data not got from a member"),
-            }
+            tracing::debug!(refused, peer = contact.host, "private data not got from a member");
         }
-        None
+        outcome
     }
 
     /// Get what is missing, every time something is and then from time to time, until `stop`.
@@ -101,13 +124,10 @@ impl Joined {
                 if stop.is_requested() {
                     return;
                 }
-                if !self.is_own(&state, &part.collection) {
-                    continue;
-                }
                 let Some((transaction, at)) = self.hashed_part(&part) else { continue };
                 let (namespace, collection) = at;
                 let hashed = &transaction.set.namespaces[namespace].collections[collection];
-                if let Some(set) = self.fetch(&state, &part, hashed, &transaction.tx_id).await
+                if let Fetched::Found(set) = self.fetch(&state, &part, hashed, &transaction.tx_id).await
                     && let Err(error) = self.complete(part, &set)
                 {
                     tracing::error!(channel = self.name(), error, "reconciled private data cannot be stored");
