@@ -7,12 +7,14 @@ use std::time::Duration;
 use ehrnet::fabric::envelope::Stamp;
 use ehrnet::fabric::genesis::{self, BftOptions, ChannelDefinition, Consensus, RaftOptions};
 use ehrnet::fabric::identity::{self, SigningIdentity};
+use ehrnet::fabric::lifecycle::{ensure_approved, ensure_installed};
 use ehrnet::fabric::net::ActKind;
 use ehrnet::fabric::participation::ConsensusRelation;
 use ehrnet::fabric::proto::common::{Block, BlockMetadataIndex, Config, Metadata};
 use ehrnet::fabric::verbs::{ConfigOutcome, ensure_config, read_config};
 use ehrnet::fabric::{LedgerError, blocks, config_tree, config_update, orderer};
 use prost::Message;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -40,6 +42,7 @@ mod records;
 #[path = "../src/fabric/testing.rs"]
 mod testing;
 
+use network::{Network, agree, call, definition, services};
 use nodes::{Node, Org, Site, eventually};
 
 const CHANNEL: &str = "records";
@@ -381,4 +384,43 @@ async fn a_node_joins_later_follows_and_becomes_a_consenter() {
         refusal(&alone, &update(&config, &net.channel, &admin), CHANNEL).await == (503, "no Raft leader".into())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_is_found_though_nobody_heard_of_it() {
+    let network = Network::raft(Site::embedded()).await;
+    let (at_a, _) = network.peers();
+    let clients = network.orderers();
+    let orderers: Vec<_> = clients.iter().collect();
+    let (definition, [package, _]) = (definition(), services(&network).await);
+
+    // The orderer takes an approval, and its answer is lost: the verb may fail, and the next time finds it done.
+    ensure_installed(&at_a, &package).await.expect("install");
+    eventually("there is a leader", async || read_config(&orderers, CHANNEL).await.is_ok()).await;
+    network.play(&network.orderers[0], &json!([{"operation": "broadcast", "action": "dropReply", "times": 1}]));
+    let approve = async || ensure_approved(&at_a, &orderers, CHANNEL, &definition, 1, Some(&package.id)).await;
+    let lost = approve().await.expect_err("nobody answered");
+    assert!(matches!(lost, LedgerError::Unreachable { .. }), "{lost:?}");
+    let writes = network.site.network.writes();
+    eventually("it is found", async || approve().await.is_ok_and(|acted| !acted)).await;
+    assert!(network.site.network.writes() <= writes + 1, "at most one more attempt before the first was in a block");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_found_by_its_id_though_its_acceptance_was_lost() {
+    let network = Network::raft(Site::embedded()).await;
+    agree(&network, &definition(), &services(&network).await).await;
+    let gateway = network.gateway(&network.peer_a, &network.a);
+    let rules = json!([
+        {"operation": "submit", "action": "dropReply", "times": 1},
+        {"operation": "evaluate", "action": {"refuse": {"status": 503, "message": "busy"}}, "times": 1}
+    ]);
+    network.play(&network.peer_a, &rules);
+    let endorsed = gateway.endorse(&call(&["put", "k", "v"]), &[]).await.expect("endorsed");
+    let lost = gateway.send(&endorsed).await.expect_err("nobody answered");
+    assert!(matches!(lost, LedgerError::Unreachable { .. }), "{lost:?}");
+    gateway.committed(endorsed).await.expect("it happened");
+    let busy = gateway.evaluate(&call(&["get", "k"]), &[]).await.expect_err("busy");
+    assert!(matches!(busy, LedgerError::Unreachable { .. }), "{busy:?}");
+    assert_eq!(gateway.evaluate(&call(&["get", "k"]), &[]).await.expect("answer"), b"v");
 }

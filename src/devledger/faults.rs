@@ -7,7 +7,7 @@
 //! - {operation: join, channel: ehr, action: {refuse: {status: 500, message: disk full}}, times: 1}
 //! - {operation: broadcast, action: noLeader}
 //! - {operation: info, action: {delay: 800}}
-//! - {operation: join, action: dropReply}
+//! - {operation: submit, action: dropReply}
 //! - {operation: connect, action: wrongCertificate}
 //! ```
 
@@ -45,6 +45,12 @@ pub enum Operation {
     Propose,
     /// One request between peers for private data, or to keep some.
     PrivateData,
+    /// A gateway's `Evaluate`.
+    Evaluate,
+    /// A gateway's `Endorse`.
+    Endorse,
+    /// A gateway's `Submit`.
+    Submit,
 }
 
 /// What happens.

@@ -81,6 +81,8 @@ impl Network {
         });
         change(&mut peer_b);
         for node in orderers.iter_mut().chain([&mut peer_a, &mut peer_b]) {
+            // Real Fabric does not know it.
+            node.set("EHRNET_DEVLEDGER_FAULTS", &faults(&site, node).display().to_string());
             site.start(node).await;
         }
         let anchor = |peer: &Node| vec![Endpoint::new(&peer.host, 7051)];
@@ -103,6 +105,11 @@ impl Network {
         network
     }
 
+    /// Makes a node of the embedded ledger misbehave from now on.
+    pub fn play(&self, node: &Node, rules: &serde_json::Value) {
+        std::fs::write(faults(&self.site, node), rules.to_string()).expect("faults");
+    }
+
     pub fn orderers(&self) -> Vec<orderer::Client> {
         self.orderers.iter().map(|node| self.site.orderer_client(node, &self.a.admin)).collect()
     }
@@ -118,6 +125,10 @@ impl Network {
         let user: Arc<SigningIdentity> = Arc::new(org.ca.identity(&org.msp_id, "client"));
         self.site.gateway(node, &user)
     }
+}
+
+fn faults(site: &Site, node: &Node) -> std::path::PathBuf {
+    site.path(&format!("{}.faults", node.host))
 }
 
 /// Both hospitals' peers must endorse, except for what only one of them keeps.

@@ -26,6 +26,7 @@ use tonic::{Request, Response, Status};
 
 use super::endorser::Endorser;
 use crate::devledger::connections::Connections;
+use crate::devledger::faults::Operation;
 use crate::devledger::stop::Stop;
 use crate::fabric::proto::common::{ChannelHeader, Header};
 use crate::fabric::proto::gateway::gateway_server::Gateway as Service;
@@ -56,6 +57,24 @@ impl Gateway {
     fn connections(&self) -> &Connections {
         &self.endorser.node.connections
     }
+
+    /// Answers a call, and plays the faults that are asked for.
+    async fn answer<T>(
+        &self,
+        operation: Operation,
+        channel: &str,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<Response<T>, Status> {
+        let verdict = self.endorser.faults.meet(operation, channel).await;
+        if let Some(refusal) = verdict.refusal {
+            return Err(Status::unavailable(refusal.message));
+        }
+        let answer = call.await;
+        if verdict.drop_reply {
+            return Err(Status::unavailable("connection broken on request"));
+        }
+        answer.map(Response::new)
+    }
 }
 
 #[tonic::async_trait]
@@ -63,11 +82,15 @@ impl Service for Gateway {
     type ChaincodeEventsStream = ReceiverStream<Result<ChaincodeEventsResponse, Status>>;
 
     async fn endorse(&self, request: Request<EndorseRequest>) -> Result<Response<EndorseResponse>, Status> {
-        self.endorsed(request.into_inner()).await.map(Response::new)
+        let request = request.into_inner();
+        let channel = request.channel_id.clone();
+        self.answer(Operation::Endorse, &channel, self.endorsed(request)).await
     }
 
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
-        self.submitted(request.into_inner()).await.map(Response::new)
+        let request = request.into_inner();
+        let channel = request.channel_id.clone();
+        self.answer(Operation::Submit, &channel, self.submitted(request)).await
     }
 
     async fn commit_status(
@@ -78,7 +101,9 @@ impl Service for Gateway {
     }
 
     async fn evaluate(&self, request: Request<EvaluateRequest>) -> Result<Response<EvaluateResponse>, Status> {
-        self.evaluated(request.into_inner()).await.map(Response::new)
+        let request = request.into_inner();
+        let channel = request.channel_id.clone();
+        self.answer(Operation::Evaluate, &channel, self.evaluated(request)).await
     }
 
     async fn chaincode_events(
