@@ -18,19 +18,20 @@ const DEATHS: [Death; 3] = [Death::BeforeIt, Death::WithItsAnswer, Death::AfterI
 /// How many networks live at the same time.
 const AT_ONCE: usize = 3;
 
-/// Every write of the sample network, API and ledger, is the last one once; the way of dying rotates. With
-/// `EHRNET_SWEEP=full` each write is the last in all three ways.
+/// Every fifth write of the sample network, API and ledger, is the last one once; the way of dying rotates. With
+/// `EHRNET_SWEEP=each` every write is, with `EHRNET_SWEEP=full` in all three ways.
 pub async fn survives_a_crash_at_every_write(cluster: Arc<TestCluster>) {
     let begin = Instant::now();
     let expected = Arc::new(undisturbed(&cluster).await);
-    let full = std::env::var("EHRNET_SWEEP").is_ok_and(|value| value == "full");
+    let sweep = std::env::var("EHRNET_SWEEP").unwrap_or_default();
+    let (full, stride) = (sweep == "full", if sweep.is_empty() { 5 } else { 1 });
     let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
     let last = Arc::new(AtomicU64::new(u64::MAX));
-    let cases = (1..).flat_map(|n| {
+    let cases = (1..).step_by(stride as usize).flat_map(|n: u64| {
         DEATHS
             .into_iter()
             .enumerate()
-            .filter(move |(way, _)| full || n % 3 == *way as u64)
+            .filter(move |(way, _)| full || n / stride % 3 == *way as u64)
             .map(move |(_, death)| (n, death))
     });
     let cases = cases.take_while({
@@ -66,7 +67,10 @@ pub async fn survives_a_crash_at_every_write(cluster: Arc<TestCluster>) {
     }
     let total: u32 = kinds.values().sum();
     println!("{total} crashes in {:.0} s, at these writes: {kinds:#?}", begin.elapsed().as_secs_f64());
-    assert!(total > 60, "a network costs more writes than {total}: the sweep ended too early");
+    assert!(u64::from(total) * stride > 60, "a network costs more writes than {total}: the sweep ended too early");
+    if stride > 1 {
+        return;
+    }
     for act in ["orderer-join", "peer-join", "POST secrets", "PATCH statefulsets"] {
         assert!(kinds.contains_key(act), "no crash at {act}");
     }
