@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use prost::Message;
+use tokio::time::Instant;
 
 use super::envelope::Stamp;
 use super::error::{LedgerError, NodeRefusal, http};
@@ -31,6 +32,10 @@ const SUBMIT: Duration = Duration::from_secs(35);
 /// How long a transaction that was accepted may take to be in a block.
 const COMMIT: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(15);
+/// How long peers get to come to the same results.
+const AGREEMENT: Duration = Duration::from_secs(3);
+/// Pause before a call is endorsed again.
+const AGAIN: Duration = Duration::from_millis(200);
 /// Type of a detail of the gateway's errors.
 const DETAIL: &str = "type.googleapis.com/gateway.ErrorDetail";
 
@@ -128,12 +133,22 @@ impl Client {
         self.connection.dialer.write(ActKind::Transaction, &endorsed.channel, sent).await.map(drop)
     }
 
-    /// Has `call` endorsed, ordered and committed.
+    /// Has `call` endorsed, ordered and committed. Peers that are a block apart answer differently for a moment, so it is
+    /// endorsed again for a while until they agree.
     ///
     /// # Errors
     /// `Declined` with each endorser's words; `Rejected` if it is in a block and does not count.
     pub async fn submit(&self, call: &Call<'_>, organizations: &[String]) -> Result<Committed, LedgerError> {
-        let endorsed = self.endorse(call, organizations).await?;
+        let end = Instant::now() + AGREEMENT;
+        let endorsed = loop {
+            match self.endorse(call, organizations).await {
+                Err(LedgerError::Declined { details, .. }) if disagree(&details) && Instant::now() < end => {
+                    // Nothing tells when a peer has caught up.
+                    tokio::time::sleep(AGAIN).await;
+                }
+                answer => break answer?,
+            }
+        };
         self.send(&endorsed).await?;
         self.committed(endorsed).await
     }
@@ -245,6 +260,11 @@ fn details(details: &[u8]) -> Vec<NodeRefusal> {
     let status = rpc::Status::decode(details).unwrap_or_default();
     let of_nodes = status.details.iter().filter(|any| any.type_url == DETAIL);
     of_nodes.filter_map(|any| ErrorDetail::decode(any.value.as_slice()).ok()).map(NodeRefusal::from).collect()
+}
+
+/// Whether endorsers had different results, in the words of Fabric's gateway.
+fn disagree(details: &[NodeRefusal]) -> bool {
+    details.iter().any(|said| said.message == "ProposalResponsePayloads do not match")
 }
 
 /// A status with what other nodes said, as gateways send it.
