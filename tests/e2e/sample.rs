@@ -21,7 +21,7 @@ pub async fn applied_at_once_becomes_ready(scene: Scene) {
     let namespace = Api::<Namespace>::all(scene.client.clone()).get(&scene.namespace).await.expect("the namespace");
     assert_eq!(namespace.labels()["pod-security.kubernetes.io/enforce"], "restricted");
     let pods = scene.pods().await;
-    assert_eq!(pods.len(), 5, "{pods:?}");
+    assert_eq!(pods.len(), 7, "five nodes, and each hospital's contract: {pods:?}");
     assert!(pods.values().all(|(_, restarts)| *restarts == 0), "{pods:?}");
     for set in scene.api::<StatefulSet>().list(&ListParams::default()).await.expect("a list") {
         assert_eq!(set.metadata.generation, Some(1), "{} was declared anew after it was made", set.name_any());
