@@ -32,7 +32,8 @@ pub async fn becomes_ready_when_applied_at_once(cluster: Arc<TestCluster>) {
         took.as_secs_f64(),
         writes.len()
     );
-    assert!(writes.len() <= 150, "{} writes: {:#?}", writes.len(), count(&writes));
+    // 146 on an idle machine with the contract; a busy one sees more states on the way, and reports each.
+    assert!(writes.len() <= 180, "{} writes: {:#?}", writes.len(), count(&writes));
     assert_eq!(scene.kubelet.refusals(), Vec::<String>::new(), "every pod is admitted under `restricted`");
     truth::one_genesis_everywhere(&scene, "care").await;
     let channel = scene.get("Channel", "care").data["status"].clone();
