@@ -3,10 +3,11 @@
 use super::call::Call;
 use super::error::ContractError;
 use super::ledger::{Effects, Ledger};
+use super::members::Members;
 use super::messages::{
-    BreakGlassReview, ConsentHistory, DecideAccess, EraseRecord, Function, GetConsents, GetDecision, GetPolicy,
-    GetRecord, ListReviews, PutConsent, PutPolicy, QueryAudit, RecordDisclosure, RegisterRecord, RequestAccess,
-    RevokeConsent, VerifyRecord, WithdrawPolicy,
+    ApprovePolicy, BreakGlassReview, ConsentHistory, DecideAccess, EraseRecord, Function, GetConsents, GetDecision,
+    GetPolicy, GetRecord, ListReviews, PutConsent, PutPolicy, QueryAudit, RecordDisclosure, RegisterRecord,
+    RequestAccess, RevokeConsent, VerifyRecord, WithdrawPolicy,
 };
 use super::transaction::Transaction;
 use super::{access, audit, consents, policies, records, reviews};
@@ -15,8 +16,12 @@ use super::{access, audit, consents, policies, records, reviews};
 ///
 /// # Errors
 /// The call cannot be answered; it leaves nothing behind.
-pub async fn invoke(call: &Call, ledger: &mut dyn Ledger) -> Result<(Vec<u8>, Effects), ContractError> {
-    let mut tx = Transaction::new(call, ledger);
+pub async fn invoke(
+    call: &Call,
+    members: &Members,
+    ledger: &mut dyn Ledger,
+) -> Result<(Vec<u8>, Effects), ContractError> {
+    let mut tx = Transaction::new(call, members, ledger);
     let payload = match call.function()? {
         RegisterRecord::NAME => answer::<RegisterRecord>(records::register(&mut tx).await),
         EraseRecord::NAME => answer::<EraseRecord>(records::erase(&mut tx).await),
@@ -33,6 +38,7 @@ pub async fn invoke(call: &Call, ledger: &mut dyn Ledger) -> Result<(Vec<u8>, Ef
         ListReviews::NAME => answer::<ListReviews>(reviews::list(&mut tx).await),
         RecordDisclosure::NAME => answer::<RecordDisclosure>(audit::disclose(&mut tx).await),
         QueryAudit::NAME => answer::<QueryAudit>(audit::query(&mut tx).await),
+        ApprovePolicy::NAME => answer::<ApprovePolicy>(policies::approve(&mut tx).await),
         PutPolicy::NAME => answer::<PutPolicy>(policies::put(&mut tx).await),
         WithdrawPolicy::NAME => answer::<WithdrawPolicy>(policies::withdraw(&mut tx).await),
         GetPolicy::NAME => answer::<GetPolicy>(policies::get(&mut tx).await),

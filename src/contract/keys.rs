@@ -137,6 +137,16 @@ pub fn policy_version(name: &str, version: u64) -> String {
     composite("policy-version", &[name, &number(version)])
 }
 
+/// That a hospital agrees to a version of a policy.
+pub fn policy_approval(name: &str, version: u64, msp_id: &str) -> String {
+    composite("policy-approval", &[name, &number(version), msp_id])
+}
+
+/// All that agree to a version of a policy.
+pub fn policy_approvals(name: &str, version: u64) -> Range {
+    Range::below("policy-approval", &[name, &number(version)])
+}
+
 /// The policy that claims a scope, with all it says.
 pub fn policy_of_scope(scope: &str) -> String {
     composite("policy-scope", &[scope])

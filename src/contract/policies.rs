@@ -1,8 +1,16 @@
 //! Policies: put by administrators, versioned, one for each scope. What stands here decides, never a ConfigMap.
+//!
+//! Endorsement is the agreement of machines: every contract endorses what its rules allow. So that no administrator can
+//! change alone what protects the patients of all, a change also needs the agreement of more than half of the member
+//! hospitals, each given by its own administrator in a transaction of its own.
+
+use std::collections::BTreeSet;
 
 use super::error::ContractError;
 use super::keys;
-use super::messages::{Event, GetPolicy, PolicyVersion, PutPolicy, WithdrawPolicy, event};
+use super::messages::{
+    ApprovePolicy, Event, GetPolicy, PolicyApproval, PolicyVersion, PutPolicy, WithdrawPolicy, event,
+};
 use super::transaction::Transaction;
 use crate::api::ConsentPolicySpec;
 use crate::api::consent_policy::ConsentScope;
@@ -11,6 +19,28 @@ use crate::consent::policy::validate;
 
 /// Name of the scope of a policy that names none.
 const ANY_SCOPE: &str = "any";
+
+/// Agrees to a policy.
+pub async fn approve(tx: &mut Transaction<'_>) -> Result<PolicyApproval, ContractError> {
+    let (argument, _) = tx.call.input::<ApprovePolicy>()?;
+    tx.caller().must_be_admin()?;
+    check_name(&argument.name)?;
+    if !argument.digest.is_empty() {
+        super::call::check_digest("digest", &argument.digest)?;
+    }
+    let before = newest(tx, &argument.name).await?;
+    check_replaced(&before, argument.replaces)?;
+    let approval = PolicyApproval {
+        name: argument.name,
+        version: before.version + 1,
+        digest: argument.digest,
+        msp_id: tx.caller().person.msp_id.clone(),
+        at: tx.now(),
+        tx_id: tx.call.tx_id.clone(),
+    };
+    tx.put(keys::policy_approval(&approval.name, approval.version, &approval.msp_id), &approval)?;
+    Ok(approval)
+}
 
 /// Puts a policy.
 pub async fn put(tx: &mut Transaction<'_>) -> Result<PolicyVersion, ContractError> {
@@ -28,7 +58,9 @@ pub async fn put(tx: &mut Transaction<'_>) -> Result<PolicyVersion, ContractErro
         return Err(ContractError::conflict(message));
     }
     release(tx, &before, scope);
-    let version = PolicyVersion { digest: policy.digest(), policy: Some(argument.policy), ..next(tx, before) };
+    let digest = policy.digest();
+    let agreed = agreed(tx, &before, &digest).await?;
+    let version = PolicyVersion { digest, policy: Some(argument.policy), agreed, ..next(tx, before) };
     tx.put(keys::policy_of_scope(scope), &version)?;
     write(tx, version)
 }
@@ -44,7 +76,8 @@ pub async fn withdraw(tx: &mut Transaction<'_>) -> Result<PolicyVersion, Contrac
         return Err(ContractError::not_found(format_args!("no policy {} is in force", argument.name)));
     }
     release(tx, &before, "");
-    let version = PolicyVersion { digest: String::new(), policy: None, ..next(tx, before) };
+    let agreed = agreed(tx, &before, "").await?;
+    let version = PolicyVersion { digest: String::new(), policy: None, agreed, ..next(tx, before) };
     write(tx, version)
 }
 
@@ -97,7 +130,22 @@ async fn newest(tx: &mut Transaction<'_>, name: &str) -> Result<PolicyVersion, C
         at: None,
         tx_id: String::new(),
         author: String::new(),
+        agreed: Vec::new(),
     }))
+}
+
+/// The hospitals that agree to a digest as the version after `before`, the caller's among them.
+async fn agreed(tx: &mut Transaction<'_>, before: &PolicyVersion, digest: &str) -> Result<Vec<String>, ContractError> {
+    // All that are there, and not those of the members: what is read must not depend on whom a hospital counts.
+    let approvals: Vec<PolicyApproval> = tx.range(&keys::policy_approvals(&before.name, before.version + 1)).await?;
+    let others = approvals.into_iter().filter(|approval| approval.digest == digest).map(|approval| approval.msp_id);
+    let agreed: BTreeSet<String> = others.chain([tx.caller().person.msp_id.clone()]).collect();
+    tx.members.check_majority(&agreed).map_err(|missing| {
+        let what = if digest.is_empty() { "its withdrawal".to_owned() } else { format!("digest {digest}") };
+        let version = before.version + 1;
+        ContractError::conflict(format_args!("policy {}, version {version}, {what}: {missing}", before.name))
+    })?;
+    Ok(agreed.into_iter().collect())
 }
 
 fn check_replaced(before: &PolicyVersion, replaces: u64) -> Result<(), ContractError> {

@@ -9,6 +9,7 @@ use super::caller::Caller;
 use super::error::ContractError;
 use super::keys::Range;
 use super::ledger::{Effects, Entry, Ledger, LedgerFailure, Write};
+use super::members::Members;
 use super::messages::{Event, Page};
 
 /// Entries of a page if the caller does not say.
@@ -20,6 +21,8 @@ const MAX_PAGE: u16 = 100;
 pub struct Transaction<'a> {
     /// What was asked.
     pub call: &'a Call,
+    /// Whose agreement policies need.
+    pub members: &'a Members,
     ledger: &'a mut dyn Ledger,
     effects: Effects,
 }
@@ -35,8 +38,8 @@ impl From<LedgerFailure> for ContractError {
 
 impl<'a> Transaction<'a> {
     /// The transaction of a call.
-    pub fn new(call: &'a Call, ledger: &'a mut dyn Ledger) -> Self {
-        Self { call, ledger, effects: Effects::default() }
+    pub fn new(call: &'a Call, members: &'a Members, ledger: &'a mut dyn Ledger) -> Self {
+        Self { call, members, ledger, effects: Effects::default() }
     }
 
     /// What it leaves behind.

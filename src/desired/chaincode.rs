@@ -84,6 +84,8 @@ fn environment(plan: &ContractPlan) -> Vec<EnvVar> {
     vec![
         env("CHAINCODE_SERVER_ADDRESS", &listen),
         env("CHAINCODE_ID", &plan.package_id),
+        // Read by the health-record contract only: whose agreement a policy needs.
+        env("EHRNET_MEMBERS", plan.members.join(",")),
         env("CHAINCODE_TLS_DISABLED", "false"),
         env("CHAINCODE_TLS_CERT", file(TLS_CRT)),
         env("CHAINCODE_TLS_KEY", file(TLS_KEY)),

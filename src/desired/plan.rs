@@ -385,6 +385,8 @@ pub struct ContractPlan {
     pub resources: Resources,
     /// DNS domain of the cluster.
     pub cluster_domain: String,
+    /// MSP ids of the member hospitals of the channel, in order.
+    pub members: Vec<String>,
     /// Id of the package that it is known by; it registers under it.
     pub package_id: String,
     /// Digest of the certificates that it is started with (see [`material`]); a new value replaces the pod.
@@ -392,7 +394,7 @@ pub struct ContractPlan {
 }
 
 impl ContractPlan {
-    /// Plans a hospital's service of a Chaincode. `package_id` and `material` are the caller's to set.
+    /// Plans a hospital's service of a Chaincode. `members`, `package_id` and `material` are the caller's to set.
     pub fn new(chaincode: &Chaincode, hospital: &Hospital, site: &Site) -> Result<Self, PlanError> {
         let spec = &chaincode.spec;
         Ok(Self {
@@ -402,6 +404,7 @@ impl ContractPlan {
             image: ContainerImage::resolve(&spec.image, &site.images.contract),
             resources: spec.resources.clone(),
             cluster_domain: site.cluster_domain.clone(),
+            members: Vec::new(),
             package_id: String::new(),
             material: String::new(),
         })

@@ -85,6 +85,20 @@ pub struct NodeRefusal {
     pub message: String,
 }
 
+impl LedgerError {
+    /// Whether endorsers computed different results: found by this client, or told by a gateway in Fabric's words
+    /// (`gateway/endorsement.go`, `protoutil.CreateTx`).
+    pub fn is_disagreement(&self) -> bool {
+        let told = |message: &str| message.contains("ProposalResponsePayloads do not match");
+        match self {
+            Self::Disagreement { .. } => true,
+            Self::Refused { message, .. } => told(message),
+            Self::Declined { message, details, .. } => told(message) || details.iter().any(|said| told(&said.message)),
+            _ => false,
+        }
+    }
+}
+
 impl From<ErrorDetail> for NodeRefusal {
     fn from(detail: ErrorDetail) -> Self {
         Self { address: detail.address, msp_id: detail.msp_id, message: detail.message }

@@ -142,7 +142,7 @@ impl Client {
         let end = Instant::now() + AGREEMENT;
         let endorsed = loop {
             match self.endorse(call, organizations).await {
-                Err(LedgerError::Declined { details, .. }) if disagree(&details) && Instant::now() < end => {
+                Err(error) if error.is_disagreement() && Instant::now() < end => {
                     // Nothing tells when a peer has caught up.
                     tokio::time::sleep(AGAIN).await;
                 }
@@ -260,11 +260,6 @@ fn details(details: &[u8]) -> Vec<NodeRefusal> {
     let status = rpc::Status::decode(details).unwrap_or_default();
     let of_nodes = status.details.iter().filter(|any| any.type_url == DETAIL);
     of_nodes.filter_map(|any| ErrorDetail::decode(any.value.as_slice()).ok()).map(NodeRefusal::from).collect()
-}
-
-/// Whether endorsers had different results, in the words of Fabric's gateway.
-fn disagree(details: &[NodeRefusal]) -> bool {
-    details.iter().any(|said| said.message == "ProposalResponsePayloads do not match")
 }
 
 /// A status with what other nodes said, as gateways send it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ehrnet::contract::messages::{GetPolicy, PutPolicy};
+use ehrnet::contract::messages::{ApprovePolicy, GetPolicy, PutPolicy};
 use ehrnet::pki::Certificate;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -81,8 +81,13 @@ pub async fn keeps_one_policy_everywhere(cluster: Arc<TestCluster>) {
     assert_eq!(scene.get("ConsentPolicy", "treatment").data["status"]["digest"], digest);
 
     let weak = GetPolicy { name: "treatment".into(), version: Some(2) };
-    let weak = truth::evaluate(&scene, "mercy-peer", "care", "ehr", &weak).await.policy.expect("a policy");
-    let put = PutPolicy { name: "treatment".into(), policy: weak, replaces: 3 };
+    let weak = truth::evaluate(&scene, "mercy-peer", "care", "ehr", &weak).await;
+    let put = PutPolicy { name: "treatment".into(), policy: weak.policy.expect("a policy"), replaces: 3 };
+    let alone =
+        truth::try_submit(&scene, "lakeside-peer", "care", "ehr", &put).await.expect_err("one of two hospitals");
+    assert!(alone.to_string().contains("1 of 2 member hospitals agree"), "{alone}");
+    let approve = ApprovePolicy { name: "treatment".into(), digest: weak.digest, replaces: 3 };
+    truth::submit(&scene, "mercy-peer", "care", "ehr", &approve).await;
     truth::submit(&scene, "lakeside-peer", "care", "ehr", &put).await;
     let message = scene.condition("ConsentPolicy", "treatment", "InSync", "False", "Drifted").await;
     assert!(message.contains("version 4") && message.contains("LakesideMSP"), "{message}");

@@ -28,6 +28,7 @@ pub struct Contract {
 impl Contract {
     /// Packages and starts the contract of a hospital, whose peers show the certificate `client`.
     fn start(network: &Network, org: &Org, client: &str) -> Self {
+        let members = format!("{},{}", network.a.msp_id, network.b.msp_id);
         let address = free_address();
         let (certificate, key) = org.tls_ca.issue_tls("127.0.0.1");
         let connection = Connection {
@@ -47,6 +48,7 @@ impl Contract {
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_ehrnet"));
         command.arg("contract").env_clear().env("RUST_LOG", "warn");
+        command.env("EHRNET_MEMBERS", members);
         command.env("CHAINCODE_SERVER_ADDRESS", &address).env("CHAINCODE_ID", &package.id);
         command.env("CHAINCODE_TLS_DISABLED", "false").env("CHAINCODE_TLS_CERT", file("tls.crt", &certificate));
         command.env("CHAINCODE_TLS_KEY", file("tls.key", &key));
@@ -235,22 +237,29 @@ async fn policy_comes_first(network: &Network) {
     let policy = ehrnet::consent::validate(&spec).expect("a policy");
     let admin = User(network.site.gateway(&network.peer_a, &network.a.admin));
     let canonical = serde_json::from_str(policy.canonical_json()).expect("JSON");
+    let approve = ApprovePolicy { name: "base".into(), digest: policy.digest(), replaces: 0 };
     let put = PutPolicy { name: "base".into(), policy: canonical, replaces: 0 };
     // A first call may find a gateway that has not heard of the other hospital's peer yet.
-    let mut refused = String::new();
-    eventually("the policy is on the ledger", async || match admin.submit(&put, None).await {
-        Ok(version) => version.version == 1,
-        Err(error) => {
-            let error = format!("{error:?}");
-            if error != refused {
-                eprintln!("the policy is not on the ledger yet: {error}");
-                refused = error;
-            }
-            false
+    let mut told = String::new();
+    let mut taken = |error: String| {
+        if error != told {
+            eprintln!("not taken yet: {error}");
+            told = error;
         }
+        false
+    };
+    eventually("the contract refuses what one hospital wants alone", async || match admin.submit(&put, None).await {
+        Ok(version) => panic!("one hospital put version {} alone", version.version),
+        Err(error) => error.to_string().contains("1 of 2 member hospitals agree") || taken(error.to_string()),
     })
     .await;
     let other = User(network.site.gateway(&network.peer_b, &network.b.admin));
+    other.submit(&approve, None).await.expect("the other hospital agrees");
+    eventually("the policy is on the ledger", async || match admin.submit(&put, None).await {
+        Ok(version) => version.version == 1,
+        Err(error) => taken(error.to_string()),
+    })
+    .await;
     eventually("the other hospital has it", async || {
         let get = GetPolicy { name: "base".into(), version: None };
         other.evaluate(&get).await.is_ok_and(|version| version.digest == policy.digest())

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! submit    RegisterRecord EraseRecord PutConsent RevokeConsent RequestAccess BreakGlassReview RecordDisclosure
-//!           PutPolicy WithdrawPolicy
+//!           ApprovePolicy PutPolicy WithdrawPolicy
 //! evaluate  GetRecord VerifyRecord GetConsents ConsentHistory DecideAccess GetDecision QueryAudit ListReviews GetPolicy
 //! ```
 //!
@@ -36,7 +36,7 @@ pub use consents::{
     ConsentDetail, ConsentHistory, ConsentPage, ConsentSecret, ConsentStatus, ConsentVersion, GetConsents, PutConsent,
     RevokeConsent,
 };
-pub use policies::{GetPolicy, PolicyVersion, PutPolicy, WithdrawPolicy};
+pub use policies::{ApprovePolicy, GetPolicy, PolicyApproval, PolicyVersion, PutPolicy, WithdrawPolicy};
 pub use records::{
     EraseRecord, Erasure, ErasureReason, GetRecord, Manifest, Record, RecordSecret, RecordView, RegisterRecord,
     Verification, VerifyRecord,
@@ -159,6 +159,7 @@ functions! {
     submit RequestAccess("access", AccessSecret) -> AuditEntry;
     submit BreakGlassReview("review", ReviewSecret) -> Review;
     submit RecordDisclosure("disclosure", DisclosureSecret) -> AuditEntry;
+    submit ApprovePolicy -> PolicyApproval;
     submit PutPolicy -> PolicyVersion;
     submit WithdrawPolicy -> PolicyVersion;
     evaluate GetRecord -> RecordView;

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Puts a policy, or a new version of it. It takes effect in the block that carries it. For administrators; how many
-/// hospitals have to agree is the endorsement policy of the chaincode.
+/// Puts a policy, or a new version of it. It takes effect in the block that carries it. For administrators, once more
+/// than half of the member hospitals agree: the caller's does by this call, the others by [`ApprovePolicy`] before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PutPolicy {
@@ -19,7 +19,38 @@ pub struct PutPolicy {
     pub replaces: u64,
 }
 
-/// Takes a policy out of force and frees its scope. For administrators.
+/// Agrees, for the caller's hospital, to what is to become the next version of a policy. For administrators. It counts
+/// until that version stands on the ledger; another approval of the same hospital takes its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApprovePolicy {
+    /// Name.
+    pub name: String,
+    /// Digest of the policy ([`crate::consent::Policy::digest`]); empty for its withdrawal.
+    pub digest: String,
+    /// Version that is replaced: 0 for none.
+    pub replaces: u64,
+}
+
+/// That a hospital agrees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyApproval {
+    /// Name of the policy.
+    pub name: String,
+    /// Version that is agreed to.
+    pub version: u64,
+    /// Its digest; empty for a withdrawal.
+    pub digest: String,
+    /// MSP of the hospital.
+    pub msp_id: String,
+    /// Time of the transaction.
+    pub at: Timestamp,
+    /// The transaction.
+    pub tx_id: String,
+}
+
+/// Takes a policy out of force and frees its scope. For administrators; the hospitals agree as to a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WithdrawPolicy {
@@ -62,4 +93,7 @@ pub struct PolicyVersion {
     /// MSP of the administrator.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub author: String,
+    /// MSPs of the hospitals that agree, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agreed: Vec<String>,
 }

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -18,6 +19,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
+use crate::contract::Members;
 use crate::fabric::proto::protos::ChaincodeMessage;
 use crate::fabric::proto::protos::chaincode_server::{Chaincode, ChaincodeServer};
 
@@ -43,6 +45,9 @@ pub struct ContractArgs {
     /// Package id under which peers know this contract: `label:hash`.
     #[arg(long, env = "CHAINCODE_ID")]
     id: String,
+    /// MSP ids of the member hospitals of the channel, separated by commas: more than half must agree to a policy.
+    #[arg(long, env = Members::ENVIRONMENT, default_value = "")]
+    members: Members,
     /// Listen without TLS, for tests.
     #[arg(long, env = "CHAINCODE_TLS_DISABLED", action = clap::ArgAction::Set, default_value_t = false)]
     tls_disabled: bool,
@@ -125,7 +130,12 @@ impl Service {
         let listener = TcpListener::bind(args.address).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        Ok(Self { address, incoming, tls, contract: Contract { id: args.id.clone(), stop } })
+        Ok(Self {
+            address,
+            incoming,
+            tls,
+            contract: Contract { id: args.id.clone(), members: Arc::new(args.members.clone()), stop },
+        })
     }
 
     /// Serves until the switch is turned and every stream has ended.
@@ -160,6 +170,7 @@ fn file(path: Option<&Path>, name: &'static str) -> Result<Vec<u8>, ServeError> 
 /// The service that peers connect to.
 struct Contract {
     id: String,
+    members: Arc<Members>,
     stop: watch::Receiver<bool>,
 }
 
@@ -173,7 +184,7 @@ impl Chaincode for Contract {
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let (outgoing, stream) = tokio::sync::mpsc::channel(WAITING);
         let peer = request.remote_addr().map_or("unknown".to_owned(), |address| address.to_string());
-        let session = session::Session::new(self.id.clone(), outgoing, self.stop.clone());
+        let session = session::Session::new(self.id.clone(), self.members.clone(), outgoing, self.stop.clone());
         tokio::spawn(session.run(peer, request.into_inner()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }

@@ -1,6 +1,7 @@
 //! One peer's stream: handshake, then transactions beside each other until the peer goes or the contract stops.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
@@ -11,7 +12,7 @@ use tracing::{info, warn};
 
 use super::stub::{Limits, Stub};
 use super::unpack;
-use crate::contract::{ContractError, invoke};
+use crate::contract::{ContractError, Members, invoke};
 use crate::fabric::proto::protos::chaincode_message::Type;
 use crate::fabric::proto::protos::{
     ChaincodeAdditionalParams, ChaincodeEvent, ChaincodeId, ChaincodeMessage, Response,
@@ -30,6 +31,7 @@ type TransactionKey = (String, String);
 /// One peer's stream.
 pub struct Session {
     id: String,
+    members: Arc<Members>,
     outgoing: Outgoing,
     stop: watch::Receiver<bool>,
     limits: Limits,
@@ -51,8 +53,16 @@ enum Broken {
 
 impl Session {
     /// The stream of a peer that knows the contract as `id`.
-    pub fn new(id: String, outgoing: Outgoing, stop: watch::Receiver<bool>) -> Self {
-        Self { id, outgoing, stop, limits: Limits::default(), answers: BTreeMap::new(), running: JoinSet::new() }
+    pub fn new(id: String, members: Arc<Members>, outgoing: Outgoing, stop: watch::Receiver<bool>) -> Self {
+        Self {
+            id,
+            members,
+            outgoing,
+            stop,
+            limits: Limits::default(),
+            answers: BTreeMap::new(),
+            running: JoinSet::new(),
+        }
     }
 
     /// Serves the stream to its end.
@@ -146,9 +156,9 @@ impl Session {
         let (answers, receiver) = mpsc::channel(1);
         self.answers.insert(key.clone(), answers);
         let stub = Stub::new(key.clone(), self.outgoing.clone(), receiver, self.limits);
-        let outgoing = self.outgoing.clone();
+        let (outgoing, members) = (self.outgoing.clone(), self.members.clone());
         self.running.spawn(async move {
-            let completed = complete(message, stub).await;
+            let completed = complete(message, &members, stub).await;
             if outgoing.send(Ok(completed)).await.is_err() {
                 warn!(tx = %key.1, "the peer went away before the transaction ended");
             }
@@ -186,8 +196,8 @@ fn message(r#type: Type) -> ChaincodeMessage {
 }
 
 /// Runs a transaction: its last message.
-async fn complete(request: ChaincodeMessage, mut stub: Stub) -> ChaincodeMessage {
-    let (response, event) = match execute(&request, &mut stub).await {
+async fn complete(request: ChaincodeMessage, members: &Members, mut stub: Stub) -> ChaincodeMessage {
+    let (response, event) = match execute(&request, members, &mut stub).await {
         Ok((payload, event)) => (Response { status: OK, payload, ..Default::default() }, event),
         Err(ContractError { status, message }) => {
             info!(tx = %request.txid, status, "not answered: {message}");
@@ -212,13 +222,13 @@ async fn complete(request: ChaincodeMessage, mut stub: Stub) -> ChaincodeMessage
 /// The answer, and the event.
 type Executed = (Vec<u8>, Option<(&'static str, Vec<u8>)>);
 
-async fn execute(request: &ChaincodeMessage, stub: &mut Stub) -> Result<Executed, ContractError> {
+async fn execute(request: &ChaincodeMessage, members: &Members, stub: &mut Stub) -> Result<Executed, ContractError> {
     if request.r#type() == Type::Init {
         // The contract has nothing to set up; a chaincode with initRequired asks all the same.
         return Ok((Vec::new(), None));
     }
     let call = unpack::call(request)?;
-    let (payload, effects) = invoke(&call, stub).await?;
+    let (payload, effects) = invoke(&call, members, stub).await?;
     stub.write(effects.writes).await?;
     Ok((payload, effects.event))
 }

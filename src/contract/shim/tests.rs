@@ -13,6 +13,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Status, Streaming};
 
 use super::{ContractArgs, ServeError, Service};
+use crate::contract::Members;
 use crate::contract::messages::*;
 use crate::contract::tests::world::{MERCY, State, access, patient, salt};
 use crate::fabric::envelope::Stamp;
@@ -59,6 +60,7 @@ async fn serve() -> Served {
         Some(path)
     };
     let args = ContractArgs {
+        members: Members::default(),
         address: "127.0.0.1:0".parse().expect("an address"),
         id: "ehr:1".into(),
         tls_disabled: false,
@@ -401,6 +403,7 @@ async fn a_stop_lets_running_transactions_end_and_then_the_stream() {
 #[tokio::test]
 async fn without_its_files_it_does_not_listen() {
     let args = ContractArgs {
+        members: Members::default(),
         address: "127.0.0.1:0".parse().expect("an address"),
         id: "ehr:1".into(),
         tls_disabled: false,

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::world::*;
 use crate::consent::decision::Effect;
+use crate::contract::Members;
 use crate::contract::messages::*;
 
 /// C10: what the contract keeps is what ConfigMap and status have, to the byte.
@@ -34,11 +35,52 @@ fn only_an_administrator_changes_a_policy_and_only_the_one_they_have_seen() {
     let posing = world.staff(MERCY, "admin", "admin");
     assert_eq!(world.submit(&posing, &put(0), None).expect_err("a role is no OU").status, 403);
     let admin = world.admin(ELSEWHERE);
+    world.approve(MERCY, "base", 0, &digest(json!({})));
     world.submit(&admin, &put(0), None).expect("put");
     let stale = world.submit(&admin, &put(0), None).expect_err("stale");
     assert!(stale.status == 409 && stale.message.contains("is at version 1"), "{stale}");
     let withdraw = WithdrawPolicy { name: "base".into(), replaces: 1 };
     assert_eq!(world.submit(&posing, &withdraw, None).expect_err("no admin").status, 403);
+    let approve = ApprovePolicy { name: "base".into(), digest: String::new(), replaces: 1 };
+    assert_eq!(world.submit(&posing, &approve, None).expect_err("no admin").status, 403);
+    let stale = ApprovePolicy { replaces: 0, ..approve };
+    assert_eq!(world.submit(&admin, &stale, None).expect_err("stale").status, 409);
+}
+
+/// A weaker policy needs the same majority of hospitals as any other, and each hospital's own word for this very change.
+#[test]
+fn no_hospital_changes_or_withdraws_a_policy_alone() {
+    let mut world = World::new();
+    let first = world.policy("base", 0, json!({"basePolicy": "deny"})).expect("agreed");
+    assert_eq!(first.agreed, [ELSEWHERE, MERCY]);
+    let weak = json!({"basePolicy": "all-normal"});
+    let put = PutPolicy { name: "base".into(), policy: canonical(weak.clone()), replaces: 1 };
+    let withdraw = WithdrawPolicy { name: "base".into(), replaces: 1 };
+    let mercy = world.admin(MERCY);
+    let refused = |world: &mut World, why: &str| {
+        let errors =
+            [world.submit(&mercy, &put, None).expect_err(why), world.submit(&mercy, &withdraw, None).expect_err(why)];
+        for error in errors {
+            assert!(error.status == 409 && error.message.contains("1 of 2 member hospitals agree"), "{why}: {error}");
+        }
+    };
+    refused(&mut world, "the agreement to the version before counts no more");
+    world.approve(ELSEWHERE, "base", 1, &digest(json!({"basePolicy": "basic-normal"})));
+    refused(&mut world, "another policy was agreed to");
+    world.approve(ELSEWHERE, "other", 0, &digest(weak.clone()));
+    refused(&mut world, "it was agreed to under another name");
+    world.approve("StrangerMSP", "base", 1, &digest(weak.clone()));
+    refused(&mut world, "a stranger does not count");
+    world.approve(ELSEWHERE, "base", 1, &digest(weak));
+    world.submit(&world.admin(MERCY), &put, None).expect("agreed");
+}
+
+#[test]
+fn a_contract_that_was_not_told_the_members_takes_no_policy() {
+    let mut world = World::new();
+    world.members = Members::default();
+    let error = world.policy("base", 0, json!({})).expect_err("nobody could agree");
+    assert!(error.message.contains("EHRNET_MEMBERS"), "{error}");
 }
 
 #[test]
@@ -52,6 +94,7 @@ fn two_policies_cannot_claim_one_scope() {
     world.policy("care", 1, json!({})).expect("moves to any scope");
     world.policy("third", 0, json!({"scope": "patient-privacy"})).expect("free now");
     let admin = world.admin(MERCY);
+    world.approve(ELSEWHERE, "third", 1, "");
     world.submit(&admin, &WithdrawPolicy { name: "third".into(), replaces: 1 }, None).expect("withdrawn");
     assert_eq!(
         world.submit(&admin, &WithdrawPolicy { name: "third".into(), replaces: 2 }, None).expect_err("twice").status,

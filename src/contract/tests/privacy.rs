@@ -56,6 +56,10 @@ fn everything(world: &mut World, canary: &[String]) -> Vec<Call> {
     let (subject, admin) = (world.patient(1), world.admin(MERCY));
     let mut calls = Vec::new();
     let policy = canonical(json!({"breakGlass": {"mode": "allow"}}));
+    let elsewhere = world.admin(ELSEWHERE);
+    let approve =
+        ApprovePolicy { name: "base".into(), digest: digest(json!({"breakGlass": {"mode": "allow"}})), replaces: 0 };
+    calls.push(world.call(&elsewhere, &approve, None));
     calls.push(world.call(&admin, &PutPolicy { name: "base".into(), policy, replaces: 0 }, None));
     let (argument, mut secret) = record(1, "r1", "R");
     secret.storage = format!("s3://{}/{}", canary[0], canary[1]);
@@ -92,6 +96,8 @@ fn everything(world: &mut World, canary: &[String]) -> Vec<Call> {
     calls.push(world.call(&subject, &RevokeConsent { patient: patient(1), consent: "c1".into(), seq: 2 }, None));
     let erase = EraseRecord { record: "r1".into(), reason: ErasureReason::Objection, request: "q".into() };
     calls.push(world.call(&registrar, &erase, None));
+    let approve = ApprovePolicy { name: "base".into(), digest: String::new(), replaces: 1 };
+    calls.push(world.call(&elsewhere, &approve, None));
     calls.push(world.call(&admin, &WithdrawPolicy { name: "base".into(), replaces: 1 }, None));
     calls
 }

@@ -15,7 +15,7 @@ use crate::contract::caller::Caller;
 use crate::contract::keys::Range;
 use crate::contract::ledger::{Effects, Entry, Ledger, LedgerFailure, Write};
 use crate::contract::messages::*;
-use crate::contract::{Call, ContractError, invoke};
+use crate::contract::{Call, ContractError, Members, invoke};
 use crate::fabric::proto::msp::SerializedIdentity;
 use crate::pki::{Attributes, Authority, AuthorityName, Leaf, PrivateKey, Profile, Role};
 
@@ -97,6 +97,7 @@ pub struct World {
     pub state: State,
     pub clock: Timestamp,
     pub committed: Vec<Ran>,
+    pub members: Members,
     ca: Authority,
     calls: u32,
 }
@@ -119,7 +120,14 @@ impl World {
         let name = AuthorityName { common_name: "ca".into(), organization: None };
         let clock: Timestamp = "2026-03-01T12:00:00Z".parse().expect("time");
         let ca = Authority::create(&name, DECADE, clock).expect("CA");
-        Self { state: State::default(), clock, committed: Vec::new(), ca, calls: 0 }
+        Self {
+            state: State::default(),
+            clock,
+            committed: Vec::new(),
+            members: [MERCY, ELSEWHERE].into_iter().collect(),
+            ca,
+            calls: 0,
+        }
     }
 
     /// Somebody with a certificate.
@@ -175,7 +183,7 @@ impl World {
     pub fn simulate(&self, call: &Call) -> Result<Ran, ContractError> {
         let mut simulation = Simulation { state: &self.state, reads: Reads::default() };
         // Nothing in memory waits.
-        let (payload, effects) = invoke(call, &mut simulation).now_or_never().expect("ready")?;
+        let (payload, effects) = invoke(call, &self.members, &mut simulation).now_or_never().expect("ready")?;
         let reads = simulation.reads;
         assert!(!reads.paged || effects.writes.is_empty(), "Fabric refuses writes after a page");
         Ok(Ran { payload, effects, reads })
@@ -233,8 +241,16 @@ impl World {
         self.submit(&caller, &RevokeConsent { patient: patient(n), consent: id.into(), seq }, None).expect("revoked")
     }
 
-    /// A policy, put by Mercy's administrator.
+    /// Agreement of a hospital's administrator to a policy, or to the withdrawal of one.
+    pub fn approve(&mut self, msp: &str, name: &str, replaces: u64, digest: &str) -> PolicyApproval {
+        let admin = self.admin(msp);
+        let approve = ApprovePolicy { name: name.into(), digest: digest.into(), replaces };
+        self.submit(&admin, &approve, None).expect("approved")
+    }
+
+    /// A policy, put by Mercy's administrator with the agreement of the other hospital.
     pub fn policy(&mut self, name: &str, replaces: u64, spec: Value) -> Result<PolicyVersion, ContractError> {
+        self.approve(ELSEWHERE, name, replaces, &digest(spec.clone()));
         let admin = self.admin(MERCY);
         self.submit(&admin, &PutPolicy { name: name.into(), policy: canonical(spec), replaces }, None)
     }
@@ -300,6 +316,12 @@ pub fn access(n: u8, record: Option<&str>, purpose: &str) -> RequestAccess {
         purpose: purpose.into(),
         ..RequestAccess::default()
     }
+}
+
+/// Digest of a policy.
+pub fn digest(spec: Value) -> String {
+    let spec: ConsentPolicySpec = serde_json::from_value(spec).expect("a spec");
+    validate(&spec).expect("a policy").digest()
 }
 
 /// A policy in canonical form.

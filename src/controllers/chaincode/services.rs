@@ -1,6 +1,6 @@
 //! The services of a contract: for each member hospital its key pair, its package, its pod and what lies around it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{ChaincodeFacts, Member};
 use crate::api::conditions::Reason;
@@ -79,6 +79,7 @@ async fn service(
         Ok(package) => package,
         Err(error) => return Ok(Err(Finding::not(Reason::InvalidSpec, error.to_string()))),
     };
+    plan.members = facts.msps().into_values().collect::<BTreeSet<_>>().into_iter().collect();
     plan.package_id = package.id.clone();
     plan.material = material([tls.pair.certificate.as_str(), issuer.certificate().pem()]);
     Ok(Ok((Service { hospital: member.name.clone(), package, tls }, plan)))

@@ -7,15 +7,12 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use crate::api::conditions::{READY, Reason};
-use crate::api::{Chaincode, Channel, ConsentPolicy, Peer};
+use super::ledger::{Contract, Refusal};
+use crate::api::conditions::Reason;
+use crate::api::{Chaincode, ConsentPolicy};
 use crate::consent::policy::Policy;
-use crate::contract::messages::{Function, GetPolicy, PolicyVersion, PutPolicy, WithdrawPolicy};
-use crate::controllers::chaincode::definition;
+use crate::contract::messages::{GetPolicy, PolicyVersion, PutPolicy, WithdrawPolicy};
 use crate::controllers::context::Context;
-use crate::controllers::{authorities, ledger, node};
-use crate::fabric::proposal::Call;
-use crate::fabric::{LedgerError, gateway};
 use crate::status::Finding;
 
 /// A policy on the ledger as it was read, and what had to be done.
@@ -69,9 +66,9 @@ pub async fn keep(
     if let Some(rival) = rival(ctx, resource, chaincode) {
         return Err(claimed(&rival));
     }
-    let ledger = Ledger::of(ctx, chaincode).await?;
+    let contract = Contract::of(ctx, chaincode).await?;
     let name = resource.name_any();
-    let found = ledger.ask(&GetPolicy { name: name.clone(), version: None }).await?;
+    let found = contract.ask(&GetPolicy { name: name.clone(), version: None }).await?;
     if found.digest == policy.digest() {
         return Ok(Anchor { version: found, drift: None });
     }
@@ -79,12 +76,12 @@ pub async fn keep(
     let declared = serde_json::from_str(policy.canonical_json())
         .map_err(|error| Finding::not(Reason::InvalidSpec, format!("the canonical policy is not JSON: {error}")))?;
     let put = PutPolicy { name: name.clone(), policy: declared, replaces: found.version };
-    match ledger.tell(&put).await {
+    match contract.put(&put, policy.digest()).await {
         Ok(version) => {
             tracing::info!(policy = name, version = version.version, digest = version.digest, "put on the ledger");
             Ok(Anchor { version, drift })
         }
-        Err(error) => Err(ledger.refused(ctx, &resource.namespace().unwrap_or_default(), &error).await),
+        Err(refusal) => Err(refused(&contract, ctx, &resource.namespace().unwrap_or_default(), refusal).await),
     }
 }
 
@@ -123,97 +120,24 @@ fn claimed(by: &str) -> Finding {
     Finding::not(Reason::Conflict, message)
 }
 
-/// The contract, reached through the gateway of a member hospital and as its admin.
-struct Ledger {
-    client: gateway::Client,
-    channel: String,
-    chaincode: String,
-}
-
-impl Ledger {
-    /// Through the first member hospital whose admin and peer are at hand.
-    async fn of(ctx: &Context, chaincode: &Chaincode) -> Result<Self, Finding> {
-        let namespace = chaincode.namespace().unwrap_or_default();
-        let waiting = |message: String| Finding::unknown(Reason::WaitingForDependency, message);
-        let ready = chaincode.status.iter().flat_map(|status| &status.conditions).find(|c| c.type_ == READY);
-        if ready.is_none_or(|ready| ready.status != "True") {
-            return Err(waiting(format!("Chaincode {} is not ready: see its conditions", chaincode.name_any())));
-        }
-        let channel = ctx.world.channels.get(&namespace, &chaincode.spec.channel_ref.name);
-        let channel = channel.ok_or_else(|| waiting(format!("Channel {} is gone", chaincode.spec.channel_ref.name)))?;
-        let mut obstacle = None;
-        for hospital in &channel.spec.members {
-            match gateway_of(ctx, &namespace, &channel, hospital).await {
-                Ok(client) => {
-                    let (channel, chaincode) = (channel.spec.channel_name.clone(), definition::name(chaincode));
-                    return Ok(Self { client, channel, chaincode });
-                }
-                Err(finding) => obstacle = obstacle.or(Some(finding)),
-            }
-        }
-        Err(obstacle.unwrap_or_else(|| waiting("the channel has no members".into())))
+/// What a refused policy means. A scope that a policy without resource holds is freed: the next pass gets it.
+async fn refused(contract: &Contract<'_>, ctx: &Context, namespace: &str, refusal: Refusal) -> Finding {
+    let Refusal::Ledger(error) = &refusal else { return refusal.into() };
+    let text = error.to_string();
+    let Some(other) = claimant(&text) else { return refusal.into() };
+    if ctx.world.consent_policies.get(namespace, other).is_some() {
+        return claimed(other);
     }
-
-    fn call<F: Function>(&self, function: &F) -> Result<Call<'_>, LedgerError> {
-        let arguments = function.arguments().map_err(|error| LedgerError::Invalid(error.to_string()))?;
-        Ok(Call::new(&self.channel, &self.chaincode, arguments))
-    }
-
-    async fn ask<F: Function>(&self, function: &F) -> Result<F::Output, Finding> {
-        let answer = async { read::<F>(&self.client.evaluate(&self.call(function)?, &[]).await?) };
-        answer.await.map_err(|error| problem(&error))
-    }
-
-    async fn tell<F: Function>(&self, function: &F) -> Result<F::Output, LedgerError> {
-        read::<F>(&self.client.submit(&self.call(function)?, &[]).await?.result)
-    }
-
-    /// What a refused policy means. A scope that a policy without resource holds is freed: the next pass gets it.
-    async fn refused(&self, ctx: &Context, namespace: &str, error: &LedgerError) -> Finding {
-        let text = error.to_string();
-        let Some(other) = claimant(&text) else { return problem(error) };
-        if ctx.world.consent_policies.get(namespace, other).is_some() {
-            return claimed(other);
-        }
-        let found = match self.ask(&GetPolicy { name: other.to_owned(), version: None }).await {
-            Ok(found) => found,
-            Err(finding) => return finding,
-        };
-        match self.tell(&WithdrawPolicy { name: other.to_owned(), replaces: found.version }).await {
-            Ok(_) => {
-                Finding::not(Reason::Progressing, format!("policy {other}, whose ConsentPolicy is gone, was withdrawn"))
-            }
-            Err(error) => problem(&error),
-        }
-    }
-}
-
-/// The gateway of a hospital's peer that has the channel.
-async fn gateway_of(
-    ctx: &Context,
-    namespace: &str,
-    channel: &Channel,
-    hospital: &str,
-) -> Result<gateway::Client, Finding> {
-    let waiting = |message: String| Finding::unknown(Reason::WaitingForDependency, message);
-    let found = ctx.world.hospitals.get(namespace, hospital);
-    let found = found.ok_or_else(|| waiting(format!("Hospital {hospital} does not exist")))?;
-    let usable = |peer: &Arc<Peer>| {
-        let has =
-            |status: &crate::api::PeerStatus| status.channels.iter().any(|has| has.name == channel.spec.channel_name);
-        peer.spec.hospital_ref.name == hospital
-            && peer.status.as_ref().is_some_and(has)
-            && node::is_ready(&ctx.world, namespace, &peer.name_any())
+    let found = match contract.ask(&GetPolicy { name: other.to_owned(), version: None }).await {
+        Ok(found) => found,
+        Err(finding) => return finding,
     };
-    let peer = ctx.world.peers.list(namespace).into_iter().find(usable);
-    let peer = peer.ok_or_else(|| waiting(format!("no peer of Hospital {hospital} answers")))?;
-    let authorities = authorities::of_hospital(ctx, &found).await?;
-    ledger::gateway(ctx, namespace, &peer.name_any(), &found, authorities.tls.certificate())
-}
-
-fn read<F: Function>(answer: &[u8]) -> Result<F::Output, LedgerError> {
-    serde_json::from_slice(answer)
-        .map_err(|error| LedgerError::Invalid(format!("the contract's answer to {} is not readable: {error}", F::NAME)))
+    match contract.withdraw(&WithdrawPolicy { name: other.to_owned(), replaces: found.version }).await {
+        Ok(_) => {
+            Finding::not(Reason::Progressing, format!("policy {other}, whose ConsentPolicy is gone, was withdrawn"))
+        }
+        Err(refusal) => refusal.into(),
+    }
 }
 
 /// The policy that holds a scope, from the contract's words (`contract::policies`).
@@ -222,27 +146,12 @@ fn claimant(error: &str) -> Option<&str> {
     rest.split_once(':').map(|(name, _)| name)
 }
 
-fn problem(error: &LedgerError) -> Finding {
-    let text = error.to_string();
-    match error {
-        LedgerError::Disagreement { .. } => Finding::not(Reason::EndorsersDisagree, different(&text)),
-        // Fabric: `gateway/endorsement.go` and `protoutil.CreateTx`.
-        LedgerError::Refused { .. } | LedgerError::Declined { .. } if text.contains("do not match") => {
-            Finding::not(Reason::EndorsersDisagree, different(&text))
-        }
-        _ => ledger::finding("policy on the ledger", error),
-    }
-}
-
-fn different(error: &str) -> String {
-    format!("the contract answers differently at two hospitals: they must run the same image ({error})")
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::fabric::LedgerError;
 
     fn policy(status: serde_json::Value) -> ConsentPolicy {
         let object = json!({
@@ -276,17 +185,5 @@ mod tests {
         };
         assert_eq!(claimant(&error.to_string()), Some("care-2"));
         assert_eq!(claimant("policy treatment is at version 3"), None);
-    }
-
-    #[test]
-    fn contracts_that_answer_differently_are_named_as_such() {
-        let mismatch = LedgerError::Refused {
-            node: "p:7051".into(),
-            status: 400,
-            message: "failed to assemble transaction: ProposalResponsePayloads do not match".into(),
-        };
-        assert_eq!(problem(&mismatch).reason, Reason::EndorsersDisagree);
-        let endorsers = vec![vec!["a:7051".to_owned()], vec!["b:7051".to_owned()]];
-        assert_eq!(problem(&LedgerError::Disagreement { endorsers }).reason, Reason::EndorsersDisagree);
     }
 }

@@ -4,6 +4,7 @@
 //! ConfigMap and ledger. A difference that somebody else made is told once, as a condition and an Event, and mended.
 
 mod anchor;
+mod ledger;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::api::conditions::{ConditionType, Reason};
 use crate::api::consent_policy::ConsentPolicyStatus;
 use crate::apply::Owner;
 use crate::consent::policy::{self, Policy};
+use crate::contract::messages::PolicyVersion;
 use crate::desired::config_map;
 use crate::desired::names::{self, Parent};
 use crate::status::{self, Finding};
@@ -121,7 +123,7 @@ impl View {
         let mut findings = vec![(ConditionType::Validated, valid), (ConditionType::Projected, projected)];
         findings.extend(self.anchored.iter().map(|anchored| {
             let finding = match anchored {
-                Ok(anchor) => Finding::good(format!("version {} on the ledger", anchor.version.version)),
+                Ok(anchor) => Finding::good(on_ledger(&anchor.version)),
                 Err(finding) => finding.clone(),
             };
             (ConditionType::Anchored, finding)
@@ -158,6 +160,10 @@ impl View {
             Some(Err(_)) | None => Outcome::wait(),
         }
     }
+}
+
+fn on_ledger(version: &PolicyVersion) -> String {
+    format!("version {} on the ledger, agreed by {}", version.version, version.agreed.join(", "))
 }
 
 fn report(resource: &ConsentPolicy, view: &View, conditions: Vec<Condition>) -> ConsentPolicyStatus {

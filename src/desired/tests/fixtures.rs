@@ -155,6 +155,7 @@ pub fn chaincode(spec: Value) -> Chaincode {
 
 pub fn contract_plan_of(spec: Value, hospital: &Hospital) -> ContractPlan {
     let mut plan = ContractPlan::new(&chaincode(spec), hospital, &site()).expect("a plan");
+    plan.members = vec!["OakMSP".into(), "WillowMSP".into()];
     plan.package_id = "ehr:0123".into();
     plan.material = "digest-of-certificates".into();
     plan

@@ -129,10 +129,22 @@ pub async fn evaluate<F: Function>(scene: &Scene, peer: &str, channel: &str, cha
 
 /// Has the contract change the ledger, through a peer's gateway and as its hospital's admin.
 pub async fn submit<F: Function>(scene: &Scene, peer: &str, channel: &str, chaincode: &str, act: &F) -> F::Output {
+    let answer = try_submit(scene, peer, channel, chaincode, act).await;
+    answer.unwrap_or_else(|error| panic!("{}: {error}", F::NAME))
+}
+
+/// The same, where it may be refused.
+pub async fn try_submit<F: Function>(
+    scene: &Scene,
+    peer: &str,
+    channel: &str,
+    chaincode: &str,
+    act: &F,
+) -> Result<F::Output, LedgerError> {
     let client = gateway_client(scene, peer, true).await;
     let call = Call::new(channel, chaincode, act.arguments().expect("JSON"));
-    let committed = client.submit(&call, &[]).await.unwrap_or_else(|error| panic!("{}: {error}", F::NAME));
-    serde_json::from_slice(&committed.result).expect("an answer")
+    let committed = client.submit(&call, &[]).await?;
+    Ok(serde_json::from_slice(&committed.result).expect("an answer"))
 }
 
 async fn gateway_client(scene: &Scene, peer: &str, may_write: bool) -> gateway::Client {

@@ -1,0 +1,193 @@
+//! The contract, reached through the gateway of a member hospital and as its admin; and the agreement of the others.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use kube::ResourceExt;
+
+use crate::api::conditions::{READY, Reason};
+use crate::api::{Chaincode, Channel, Peer};
+use crate::contract::messages::{ApprovePolicy, Function, PolicyVersion, PutPolicy, WithdrawPolicy};
+use crate::controllers::chaincode::definition;
+use crate::controllers::context::Context;
+use crate::controllers::{authorities, ledger, node};
+use crate::fabric::proposal::Call;
+use crate::fabric::{LedgerError, gateway};
+use crate::status::Finding;
+
+/// The contract of one Chaincode.
+pub struct Contract<'a> {
+    ctx: &'a Context,
+    namespace: String,
+    channel: Arc<Channel>,
+    chaincode: String,
+    /// The hospital that asks and puts.
+    hospital: String,
+    client: gateway::Client,
+}
+
+impl<'a> Contract<'a> {
+    /// Through the first member hospital whose admin and peer are at hand.
+    pub async fn of(ctx: &'a Context, chaincode: &Chaincode) -> Result<Self, Finding> {
+        let namespace = chaincode.namespace().unwrap_or_default();
+        let ready = chaincode.status.iter().flat_map(|status| &status.conditions).find(|c| c.type_ == READY);
+        if ready.is_none_or(|ready| ready.status != "True") {
+            return Err(waiting(format!("Chaincode {} is not ready: see its conditions", chaincode.name_any())));
+        }
+        let channel = ctx.world.channels.get(&namespace, &chaincode.spec.channel_ref.name);
+        let channel = channel.ok_or_else(|| waiting(format!("Channel {} is gone", chaincode.spec.channel_ref.name)))?;
+        let chaincode = definition::name(chaincode);
+        let mut obstacle = None;
+        for hospital in &channel.spec.members {
+            match gateway_of(ctx, &namespace, &channel, hospital).await {
+                Ok(client) => {
+                    let hospital = hospital.clone();
+                    return Ok(Self { ctx, namespace, channel, chaincode, hospital, client });
+                }
+                Err(finding) => obstacle = obstacle.or(Some(finding)),
+            }
+        }
+        Err(obstacle.unwrap_or_else(|| waiting("the channel has no members".into())))
+    }
+
+    /// Asks.
+    pub async fn ask<F: Function>(&self, function: &F) -> Result<F::Output, Finding> {
+        let answer = async { read::<F>(&self.client.evaluate(&self.call(function)?, &[]).await?) };
+        answer.await.map_err(|error| problem(&error))
+    }
+
+    /// Puts a policy of this digest, once the other members have agreed to it.
+    pub async fn put(&self, put: &PutPolicy, digest: String) -> Result<PolicyVersion, Refusal> {
+        self.agree(&ApprovePolicy { name: put.name.clone(), digest, replaces: put.replaces }).await?;
+        Ok(self.tell(&self.client, put).await?)
+    }
+
+    /// Withdraws a policy, once the other members have agreed to it.
+    pub async fn withdraw(&self, withdraw: &WithdrawPolicy) -> Result<PolicyVersion, Refusal> {
+        let WithdrawPolicy { name, replaces } = withdraw.clone();
+        self.agree(&ApprovePolicy { name, digest: String::new(), replaces }).await?;
+        Ok(self.tell(&self.client, withdraw).await?)
+    }
+
+    /// Has the other members agree, each as its own admin and through its own peer. Those that cannot are left out as long
+    /// as more than half of all agree.
+    async fn agree(&self, approval: &ApprovePolicy) -> Result<(), Refusal> {
+        let members = &self.channel.spec.members;
+        let others = members.iter().filter(|member| **member != self.hospital);
+        let approvals = join_all(others.map(|hospital| self.approve(hospital, approval))).await;
+        let agreed = 1 + approvals.iter().filter(|approval| approval.is_ok()).count();
+        match approvals.into_iter().find_map(Result::err) {
+            Some(refusal) if agreed <= members.len() / 2 => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
+    async fn approve(&self, hospital: &str, approval: &ApprovePolicy) -> Result<(), Refusal> {
+        let client = gateway_of(self.ctx, &self.namespace, &self.channel, hospital).await.map_err(Refusal::Waiting)?;
+        self.tell(&client, approval).await?;
+        Ok(())
+    }
+
+    fn call<F: Function>(&self, function: &F) -> Result<Call<'_>, LedgerError> {
+        let arguments = function.arguments().map_err(|error| LedgerError::Invalid(error.to_string()))?;
+        Ok(Call::new(&self.channel.spec.channel_name, &self.chaincode, arguments))
+    }
+
+    async fn tell<F: Function>(&self, client: &gateway::Client, function: &F) -> Result<F::Output, LedgerError> {
+        read::<F>(&client.submit(&self.call(function)?, &[]).await?.result)
+    }
+}
+
+/// Why the ledger did not take a policy.
+pub enum Refusal {
+    /// A hospital whose agreement is needed cannot give it yet.
+    Waiting(Finding),
+    /// The ledger's own.
+    Ledger(LedgerError),
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
+    }
+}
+
+impl From<Refusal> for Finding {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Waiting(finding) => finding,
+            Refusal::Ledger(error) => problem(&error),
+        }
+    }
+}
+
+/// The gateway of a hospital's peer that has the channel.
+async fn gateway_of(
+    ctx: &Context,
+    namespace: &str,
+    channel: &Channel,
+    hospital: &str,
+) -> Result<gateway::Client, Finding> {
+    let found = ctx.world.hospitals.get(namespace, hospital);
+    let found = found.ok_or_else(|| waiting(format!("Hospital {hospital} does not exist")))?;
+    let usable = |peer: &Arc<Peer>| {
+        let has =
+            |status: &crate::api::PeerStatus| status.channels.iter().any(|has| has.name == channel.spec.channel_name);
+        peer.spec.hospital_ref.name == hospital
+            && peer.status.as_ref().is_some_and(has)
+            && node::is_ready(&ctx.world, namespace, &peer.name_any())
+    };
+    let peer = ctx.world.peers.list(namespace).into_iter().find(usable);
+    let peer = peer.ok_or_else(|| waiting(format!("no peer of Hospital {hospital} answers")))?;
+    let authorities = authorities::of_hospital(ctx, &found).await?;
+    ledger::gateway(ctx, namespace, &peer.name_any(), &found, authorities.tls.certificate())
+}
+
+fn waiting(message: String) -> Finding {
+    Finding::unknown(Reason::WaitingForDependency, message)
+}
+
+fn read<F: Function>(answer: &[u8]) -> Result<F::Output, LedgerError> {
+    serde_json::from_slice(answer)
+        .map_err(|error| LedgerError::Invalid(format!("the contract's answer to {} is not readable: {error}", F::NAME)))
+}
+
+fn problem(error: &LedgerError) -> Finding {
+    let text = error.to_string();
+    if error.is_disagreement() {
+        let message =
+            format!("the contract answers differently at two hospitals: they must run the same image ({text})");
+        return Finding::not(Reason::EndorsersDisagree, message);
+    }
+    // Each has agreed at its own peer; another peer may be a block behind.
+    if text.contains("member hospitals agree") {
+        return Finding::unknown(Reason::Progressing, text);
+    }
+    ledger::finding("policy on the ledger", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(message: &str) -> LedgerError {
+        LedgerError::Refused { node: "p:7051".into(), status: 400, message: message.into() }
+    }
+
+    #[test]
+    fn contracts_that_answer_differently_are_named_as_such() {
+        let mismatch = refused("failed to assemble transaction: ProposalResponsePayloads do not match");
+        assert_eq!(problem(&mismatch).reason, Reason::EndorsersDisagree);
+        let endorsers = vec![vec!["a:7051".to_owned()], vec!["b:7051".to_owned()]];
+        assert_eq!(problem(&LedgerError::Disagreement { endorsers }).reason, Reason::EndorsersDisagree);
+        assert_eq!(problem(&refused("access denied")).reason, Reason::LedgerRefused);
+    }
+
+    #[test]
+    fn an_agreement_that_a_peer_has_not_heard_of_is_waited_for() {
+        assert_eq!(
+            problem(&refused("policy p, version 1: 1 of 2 member hospitals agree and 2 must")).reason,
+            Reason::Progressing
+        );
+    }
+}
