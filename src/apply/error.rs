@@ -16,8 +16,6 @@ pub enum Verb {
     Patch,
     /// Replace an object.
     Update,
-    /// Delete an object.
-    Delete,
 }
 
 impl Verb {
@@ -28,7 +26,6 @@ impl Verb {
             Self::Create => "create",
             Self::Patch => "patch",
             Self::Update => "update",
-            Self::Delete => "delete",
         }
     }
 }

@@ -4,8 +4,9 @@
 //! - It writes only where the live object differs from the declared one ([`drift`]); when all is settled, nothing.
 //! - It never takes over what somebody else made: a foreign object with a name of ours is [`ApplyError::NameTaken`], what
 //!   a deleted resource of the same name left behind is [`ApplyError::Leftover`] until it is gone ([`ownership`]).
-//! - Every write to an existing object carries its UID; every one that could lose something (replace, delete, metadata of
-//!   keys) its `resourceVersion` too.
+//! - Every write to an existing object carries its UID; every one that could lose something (replace, metadata of keys)
+//!   its `resourceVersion` too.
+//! - It deletes nothing, and has no right to: what belongs to a deleted resource goes by owner reference.
 //! - What a write returned goes into the cache at once ([`Live::wrote`]): the next decision sees it.
 //!
 //! The trap: the cache holds only objects with our label. An object that is not in it may still exist, so absence is
@@ -28,8 +29,6 @@ pub use write::{Applier, Change, Child, Written};
 pub trait Live<K>: Send + Sync {
     /// The object of that name, if it is known.
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>>;
-    /// All known objects of a namespace.
-    fn list(&self, namespace: &str) -> Vec<Arc<K>>;
     /// A write of this process returned `object`: what is asked next must see it.
     fn wrote(&self, object: Arc<K>);
 }

@@ -50,7 +50,7 @@ impl Owner {
     }
 
     /// Whether an object has this owner's UID among its owners.
-    pub fn owns<K: Resource>(&self, object: &K) -> bool {
+    fn owns<K: Resource>(&self, object: &K) -> bool {
         let mut owners = object.owner_references().iter();
         self.uid.as_ref().is_some_and(|uid| owners.any(|owner| owner.uid == *uid))
     }

@@ -1,6 +1,6 @@
 //! Scenarios against a mock API server: exactly these requests, and then silence.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,9 +30,6 @@ impl<K: Child> Cache<K> {
 impl<K: Child> Live<K> for Cache<K> {
     fn get(&self, _: &str, name: &str) -> Option<Arc<K>> {
         self.0.lock().expect("no panic").get(name).cloned()
-    }
-    fn list(&self, _: &str) -> Vec<Arc<K>> {
-        self.0.lock().expect("no panic").values().cloned().collect()
     }
     fn wrote(&self, object: Arc<K>) {
         self.0.lock().expect("no panic").insert(object.name_any(), object);
@@ -371,39 +368,6 @@ async fn a_replacement_needs_the_state_it_was_made_from() {
     })
     .await;
     assert_eq!(live.get("mercy", "peer0").and_then(|secret| secret.resource_version()).as_deref(), Some("4"));
-}
-
-#[tokio::test]
-async fn only_what_is_ours_and_not_kept_is_pruned_and_exactly_that_state_of_it() {
-    let named = |name: &str, uid: &str, owner: &str| {
-        let mut object = map(json!({}), "7");
-        object["metadata"]["name"] = name.into();
-        object["metadata"]["uid"] = uid.into();
-        object["metadata"]["ownerReferences"][0]["uid"] = owner.into();
-        object
-    };
-    let live: Cache<ConfigMap> =
-        Cache::of([named("kept", "c1", "u1"), named("old", "c2", "u1"), named("theirs", "c3", "u9")]);
-    let requests = vec![
-        expect("DELETE", "configmaps/old", 200, json!({"kind": "Status", "status": "Success"}))
-            .sending("/preconditions/uid", "c2")
-            .sending("/preconditions/resourceVersion", "7"),
-    ];
-    let keep = BTreeSet::from(["kept".to_owned()]);
-    let deleted = scenario(requests, async |applier| applier.prune(&owner(), &live, &keep).await).await;
-    assert_eq!(deleted.expect("pruned"), ["old"]);
-}
-
-#[tokio::test]
-async fn deleting_what_is_gone_is_no_error_and_deleting_blindly_is() {
-    let seen: ConfigMap = serde_json::from_value(map(json!({}), "7")).expect("a config map");
-    let requests = vec![expect("DELETE", "configmaps/peer0", 404, failure(404, "NotFound"))];
-    scenario(requests, async |applier| {
-        assert!(!applier.delete(&seen).await.expect("gone"));
-        let blind: ConfigMap = declared("ConfigMap", json!({}));
-        assert!(matches!(applier.delete(&blind).await, Err(ApplyError::Malformed { .. })));
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -1,12 +1,11 @@
 //! The writes themselves.
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -165,39 +164,6 @@ impl Applier {
         let object = Arc::new(at.update(object).await?);
         live.wrote(object.clone());
         Ok(object)
-    }
-
-    /// Deletes exactly this state of this object. Returns false if it was gone already.
-    pub async fn delete<K: Child>(&self, object: &K) -> Result<bool, ApplyError> {
-        let at = At::<K>::of(self, object)?;
-        let (Some(uid), Some(resource_version)) = (object.uid(), object.resource_version()) else {
-            return Err(at.malformed("it has no UID or no resourceVersion, so another could be deleted in its place"));
-        };
-        let exactly = Preconditions { uid: Some(uid), resource_version: Some(resource_version) };
-        let parameters = DeleteParams { preconditions: Some(exactly), ..DeleteParams::background() };
-        match at.api.delete(&at.name, &parameters).await {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
-            Err(error) => Err(at.failed(Verb::Delete, error)),
-        }
-    }
-
-    /// Deletes the owner's objects of one kind whose names are not in `keep`. Returns the names of those deleted.
-    pub async fn prune<K: Child>(
-        &self,
-        owner: &Owner,
-        live: &dyn Live<K>,
-        keep: &BTreeSet<String>,
-    ) -> Result<Vec<String>, ApplyError> {
-        let mut deleted = Vec::new();
-        for object in live.list(&owner.namespace) {
-            let meta = object.meta();
-            if owner.owns(&*object) && meta.deletion_timestamp.is_none() && !keep.contains(&object.name_any()) {
-                self.delete(&*object).await?;
-                deleted.push(object.name_any());
-            }
-        }
-        Ok(deleted)
     }
 
     /// Writes the status of `resource` where it differs from `current`; `None` if it does not. Transition times of

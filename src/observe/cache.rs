@@ -149,10 +149,6 @@ impl<K: Cached> Live<K> for Cache<K> {
         self.get(namespace, name)
     }
 
-    fn list(&self, namespace: &str) -> Vec<Arc<K>> {
-        self.list(namespace)
-    }
-
     fn wrote(&self, object: Arc<K>) {
         self.wrote(object);
     }

@@ -4,6 +4,7 @@
 //! lags behind does not keep the others from going on.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::SignedDuration;
@@ -253,6 +254,9 @@ fn count(parties: &[Party<'_>]) -> usize {
     parties.iter().map(|party| party.peers.len()).sum()
 }
 
+/// How long a service may take to answer: longer than its peer tries to connect (`dial_timeout` of the package), and no
+/// longer, because other resources wait for their turn.
+const PROBE: Duration = Duration::from_secs(12);
 /// A function that the libraries for contracts answer, and that changes nothing; others answer that they do not know it.
 const METADATA: &str = "org.hyperledger.fabric:GetMetadata";
 
@@ -276,7 +280,9 @@ async fn answers(ctx: &Context, facts: &ChaincodeFacts, member: &Member, peer: &
     };
     let name = facts.name();
     let (proposal, _) = client.proposal(&Call::new(facts.channel_name(), &name, vec![METADATA.into()]));
-    let error = client.endorse(&proposal).await.err()?;
+    let answer = tokio::time::timeout(PROBE, client.endorse(&proposal)).await;
+    let error =
+        answer.unwrap_or_else(|_| Err(LedgerError::unreachable(&name, format!("no answer within {PROBE:?}")))).err()?;
     unreached(&error).then(|| {
         let message = format!(
             "Peer {peer} does not reach the contract of Hospital {}: {error}; its image must serve the TLS files and register under the package id that its environment names",
