@@ -126,3 +126,45 @@ fn a_forwarded_port_takes_the_place_of_the_peers_address() {
     said(&desk.run(&format!("audit query --patient 1 --peer {address}"), &[]), 1);
     assert!(met.join().expect("a thread"));
 }
+
+/// C13: a hospital's FHIR Consent becomes the template of a policy, and a patient's Consent is made of that, in either release.
+#[test]
+fn a_consent_goes_into_a_policy_and_comes_back() {
+    let desk = Desk::new();
+    let coding = |system: &str, code: &str| json!([{"system": format!("http://terminology.hl7.org/CodeSystem/{system}"), "code": code}]);
+    let original = json!({
+        "resourceType": "Consent", "status": "active", "subject": {"reference": "Patient/1"}, "decision": "permit",
+        "category": [{"coding": coding("consentscope", "research")}], "period": {"end": "2030-12-31"},
+        "provision": [{"securityLabel": coding("v3-Confidentiality", "R"),
+                       "provision": [{"actor": [{"reference": {"reference": "Practitioner/x"}}]}]}],
+    });
+    let file = desk.file("consent.json", original.to_string());
+    let imported = desk.run("consent import --name study", &[&file]);
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    let manifest: serde_json::Value = serde_yaml::from_slice(&imported.stdout).expect("YAML");
+    assert_eq!((&manifest["kind"], &manifest["spec"]["scope"]), (&json!("ConsentPolicy"), &json!("research")));
+    assert!(manifest["spec"].get("combining").is_none(), "defaults are not repeated");
+    let policy = desk.file("policy.yaml", imported.stdout);
+    let exported = desk.run("consent export --patient Patient/1 --dialect R5", &[&policy]);
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    let back: serde_json::Value = serde_json::from_slice(&exported.stdout).expect("JSON");
+    assert_eq!(back, original);
+    let exported = desk.run("consent export --patient Patient/1", &[&policy]).stdout;
+    let back: serde_json::Value = serde_json::from_slice(&exported).expect("JSON");
+    let nested = &back["provision"]["provision"][0];
+    assert_eq!(
+        (&back["provision"]["type"], &nested["type"], &nested["provision"][0]["type"]),
+        (&json!("permit"), &json!("deny"), &json!("permit"))
+    );
+
+    let odd = member(&original, "provision", json!([{"purpose": coding("v3-ActReason", "NONSENSE")}]));
+    let refused = desk.run("consent import --name study", &[&desk.file("odd.json", odd.to_string())]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("spec.template.provision[0].purpose[0]"), "{said}");
+}
+
+fn member(value: &serde_json::Value, name: &str, member: serde_json::Value) -> serde_json::Value {
+    let mut value = value.clone();
+    value[name] = member;
+    value
+}

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use sha2::{Digest, Sha256};
 
+use super::convert::{self, ExportArgs, ImportArgs};
 use super::decide::{self, DecideArgs};
 use super::files::read_json;
 use super::ledger::{LedgerArgs, PatientArgs, short};
@@ -31,6 +32,10 @@ enum ConsentCommand {
     Revoke(RevokeArgs),
     /// List the newest version of each consent of a patient.
     List(ListArgs),
+    /// Print a ConsentPolicy whose template is a FHIR Consent, as YAML.
+    Import(ImportArgs),
+    /// Print the FHIR Consent of a patient who takes the template of a ConsentPolicy as it is, as JSON: to be signed and put.
+    Export(ExportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +90,8 @@ pub async fn run(args: &ConsentArgs) -> Result<ExitCode, CommandError> {
         ConsentCommand::Put(args) => put(args).await?,
         ConsentCommand::Revoke(args) => revoke(args).await?,
         ConsentCommand::List(args) => list(args).await?,
+        ConsentCommand::Import(args) => convert::import(args)?,
+        ConsentCommand::Export(args) => convert::export(args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

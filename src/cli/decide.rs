@@ -34,7 +34,7 @@ pub struct DecideArgs {
     dialect: Option<FhirVersion>,
 }
 
-fn dialect(text: &str) -> Result<FhirVersion, &'static str> {
+pub(super) fn dialect(text: &str) -> Result<FhirVersion, &'static str> {
     match text {
         "R4" => Ok(FhirVersion::R4),
         "R5" => Ok(FhirVersion::R5),
@@ -68,12 +68,16 @@ fn decide(args: &DecideArgs) -> Result<Decision, BadInput> {
     Ok(consent::decide(&consents, &policy, &request, args.now))
 }
 
-fn in_file(path: &Path, errors: impl IntoIterator<Item = FieldError>) -> Vec<String> {
+pub(super) fn in_file(path: &Path, errors: impl IntoIterator<Item = FieldError>) -> Vec<String> {
     errors.into_iter().map(|error| format!("{}: {error}", path.display())).collect()
 }
 
-/// The policy of the one ConsentPolicy in a file, which may hold other resources beside it.
 fn read_policy(path: &Path) -> Result<Policy, BadInput> {
+    consent::validate(&read_spec(path)?).map_err(|errors| BadInput(in_file(path, errors)))
+}
+
+/// The one ConsentPolicy in a file, which may hold other resources beside it.
+pub(super) fn read_spec(path: &Path) -> Result<ConsentPolicySpec, BadInput> {
     let wrong = |message: &dyn std::fmt::Display| BadInput::one(format_args!("{}: {message}", path.display()));
     let text = read(path)?;
     let documents = serde_yaml::Deserializer::from_str(&text).map(Value::deserialize);
@@ -90,9 +94,8 @@ fn read_policy(path: &Path) -> Result<Policy, BadInput> {
     if let Some(field) = unknown_field(&spec, &schema()?, "spec") {
         return Err(wrong(&FieldError::new(field, "is not a field of ConsentPolicy")));
     }
-    let spec: ConsentPolicySpec = serde_path_to_error::deserialize(spec)
-        .map_err(|error| wrong(&FieldError::new(format!("spec.{}", error.path()), error.inner())))?;
-    consent::validate(&spec).map_err(|errors| BadInput(in_file(path, errors)))
+    serde_path_to_error::deserialize(spec)
+        .map_err(|error| wrong(&FieldError::new(format!("spec.{}", error.path()), error.inner())))
 }
 
 /// The schema of `spec`, as the API server has it.

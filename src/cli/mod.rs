@@ -6,6 +6,7 @@
 pub mod access;
 pub mod audit;
 pub mod consent;
+mod convert;
 mod decide;
 mod files;
 mod ledger;

@@ -1,10 +1,62 @@
-//! Typed provisions back into FHIR JSON.
+//! Typed provisions back into FHIR JSON, and consents as templates of policies.
+//!
+//! A template and a patient's consent say the same, so each can be made of the other: what a hospital has as a FHIR
+//! Consent becomes the template of a ConsentPolicy, and a patient signs the Consent that a policy offers.
 
 use serde_json::{Map, Value, json};
 
 use super::error::FieldError;
-use super::tree::below;
-use crate::api::consent_policy::{Actor, Coding, FhirVersion, Provision};
+use super::fhir::Consent;
+use super::tree::{below, give_types};
+use crate::api::consent_policy::{Actor, Coding, ConsentPolicySpec, ConsentScope, FhirVersion, Period, Provision};
+
+/// Code system of scopes (R4; R5 has them among the categories).
+const CONSENT_SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";
+const SCOPES: [ConsentScope; 2] = [ConsentScope::PatientPrivacy, ConsentScope::Research];
+
+/// A policy that offers patients what this consent says: scope, category and template, in R4's words, which can say every
+/// tree. `period` is that of the resource as a whole (R5). Whether the policy is valid is not looked at.
+pub fn policy(consent: &Consent, period: Option<Period>) -> ConsentPolicySpec {
+    let is_scope = |coding: &&Coding| SCOPES.iter().any(|scope| scope.code() == coding.code);
+    let mut template = consent.provision.clone();
+    template.period = template.period.or(period);
+    ConsentPolicySpec {
+        fhir_version: FhirVersion::R4,
+        scope: SCOPES.into_iter().find(|scope| consent.is_about(*scope)),
+        category: consent.category.iter().filter(|coding| !is_scope(coding)).cloned().collect(),
+        template: Some(template),
+        ..ConsentPolicySpec::default()
+    }
+}
+
+/// The active Consent of a patient (`Patient/id`) who takes a policy's template as it is.
+///
+/// # Errors
+/// The policy has no template, or one that `version` cannot say.
+pub fn consent(spec: &ConsentPolicySpec, patient: &str, version: FhirVersion) -> Result<Value, FieldError> {
+    let missing = || FieldError::new("spec.template", "is required: there is nothing that a patient could agree to");
+    let mut template = spec.template.clone().ok_or_else(missing)?;
+    let base = || FieldError::new("spec.template", "needs type under R4, decision under R5");
+    let effect = template.type_.or(template.decision).ok_or_else(base)?;
+    give_types(&mut template, effect, spec.fhir_version, "")
+        .map_err(|error| FieldError { field: format!("spec.template.{}", error.field), ..error })?;
+    let mut members =
+        Map::from_iter([("resourceType".to_owned(), json!("Consent")), ("status".to_owned(), json!("active"))]);
+    let mut category: Vec<Value> = spec.category.iter().map(|coding| json!({"coding": [coding]})).collect();
+    let scope = spec.scope.map(|scope| json!({"coding": [{"system": CONSENT_SCOPE, "code": scope.code()}]}));
+    match version {
+        FhirVersion::R4 => members.extend(scope.map(|scope| ("scope".to_owned(), scope))),
+        FhirVersion::R5 => category.extend(scope),
+    }
+    put(&mut members, "category", category);
+    let subject = if version == FhirVersion::R4 { "patient" } else { "subject" };
+    members.insert(subject.into(), json!({"reference": patient}));
+    if version == FhirVersion::R5 {
+        members.extend(template.period.take().map(|period| ("period".to_owned(), json!(period))));
+    }
+    members.extend(write(&template, version)?);
+    Ok(Value::Object(members))
+}
 
 /// The members of a Consent resource that say what `provision`, whose types are given, says: `provision` for R4, `decision`
 /// and `provision` for R5. R4 can say every tree; R5 only one whose root has no elements and whose levels alternate.

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use super::generate::{codings, consent};
 use super::{decide, policy};
 use crate::api::consent_codes::{ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONSENT_ACTION, PARTICIPATION_TYPE};
-use crate::consent::Policy;
+use crate::api::consent_policy::{ConsentPolicySpec, FhirVersion};
+use crate::consent::tree::Soil;
+use crate::consent::{Policy, export, fhir, validate};
 
 /// A PCF example: the root permits treatment, payment and operations, and says besides what `members` say.
 fn pcf(members: Value) -> Value {
@@ -59,11 +61,27 @@ fn with(mut request: Value, name: &str, value: Value) -> Value {
     request
 }
 
-/// Checks the decision and the residual rules as the page states them.
+/// Checks the decision and the residual rules as the page states them; also of the consent that comes back when it was
+/// the template of a policy (C13).
 fn states(page: &str, consent: Value, request: Value, decision: &str, residual: Value) {
+    let back = there_and_back(page, &consent);
     let result = decide(&[consent], &Policy::default(), &request);
+    let after = decide(&[back], &Policy::default(), &request);
+    assert_eq!((&after["decision"], &after["residual"]), (&result["decision"], &result["residual"]), "{page}: {after}");
     assert_eq!(result["decision"], decision, "{page}: {result}");
     assert_eq!(result["residual"], residual, "{page}");
+}
+
+/// Consent, then policy as the API server has it, then consent of the same patient. A policy may be refused for nothing but
+/// a code or code system that it must not use.
+fn there_and_back(page: &str, consent: &Value) -> Value {
+    let read = fhir::read(consent, None, &Soil::default()).expect("a consent");
+    let period = consent.get("period").map(|period| serde_json::from_value(period.clone()).expect("a period"));
+    let spec = export::policy(&read, period);
+    let stored: ConsentPolicySpec = serde_json::from_value(json!(spec)).expect("a spec");
+    let refused = validate(&stored).err().unwrap_or_default();
+    assert!(refused.iter().all(|error| error.message.starts_with("code")), "{page}: {refused:?}");
+    export::consent(&stored, &read.patient.expect("a patient"), FhirVersion::R4).expect("R4")
 }
 
 #[test]

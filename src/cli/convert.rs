@@ -1,0 +1,86 @@
+//! `ehrnet consent import` and `export`: FHIR Consents as templates of policies, and back; without a network.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::decide::{dialect, in_file, read_spec};
+use super::files::read_json;
+use super::{BadInput, CommandError};
+use crate::api::consent_policy::{ConsentPolicySpec, FhirVersion, Period};
+use crate::consent::tree::Soil;
+use crate::consent::{self, export, fhir};
+
+/// Arguments of `ehrnet consent import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// FHIR Consent resource, R4 or R5, in JSON.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Name of the ConsentPolicy.
+    #[arg(long)]
+    name: String,
+}
+
+/// Arguments of `ehrnet consent export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// ConsentPolicy manifest, in YAML or JSON.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Who takes it, as a FHIR reference.
+    #[arg(long, value_name = "Patient/ID")]
+    patient: String,
+    /// Release of FHIR to write.
+    #[arg(long, value_name = "R4|R5", value_parser = dialect, default_value = "R4")]
+    dialect: FhirVersion,
+}
+
+/// Prints the policy.
+pub fn import(args: &ImportArgs) -> Result<(), CommandError> {
+    let json = read_json(&args.file)?;
+    let wrong = |errors| BadInput(in_file(&args.file, errors));
+    let read = fhir::read(&json, None, &Soil::default()).map_err(wrong)?;
+    let period: Option<Period> = json.get("period").cloned().map(serde_json::from_value).transpose().map_err(told)?;
+    let spec = export::policy(&read, period);
+    consent::validate(&spec).map_err(wrong)?;
+    let manifest = json!({
+        "apiVersion": "ehrnet.dev/v1alpha1", "kind": "ConsentPolicy", "metadata": {"name": args.name},
+        "spec": stated(&spec)?,
+    });
+    print(&serde_yaml::to_string(&manifest).map_err(told)?)
+}
+
+/// What the consent says; the rest keeps its defaults, which a manifest need not repeat.
+fn stated(spec: &ConsentPolicySpec) -> Result<serde_json::Value, CommandError> {
+    let (all, defaults) = (json(spec)?, json(&ConsentPolicySpec::default())?);
+    let members = all.as_object().into_iter().flatten();
+    Ok(members
+        .filter(|(name, value)| defaults[name.as_str()] != **value)
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect())
+}
+
+fn json(spec: &ConsentPolicySpec) -> Result<serde_json::Value, CommandError> {
+    serde_json::to_value(spec).map_err(told)
+}
+
+/// Prints the consent.
+pub fn export(args: &ExportArgs) -> Result<(), CommandError> {
+    let spec = read_spec(&args.file)?;
+    consent::validate(&spec).map_err(|errors| BadInput(in_file(&args.file, errors)))?;
+    let consent = export::consent(&spec, &args.patient, args.dialect);
+    let consent = consent.map_err(|error| BadInput(in_file(&args.file, [error])))?;
+    print(&format!("{}\n", serde_json::to_string_pretty(&consent).map_err(told)?))
+}
+
+fn told(error: impl Display) -> CommandError {
+    BadInput::one(error).into()
+}
+
+fn print(text: &str) -> Result<(), CommandError> {
+    Ok(write!(std::io::stdout(), "{text}")?)
+}
