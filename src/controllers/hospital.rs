@@ -11,7 +11,7 @@ use super::context::Context;
 use super::key_pairs::{self, Issued, Slot, Want, certificate_status};
 use super::keys::Replaceable;
 use super::outcome::{Outcome, ReconcileError, told};
-use super::{children, connection, pseudonym};
+use super::{children, connection, pseudonym, rival};
 use crate::api::common::CertificateStatus;
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::hospital::ExistingCa;
@@ -62,16 +62,11 @@ fn previous(hospital: &Hospital) -> Vec<Condition> {
 
 /// Two hospitals with one MSP identifier cannot share a channel; the older one keeps the name in this namespace.
 fn accepted(ctx: &Context, hospital: &Hospital) -> Finding {
-    let age = |h: &Hospital| (h.metadata.creation_timestamp.clone().map(|t| t.0), h.metadata.uid.clone());
-    let (namespace, msp_id) = (hospital.namespace().unwrap_or_default(), &hospital.spec.msp_id);
-    let hospitals = ctx.world.hospitals.list(&namespace);
-    let older = hospitals.iter().find(|other| {
-        other.spec.msp_id == *msp_id && other.metadata.uid != hospital.metadata.uid && age(other) < age(hospital)
-    });
-    match older {
+    let msp_id = &hospital.spec.msp_id;
+    match rival::older(&ctx.world.hospitals, hospital, |other| other.spec.msp_id == *msp_id) {
         Some(other) => Finding::not(
             Reason::Conflict,
-            format!("Hospital {} already has mspId {msp_id}: each hospital needs its own", other.name_any()),
+            format!("Hospital {other} already has mspId {msp_id}: each hospital needs its own"),
         ),
         None => Finding::good("the declaration makes sense"),
     }

@@ -26,6 +26,7 @@ pub mod orderer;
 pub mod outcome;
 pub mod peer;
 pub mod pseudonym;
+mod rival;
 
 use std::sync::Arc;
 

@@ -12,6 +12,7 @@ use crate::controllers::channel::facts::ChannelFacts;
 use crate::controllers::context::Context;
 use crate::controllers::node;
 use crate::controllers::nodes::{self, Ground};
+use crate::controllers::rival;
 use crate::status::Finding;
 
 /// What is known of a contract.
@@ -112,13 +113,9 @@ fn has_joined(ctx: &Context, channel: Option<&ChannelFacts>, peer: &Peer) -> boo
 
 /// An older Chaincode that claims the same name.
 fn rival(ctx: &Context, chaincode: &Chaincode) -> Option<String> {
-    let age = |c: &Chaincode| (c.metadata.creation_timestamp.clone().map(|t| t.0), c.metadata.uid.clone());
-    let namespace = chaincode.namespace().unwrap_or_default();
-    let mut same = ctx.world.chaincodes.list(&namespace).into_iter().filter(|other| {
+    let same = |other: &Chaincode| {
         other.spec.channel_ref.name == chaincode.spec.channel_ref.name
             && definition::name(other) == definition::name(chaincode)
-            && other.metadata.uid != chaincode.metadata.uid
-            && age(other) < age(chaincode)
-    });
-    same.next().map(|other| other.name_any())
+    };
+    rival::older(&ctx.world.chaincodes, chaincode, same)
 }

@@ -10,6 +10,7 @@ use crate::api::conditions::Reason;
 use crate::api::{Channel, Hospital, Orderer, Peer};
 use crate::controllers::authorities::{self, Authorities};
 use crate::controllers::context::Context;
+use crate::controllers::rival;
 use crate::desired::names;
 use crate::status::Finding;
 
@@ -156,14 +157,8 @@ fn consenter_advice(spec: &crate::api::ChannelSpec) -> Option<String> {
 }
 
 fn rival(ctx: &Context, channel: &Channel) -> Option<String> {
-    let age = |c: &Channel| (c.metadata.creation_timestamp.clone().map(|t| t.0), c.metadata.uid.clone());
-    let namespace = channel.namespace().unwrap_or_default();
-    let same = ctx.world.channels.list(&namespace).into_iter().filter(|other| {
-        other.spec.channel_name == channel.spec.channel_name
-            && other.metadata.uid != channel.metadata.uid
-            && age(other) < age(channel)
-    });
-    same.map(|other| other.name_any()).next()
+    let same = |other: &Channel| other.spec.channel_name == channel.spec.channel_name;
+    rival::older(&ctx.world.channels, channel, same)
 }
 
 async fn organisation(ctx: &Context, namespace: &str, name: &str) -> Option<Organisation> {

@@ -13,6 +13,7 @@ use crate::api::{Chaincode, ConsentPolicy};
 use crate::consent::policy::Policy;
 use crate::contract::messages::{GetPolicy, PolicyVersion, PutPolicy, WithdrawPolicy};
 use crate::controllers::context::Context;
+use crate::controllers::rival;
 use crate::status::Finding;
 
 /// A policy on the ledger as it was read, and what had to be done.
@@ -101,16 +102,9 @@ fn foreign(resource: &ConsentPolicy, found: &PolicyVersion) -> Option<String> {
 
 /// An older resource that claims the same scope of the same contract.
 fn rival(ctx: &Context, resource: &ConsentPolicy, chaincode: &Chaincode) -> Option<String> {
-    let age = |p: &ConsentPolicy| (p.metadata.creation_timestamp.clone().map(|t| t.0), p.metadata.uid.clone());
     let same_contract = |other: &ConsentPolicy| matches!(contract(ctx, other), Some(Ok(found)) if found.metadata.uid == chaincode.metadata.uid);
-    let all = ctx.world.consent_policies.list(&resource.namespace().unwrap_or_default());
-    let older = all.into_iter().find(|other| {
-        other.spec.scope == resource.spec.scope
-            && other.metadata.uid != resource.metadata.uid
-            && age(other) < age(resource)
-            && same_contract(other)
-    });
-    older.map(|other| other.name_any())
+    let same = |other: &ConsentPolicy| other.spec.scope == resource.spec.scope && same_contract(other);
+    rival::older(&ctx.world.consent_policies, resource, same)
 }
 
 fn claimed(by: &str) -> Finding {
