@@ -48,13 +48,10 @@ impl Ground {
         record: Option<&str>,
         scope: ConsentScope,
     ) -> Result<Self, ContractError> {
-        let found = match record {
-            Some(record) => tx.read(&keys::record(record)).await?,
-            None => None,
-        };
-        let policies: Vec<Option<PolicyVersion>> = tx.read_all(&policies::candidates(scope)).await?;
+        let record = record.map(keys::record);
+        let (record, policies) = tx.read_with(record.as_deref(), &policies::candidates(scope)).await?;
         let consents = consents::index(tx, patient).await?;
-        Ok(Self { record: found, policy: policies.into_iter().flatten().next(), consents })
+        Ok(Self { record, policy: policies.into_iter().flatten().next(), consents })
     }
 
     /// Changes whenever anything does that could change the decision.

@@ -70,6 +70,19 @@ impl<'a> Transaction<'a> {
         self.ledger.get(keys).await?.into_iter().map(read).collect()
     }
 
+    /// The public value of one key, if it is asked for, and those of others of one type, in their order: one question to the
+    /// peer.
+    pub async fn read_with<A: DeserializeOwned, B: DeserializeOwned>(
+        &mut self,
+        one: Option<&str>,
+        others: &[String],
+    ) -> Result<(Option<A>, Vec<Option<B>>), ContractError> {
+        let keys: Vec<String> = one.map(str::to_owned).into_iter().chain(others.iter().cloned()).collect();
+        let mut values = self.ledger.get(&keys).await?.into_iter();
+        let first = one.and_then(|_| values.next()).flatten();
+        Ok((read(first)?, values.map(read).collect::<Result<_, _>>()?))
+    }
+
     /// The values of keys of a private data collection, in their order.
     pub async fn read_private<T: DeserializeOwned>(
         &mut self,
