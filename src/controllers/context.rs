@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
+use tokio::time::Instant;
 
 use super::identity::Remembered;
 use super::keys::Pair;
@@ -49,8 +50,12 @@ pub struct Context {
     pub identities: Memory<Remembered>,
     /// What was said of resources that cannot be read.
     pub malformed: Memory<String>,
+    /// When the status of each resource was written last.
+    pub published: Memory<Instant>,
     /// One node at a time may be restarted in a namespace.
     pub restarts: Turns,
+    /// What is made for a resource is written by one pass or repair at a time.
+    pub writers: Turns,
 }
 
 /// A small shared map. It lives in the process only: what it holds may be secret.
@@ -88,16 +93,19 @@ impl Memory<Arc<Secret>> {
     }
 }
 
-/// A lock for each namespace.
+/// A lock for each name.
 #[derive(Default)]
 pub struct Turns(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
 
+/// The leave to act; it ends when this is dropped.
+pub type Turn = tokio::sync::OwnedMutexGuard<()>;
+
 impl Turns {
-    /// Waits for the turn in a namespace; it ends when the guard is dropped.
-    pub async fn take(&self, namespace: &str) -> tokio::sync::OwnedMutexGuard<()> {
+    /// Waits for the turn under a name.
+    pub async fn take(&self, name: &str) -> Turn {
         let lock = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.entry(namespace.to_owned()).or_default().clone()
+            turns.entry(name.to_owned()).or_default().clone()
         };
         lock.lock_owned().await
     }

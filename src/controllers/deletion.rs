@@ -38,8 +38,7 @@ pub async fn orderer(ctx: &Context, orderer: &Arc<Orderer>) -> Result<Option<Out
                 "Channel {channel} would lose its quorum: remove this orderer from its spec.consensus.orderers first, or delete the Channel"
             ),
         );
-        say(ctx, orderer, finding).await?;
-        return Ok(Some(Outcome::wait()));
+        return say(ctx, orderer, finding).await.map(Some);
     }
     let rest: Vec<String> = orderer.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
     let written = ctx.applier.finalizers(&**orderer, &rest).await?;
@@ -78,7 +77,7 @@ fn quorum(channel: &Channel) -> usize {
     }
 }
 
-async fn say(ctx: &Context, orderer: &Orderer, finding: Finding) -> Result<(), ReconcileError> {
+async fn say(ctx: &Context, orderer: &Orderer, finding: Finding) -> Result<Outcome, ReconcileError> {
     let current = orderer.status.clone().unwrap_or_default();
     let findings = [(ConditionType::Accepted, finding)];
     let conditions = status::conditions(&current.conditions, orderer.metadata.generation, (ctx.clock)(), &findings);

@@ -38,8 +38,8 @@ pub async fn reconcile(ctx: &Context, hospital: Arc<Hospital>) -> Result<Outcome
     let conditions = status::conditions(&before, hospital.metadata.generation, (ctx.clock)(), &findings);
     let status = report(&hospital, identity.as_ref().ok(), conditions.clone());
     let current = hospital.status.as_ref();
-    super::publish(ctx, &ctx.world.hospitals, &*hospital, current, &status, (&before, &conditions)).await?;
-    Ok(wake_up(ctx, identity.as_ref().ok()).or_sooner(Outcome::of(&findings)))
+    let told = super::publish(ctx, &ctx.world.hospitals, &*hospital, current, &status, (&before, &conditions)).await?;
+    Ok(told.or_sooner(wake_up(ctx, identity.as_ref().ok()).or_sooner(Outcome::of(&findings))))
 }
 
 /// What a hospital's other children are built from.

@@ -48,10 +48,10 @@ pub async fn reconcile(ctx: &Context, identity: Arc<Identity>) -> Result<Outcome
     let certificate = issued.as_ref().ok().map(Issued::status).or_else(|| current?.certificate.clone());
     let observed_generation = identity.metadata.generation;
     let status = IdentityStatus { observed_generation, conditions: conditions.clone(), certificate };
-    super::publish(ctx, &ctx.world.identities, &*identity, current, &status, (&before, &conditions)).await?;
+    let told = super::publish(ctx, &ctx.world.identities, &*identity, current, &status, (&before, &conditions)).await?;
     let due = issued.iter().filter_map(|issued| issued.due);
     let renewal = renewal::next_wake_up(due, (ctx.clock)()).map_or(Outcome::wait(), Outcome::within);
-    Ok(renewal.or_sooner(Outcome::of(&findings)))
+    Ok(told.or_sooner(renewal.or_sooner(Outcome::of(&findings))))
 }
 
 /// The key pair first, then what lies around it in the same Secret.

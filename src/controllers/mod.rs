@@ -26,31 +26,37 @@ pub mod orderer;
 pub mod outcome;
 pub mod peer;
 pub mod pseudonym;
+pub mod repair;
 mod rival;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::apply::Child;
 use crate::observe::cache::{Cache, Cached};
 use crate::observe::{Kind, News, Target};
 use crate::runtime::shutdown::Shutdown;
+use crate::status;
 use context::Context;
 use outcome::{Outcome, ReconcileError};
 
 /// Reconciles whatever the news concern until shutdown is wished, and lets what runs finish.
 pub async fn run(ctx: Arc<Context>, mut news: mpsc::UnboundedReceiver<News>, shutdown: &Shutdown) {
     let (requests, queue) = mpsc::unbounded_channel();
+    let (repairs, drifted) = mpsc::unbounded_channel();
     let feed = {
-        let (ctx, requests) = (ctx.clone(), requests.clone());
+        let (ctx, requests, repairs) = (ctx.clone(), requests.clone(), repairs.clone());
         async move {
             while let Some(news) = news.recv().await {
                 match news {
                     News::Affected(targets) => driver::enqueue(&requests, targets),
+                    News::Drifted(owners) => driver::enqueue(&repairs, owners),
                     News::Malformed { target, error } => malformed::report(&ctx, &target, &error).await,
                 }
             }
@@ -58,7 +64,10 @@ pub async fn run(ctx: Arc<Context>, mut news: mpsc::UnboundedReceiver<News>, shu
     };
     let feed = tokio::spawn(feed);
     let concurrency = usize::from(ctx.settings.concurrency);
-    driver::run(queue, requests, concurrency, |target| reconcile(ctx.clone(), target), shutdown.wished()).await;
+    let passes = driver::run(queue, requests, concurrency, |target| reconcile(ctx.clone(), target), shutdown.wished());
+    let repair = |target| repair::run(ctx.clone(), target);
+    let repairs = driver::run(drifted, repairs, concurrency, repair, shutdown.wished());
+    tokio::join!(passes, repairs);
     feed.abort();
 }
 
@@ -81,20 +90,25 @@ async fn reconcile(ctx: Arc<Context>, target: Target) -> driver::Pass {
 
 async fn dispatch(ctx: &Context, target: &Target) -> (i64, Result<Outcome, ReconcileError>) {
     let (namespace, name, world) = (&target.namespace, &target.name, &ctx.world);
+    let turn = ctx.writers.take(&target.to_string()).await;
     macro_rules! pass {
-        ($cache:ident, $reconcile:path) => {
+        // One that is given the turn ends it before it asks the ledger.
+        ($cache:ident, $reconcile:path $(, $turn:ident)?) => {
             match world.$cache.get(namespace, name) {
-                Some(resource) => (resource.metadata.generation.unwrap_or_default(), $reconcile(ctx, resource).await),
+                Some(resource) => {
+                    let generation = resource.metadata.generation.unwrap_or_default();
+                    (generation, $reconcile(ctx, resource $(, $turn)?).await)
+                }
                 None => (0, Ok(Outcome::wait())),
             }
         };
     }
     match target.kind {
         Kind::Hospital => pass!(hospitals, hospital::reconcile),
-        Kind::Orderer => pass!(orderers, orderer::reconcile),
-        Kind::Peer => pass!(peers, peer::reconcile),
-        Kind::Channel => pass!(channels, channel::reconcile),
-        Kind::Chaincode => pass!(chaincodes, chaincode::reconcile),
+        Kind::Orderer => pass!(orderers, orderer::reconcile, turn),
+        Kind::Peer => pass!(peers, peer::reconcile, turn),
+        Kind::Channel => pass!(channels, channel::reconcile, turn),
+        Kind::Chaincode => pass!(chaincodes, chaincode::reconcile, turn),
         Kind::ConsentPolicy => pass!(consent_policies, consent_policy::reconcile),
         Kind::Identity => {
             if world.identities.get(namespace, name).is_none() {
@@ -105,7 +119,11 @@ async fn dispatch(ctx: &Context, target: &Target) -> (i64, Result<Outcome, Recon
     }
 }
 
-/// Writes a status where it differs, and tells people about a `Ready` that changed.
+/// How long a status may wait that tells nothing but how far something is: the next one tells more.
+const UNHURRIED: Duration = Duration::from_millis(300);
+
+/// Writes a status where it differs, and tells people about a `Ready` that changed. One that does not matter to others yet
+/// waits for the next, so that not every state on the way is written; the outcome says when it is written at the latest.
 async fn publish<K, S>(
     ctx: &Context,
     cache: &Cache<K>,
@@ -113,17 +131,24 @@ async fn publish<K, S>(
     current: Option<&S>,
     status: &S,
     conditions: (&[Condition], &[Condition]),
-) -> Result<(), ReconcileError>
+) -> Result<Outcome, ReconcileError>
 where
     K: Child + Cached,
     S: Serialize,
 {
+    let (namespace, name) = place(resource);
+    let key = (format!("{} {namespace}", K::kind(&())), name);
+    let rest = ctx.published.get(&key).and_then(|last| UNHURRIED.checked_sub(last.elapsed()));
+    if let (Some(rest), true) = (rest, status::is_unhurried(current, status)) {
+        return Ok(Outcome::within(rest));
+    }
     if let Some(written) = ctx.applier.status(resource, current, status).await? {
         cache.wrote(Arc::new(written));
+        ctx.published.remember(key, Instant::now());
         let (before, after) = conditions;
         ctx.reporter.transition(resource, before, after).await;
     }
-    Ok(())
+    Ok(Outcome::wait())
 }
 
 /// Name and namespace of a resource.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::context::Context;
+use super::context::{Context, Turn};
 use super::credentials::{self, Credentials};
 use super::deletion;
 use super::keys::Replaceable;
@@ -20,7 +20,7 @@ use crate::desired::{self, names};
 use crate::status::{self, Finding};
 
 /// Brings one orderer closer to its declaration and reports how far it is.
-pub async fn reconcile(ctx: &Context, orderer: Arc<Orderer>) -> Result<Outcome, ReconcileError> {
+pub async fn reconcile(ctx: &Context, orderer: Arc<Orderer>, turn: Turn) -> Result<Outcome, ReconcileError> {
     if let Some(outcome) = deletion::orderer(ctx, &orderer).await? {
         return Ok(outcome);
     }
@@ -29,6 +29,7 @@ pub async fn reconcile(ctx: &Context, orderer: Arc<Orderer>) -> Result<Outcome, 
         Ok(ground) => told(provision(ctx, &orderer, ground).await)?,
         Err(finding) => Err(finding.clone()),
     };
+    drop(turn);
     let ledger = match (&ground, &credentials) {
         (Ok(ground), Ok(_)) => look(ctx, &orderer, ground).await,
         _ => None,
@@ -38,8 +39,19 @@ pub async fn reconcile(ctx: &Context, orderer: Arc<Orderer>) -> Result<Outcome, 
     let conditions = status::conditions(&before, orderer.metadata.generation, (ctx.clock)(), &findings);
     let status = report(&orderer, credentials.as_ref().ok(), ledger, conditions.clone());
     let current = orderer.status.as_ref();
-    super::publish(ctx, &ctx.world.orderers, &*orderer, current, &status, (&before, &conditions)).await?;
-    Ok(nodes::wake_up(ctx, credentials.as_ref().ok()).or_sooner(Outcome::of(&findings)))
+    let told = super::publish(ctx, &ctx.world.orderers, &*orderer, current, &status, (&before, &conditions)).await?;
+    Ok(told.or_sooner(nodes::wake_up(ctx, credentials.as_ref().ok()).or_sooner(Outcome::of(&findings))))
+}
+
+/// Brings what was made for one orderer back to what is declared.
+pub async fn repair(ctx: &Context, orderer: &Orderer) -> Result<(), ReconcileError> {
+    if orderer.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    match nodes::ground(ctx, orderer, &orderer.spec.hospital_ref.name).await {
+        Ok(ground) => provision(ctx, orderer, &ground).await.map(drop),
+        Err(_) => Ok(()),
+    }
 }
 
 fn previous(orderer: &Orderer) -> Vec<Condition> {

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::channel::genesis::Genesis;
-use super::context::Context;
+use super::context::{Context, Turn};
 use super::credentials::{self, Credentials};
 use super::keys::Replaceable;
 use super::nodes::{self, Ground};
@@ -27,7 +27,7 @@ use crate::status::{self, Finding};
 const COPYING_LOOK: Duration = Duration::from_secs(1);
 
 /// Brings one peer closer to its declaration and reports how far it is.
-pub async fn reconcile(ctx: &Context, peer: Arc<Peer>) -> Result<Outcome, ReconcileError> {
+pub async fn reconcile(ctx: &Context, peer: Arc<Peer>, turn: Turn) -> Result<Outcome, ReconcileError> {
     if peer.metadata.deletion_timestamp.is_some() {
         return Ok(Outcome::wait());
     }
@@ -36,6 +36,7 @@ pub async fn reconcile(ctx: &Context, peer: Arc<Peer>) -> Result<Outcome, Reconc
         Ok(ground) => told(provision(ctx, &peer, ground).await)?,
         Err(finding) => Err(finding.clone()),
     };
+    drop(turn);
     let membership = match (&ground, &credentials) {
         (Ok(ground), Ok(_)) => memberships(ctx, &peer, ground).await,
         _ => Memberships::later(),
@@ -45,9 +46,20 @@ pub async fn reconcile(ctx: &Context, peer: Arc<Peer>) -> Result<Outcome, Reconc
     let conditions = status::conditions(&before, peer.metadata.generation, (ctx.clock)(), &findings);
     let status = report(&peer, credentials.as_ref().ok(), &membership, conditions.clone());
     let current = peer.status.as_ref();
-    super::publish(ctx, &ctx.world.peers, &*peer, current, &status, (&before, &conditions)).await?;
+    let told = super::publish(ctx, &ctx.world.peers, &*peer, current, &status, (&before, &conditions)).await?;
     let look = membership.look_again;
-    Ok(nodes::wake_up(ctx, credentials.as_ref().ok()).or_sooner(look).or_sooner(Outcome::of(&findings)))
+    Ok(told.or_sooner(nodes::wake_up(ctx, credentials.as_ref().ok()).or_sooner(look).or_sooner(Outcome::of(&findings))))
+}
+
+/// Brings what was made for one peer back to what is declared.
+pub async fn repair(ctx: &Context, peer: &Peer) -> Result<(), ReconcileError> {
+    if peer.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    match nodes::ground(ctx, peer, &peer.spec.hospital_ref.name).await {
+        Ok(ground) => provision(ctx, peer, &ground).await.map(drop),
+        Err(_) => Ok(()),
+    }
 }
 
 fn previous(peer: &Peer) -> Vec<Condition> {

@@ -149,7 +149,7 @@ pub fn by_identity(_: &World, identity: &Identity) -> Vec<Target> {
 }
 
 /// The declared resource that owns a child, or that it was made for.
-fn owner<K: Resource>(child: &K) -> Vec<Target> {
+pub fn owner<K: Resource>(child: &K) -> Vec<Target> {
     let namespace = child.namespace().unwrap_or_default();
     let by_reference = child.owner_references().iter().filter_map(|owner| {
         (owner.api_version.starts_with(crate::api::GROUP))

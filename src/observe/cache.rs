@@ -60,6 +60,25 @@ pub struct Change<K> {
     pub after: Option<Arc<K>>,
 }
 
+impl<K: Cached> Change<K> {
+    /// Whether this is what a write of ours returned already, told once more by the watch.
+    pub fn is_echo(&self) -> bool {
+        let version = |object: &Option<Arc<K>>| object.as_ref().and_then(|object| version(object.metadata()));
+        version(&self.before).is_some() && version(&self.before) == version(&self.after)
+    }
+
+    /// Whether somebody else took the object away or changed more of it than its status. Of an object that has no
+    /// generation, any change may be one of its content.
+    pub fn is_drift(&self) -> bool {
+        let Some(before) = self.before.as_ref().map(|object| object.metadata()) else { return false };
+        let Some(after) = self.after.as_ref().map(|object| object.metadata()) else { return true };
+        let generation = after.generation.is_none() || after.generation != before.generation;
+        let metadata = (&after.labels, &after.annotations, &after.owner_references)
+            != (&before.labels, &before.annotations, &before.owner_references);
+        !self.is_echo() && (generation || metadata)
+    }
+}
+
 fn key(meta: &ObjectMeta) -> Key {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
@@ -225,6 +244,30 @@ mod tests {
 
     fn version_of(cache: &Cache<ConfigMap>, name: &str) -> Option<String> {
         cache.get("ward", name).and_then(|o| o.metadata.resource_version.clone())
+    }
+
+    fn change(before: ConfigMap, after: Option<ConfigMap>) -> Change<ConfigMap> {
+        Change { before: Some(Arc::new(before)), after: after.map(Arc::new) }
+    }
+
+    #[test]
+    fn what_others_do_to_an_object_is_drift_and_what_we_wrote_is_an_echo() {
+        let known = || object("a", "1", 10);
+        let echo = change(known(), Some(known()));
+        assert!(echo.is_echo() && !echo.is_drift());
+        assert!(change(known(), None).is_drift(), "deleted");
+        assert!(change(known(), Some(object("a", "1", 11))).is_drift(), "it has no generation");
+        let generation = |version, generation| {
+            let mut object = object("a", "1", version);
+            object.metadata.generation = Some(generation);
+            object
+        };
+        assert!(change(generation(10, 1), Some(generation(11, 2))).is_drift(), "another spec");
+        let status = change(generation(10, 1), Some(generation(11, 1)));
+        assert!(!status.is_drift() && !status.is_echo(), "another status");
+        let mut labelled = generation(11, 1);
+        labelled.metadata.labels = Some([("part-of".to_owned(), "else".to_owned())].into());
+        assert!(change(generation(10, 1), Some(labelled)).is_drift(), "other labels");
     }
 
     #[test]

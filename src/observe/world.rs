@@ -73,6 +73,8 @@ pub struct World {
 pub enum News {
     /// These resources may have something to do.
     Affected(Vec<Target>),
+    /// Somebody else changed or deleted what was made for these resources, which are among the affected ones, too.
+    Drifted(Vec<Target>),
     /// An object cannot be read; it is left alone, the others go on.
     Malformed {
         /// Which one.
@@ -87,8 +89,20 @@ struct Feed<K: 'static> {
     world: Arc<World>,
     cache: fn(&World) -> &Cache<K>,
     affected: fn(&World, &K) -> Vec<Target>,
+    origin: Origin,
     news: mpsc::UnboundedSender<News>,
     progress: watch::Sender<Progress>,
+}
+
+/// Who writes the objects of a watch.
+#[derive(Clone, Copy)]
+enum Origin {
+    /// Users write the spec, the pass of the resource its status.
+    Declared(Kind),
+    /// The pass of the owner.
+    Made,
+    /// Others.
+    Foreign,
 }
 
 /// How the first listings went, by namespace (empty: the whole cluster).
@@ -137,7 +151,7 @@ impl World {
         starter.children(|w| &w.volume_claims, super::affected::by_child::<PersistentVolumeClaim>);
         starter.children(|w| &w.stateful_sets, super::affected::by_child::<StatefulSet>);
         starter.children(|w| &w.deployments, super::affected::by_child::<Deployment>);
-        starter.children(|w| &w.pods, super::affected::by_pod);
+        starter.pods();
         starter.referenced_secrets();
         (world, watches)
     }
@@ -187,9 +201,14 @@ impl Starter<'_> {
         self.namespaces.iter().map(|ns| (ns.clone(), Api::namespaced(self.client.clone(), ns))).collect()
     }
 
-    fn feed<K: 'static>(&self, cache: fn(&World) -> &Cache<K>, affected: fn(&World, &K) -> Vec<Target>) -> Feed<K> {
+    fn feed<K: 'static>(
+        &self,
+        cache: fn(&World) -> &Cache<K>,
+        affected: fn(&World, &K) -> Vec<Target>,
+        origin: Origin,
+    ) -> Feed<K> {
         let (world, news, progress) = (self.world.clone(), self.news.clone(), self.progress.clone());
-        Feed { world, cache, affected, news, progress }
+        Feed { world, cache, affected, origin, news, progress }
     }
 
     fn declared<K>(&mut self, cache: fn(&World) -> &Cache<K>, kind: Kind, affected: fn(&World, &K) -> Vec<Target>)
@@ -203,7 +222,7 @@ impl Starter<'_> {
             + 'static,
     {
         for (shard, api) in self.shards::<DeserializeGuard<K>>() {
-            let feed = self.feed(cache, affected);
+            let feed = self.feed(cache, affected, Origin::Declared(kind));
             let events = watcher::watcher(api, watcher::Config::default()).default_backoff().modify(strip);
             *self.watches.expected.entry(shard.clone()).or_default() += 1;
             self.watches.tasks.spawn(async move {
@@ -226,12 +245,17 @@ impl Starter<'_> {
             + Sync
             + 'static,
     {
-        self.watch(cache, watcher::Config::default().labels(MANAGED), affected);
+        self.watch(cache, watcher::Config::default().labels(MANAGED), affected, Origin::Made);
+    }
+
+    fn pods(&mut self) {
+        let config = watcher::Config::default().labels(MANAGED);
+        self.watch(|w| &w.pods, config, super::affected::by_pod, Origin::Foreign);
     }
 
     fn referenced_secrets(&mut self) {
         let config = watcher::Config::default().fields("type=kubernetes.io/tls");
-        self.watch(|w| &w.tls_secrets, config, super::affected::by_referenced_secret);
+        self.watch(|w| &w.tls_secrets, config, super::affected::by_referenced_secret, Origin::Foreign);
     }
 
     fn watch<K>(
@@ -239,6 +263,7 @@ impl Starter<'_> {
         cache: fn(&World) -> &Cache<K>,
         config: watcher::Config,
         affected: fn(&World, &K) -> Vec<Target>,
+        origin: Origin,
     ) where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -249,7 +274,7 @@ impl Starter<'_> {
             + 'static,
     {
         for (shard, api) in self.shards::<K>() {
-            let feed = self.feed(cache, affected);
+            let feed = self.feed(cache, affected, origin);
             let events = watcher::watcher(api, config.clone()).default_backoff().modify(strip);
             *self.watches.expected.entry(shard.clone()).or_default() += 1;
             self.watches.tasks.spawn(async move { feed.run(&shard, events).await });
@@ -301,13 +326,34 @@ impl<K: Cached + Resource<DynamicType = ()>> Feed<K> {
     }
 
     fn announce(&self, change: &Change<K>) {
-        let mut targets: Vec<Target> =
-            change.before.iter().chain(&change.after).flat_map(|object| (self.affected)(&self.world, object)).collect();
+        let states = || change.before.iter().chain(&change.after);
+        let writers: Vec<Target> = states().flat_map(|object| self.writers(object)).collect();
+        if matches!(self.origin, Origin::Made) && change.is_drift() {
+            // A closed receiver means that the process is going down.
+            let _ = self.news.send(News::Drifted(writers.clone()));
+        }
+        let mut targets: Vec<Target> = states().flat_map(|object| (self.affected)(&self.world, object)).collect();
         targets.sort_unstable();
         targets.dedup();
+        if change.is_echo() {
+            // Whoever wrote it went on from there.
+            targets.retain(|target| !writers.contains(target));
+        }
         if !targets.is_empty() {
             // A closed receiver means that the process is going down.
             let _ = self.news.send(News::Affected(targets));
+        }
+    }
+
+    /// Whose passes write an object.
+    fn writers(&self, object: &K) -> Vec<Target> {
+        match self.origin {
+            Origin::Declared(kind) => {
+                let (namespace, name) = namespace_and_name(object);
+                vec![Target::new(kind, namespace, name)]
+            }
+            Origin::Made => super::affected::owner(object),
+            Origin::Foreign => Vec::new(),
         }
     }
 

@@ -117,7 +117,9 @@ pub async fn run(parts: Parts, shutdown: &Shutdown) -> Result<(), OperatorError>
         given: Default::default(),
         identities: Default::default(),
         malformed: Default::default(),
+        published: Default::default(),
         restarts: Default::default(),
+        writers: Default::default(),
     });
     let result = tokio::select! {
         () = controllers::run(ctx, receiver, shutdown) => Ok(()),

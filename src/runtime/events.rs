@@ -28,7 +28,8 @@ impl Reporter {
         Self { recorder: Recorder::new(client, instance) }
     }
 
-    /// Tells about a `Ready` whose status or reason changed; nothing if it did not. A lost Event is logged, not an error.
+    /// Tells about a `Ready` whose status or reason changed; nothing if it did not, or if a new resource only waits. A lost
+    /// Event is logged, not an error.
     pub async fn transition<K>(&self, resource: &K, before: &[Condition], after: &[Condition])
     where
         K: Resource<DynamicType = ()>,
@@ -52,9 +53,14 @@ fn event(before: &[Condition], after: &[Condition]) -> Option<Event> {
     if before.as_ref().is_some_and(|before| before.status == after.status && before.reason == after.reason) {
         return None;
     }
-    let was_ready = before.is_some_and(|before| before.status == "True");
+    let was_ready = before.as_ref().is_some_and(|before| before.status == "True");
+    let is_trouble = is_trouble(was_ready, &after);
+    if before.is_none() && after.status != "True" && !is_trouble {
+        // Everything that was just declared waits for something; its conditions say for what.
+        return None;
+    }
     Some(Event {
-        type_: if is_trouble(was_ready, &after) { EventType::Warning } else { EventType::Normal },
+        type_: if is_trouble { EventType::Warning } else { EventType::Normal },
         reason: after.reason,
         note: Some(shortened(after.message)).filter(|note| !note.is_empty()),
         action: "Reconcile".to_owned(),
@@ -91,8 +97,9 @@ mod tests {
     fn only_a_change_of_status_or_reason_is_told() {
         assert!(event(&ready("True", "AsDeclared"), &ready("True", "AsDeclared")).is_none());
         assert!(event(&ready("True", "AsDeclared"), &[]).is_none());
-        let first = event(&[], &ready("False", "WaitingForPod")).expect("told");
-        assert_eq!((first.type_, first.reason.as_str()), (EventType::Normal, "WaitingForPod"));
+        assert!(event(&[], &ready("False", "WaitingForPod")).is_none(), "it was declared a moment ago");
+        let next = event(&ready("False", "WaitingForReference"), &ready("False", "WaitingForPod")).expect("told");
+        assert_eq!((next.type_, next.reason.as_str()), (EventType::Normal, "WaitingForPod"));
         let done = event(&ready("False", "WaitingForPod"), &ready("True", "AsDeclared")).expect("told");
         assert_eq!((done.type_, done.reason.as_str()), (EventType::Normal, "AsDeclared"));
     }

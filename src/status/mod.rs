@@ -5,8 +5,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde::Serialize;
+use serde_json::Value;
 
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::conditions::{ConditionType, READY, Reason};
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +120,37 @@ fn condition(
     }
 }
 
+/// Fields that tell how far something is, and that nothing waits for.
+const PROGRESS: [&str; 5] = ["conditions", "height", "ledger", "nodes", "plan"];
+
+/// Whether a status differs from the one before in nothing that others wait for: neither in whether the resource is ready
+/// nor in a fact.
+pub fn is_unhurried<S: Serialize>(before: Option<&S>, after: &S) -> bool {
+    let (Some(before), Ok(after)) =
+        (before.and_then(|before| serde_json::to_value(before).ok()), serde_json::to_value(after))
+    else {
+        return false;
+    };
+    before != after && ready_status(&before) == ready_status(&after) && facts(before) == facts(after)
+}
+
+fn ready_status(status: &Value) -> Option<&Value> {
+    status["conditions"].as_array()?.iter().find(|condition| condition["type"] == READY).map(|ready| &ready["status"])
+}
+
+/// A status without what only tells of progress.
+fn facts(mut status: Value) -> Value {
+    match &mut status {
+        Value::Object(fields) => {
+            fields.retain(|field, _| !PROGRESS.contains(&field.as_str()));
+            fields.values_mut().for_each(|value| *value = facts(value.take()));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| *value = facts(value.take())),
+        _ => {}
+    }
+    status
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +196,23 @@ mod tests {
         let findings = [(ConditionType::Accepted, Finding::degraded("an even number of orderers"))];
         let conditions = conditions(&[], None, at(1), &findings);
         assert_eq!((conditions[0].status.as_str(), conditions[0].reason.as_str()), ("True", "Degraded"));
+    }
+
+    #[test]
+    fn a_status_may_wait_unless_others_wait_for_what_it_says() {
+        let status = |ready: &str, reason: &str, height: u64, joined: &[&str]| {
+            serde_json::json!({
+                "conditions": [{"type": "Ready", "status": ready, "reason": reason}],
+                "channels": joined.iter().map(|name| serde_json::json!({"name": name, "height": height})).collect::<Vec<_>>(),
+            })
+        };
+        let before = status("False", "WaitingForPod", 1, &[]);
+        assert!(is_unhurried(Some(&before), &status("False", "WaitingForReference", 1, &[])), "why it waits");
+        assert!(!is_unhurried(Some(&before), &status("True", "AsDeclared", 1, &[])), "it is ready");
+        assert!(!is_unhurried(Some(&before), &status("False", "WaitingForPod", 1, &["care"])), "a fact");
+        assert!(!is_unhurried(None, &before), "the first");
+        assert!(!is_unhurried(Some(&before), &before), "the same is not written at all");
+        let ready = status("True", "AsDeclared", 1, &["care"]);
+        assert!(is_unhurried(Some(&ready), &status("True", "AsDeclared", 2, &["care"])), "one block more");
     }
 }

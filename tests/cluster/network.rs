@@ -32,8 +32,8 @@ pub async fn becomes_ready_when_applied_at_once(cluster: Arc<TestCluster>) {
         took.as_secs_f64(),
         writes.len()
     );
-    // 146 on an idle machine with the contract; a busy one sees more states on the way, and reports each.
-    assert!(writes.len() <= 180, "{} writes: {:#?}", writes.len(), count(&writes));
+    // A busy machine sees more states on the way; those that nobody waits for share a write.
+    assert!(writes.len() <= 150, "{} writes: {:#?}", writes.len(), count(&writes));
     assert_eq!(scene.kubelet.refusals(), Vec::<String>::new(), "every pod is admitted under `restricted`");
     truth::one_genesis_everywhere(&scene, "care").await;
     let channel = scene.get("Channel", "care").data["status"].clone();
@@ -54,7 +54,7 @@ pub async fn becomes_ready_when_applied_at_once(cluster: Arc<TestCluster>) {
     }
     let config = truth::config(&scene, "orderer-1", "care").await;
     assert_eq!(anchors(&config, "MercyMSP"), [format!("mercy-peer.{}.svc:7051", scene.namespace)]);
-    assert_eq!(height, 4, "genesis, both approvals, the commit, the policy");
+    assert_eq!(height, 5, "genesis, both approvals, the commit, the policy's approval, the policy");
     contract_and_policy_are_in_force(&scene).await;
     invariants::hold(&scene, &writes).await;
 }

@@ -12,7 +12,7 @@ mod services;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::Context;
+use super::context::{Context, Turn};
 use super::outcome::{Outcome, ReconcileError, told};
 use crate::api::Chaincode;
 use crate::api::conditions::{ConditionType, Reason};
@@ -28,19 +28,32 @@ const LEDGER_LOOK: Duration = Duration::from_secs(60);
 const STEP_LOOK: Duration = Duration::from_millis(500);
 
 /// Brings one contract closer to its declaration and reports how far it is.
-pub async fn reconcile(ctx: &Context, chaincode: Arc<Chaincode>) -> Result<Outcome, ReconcileError> {
+pub async fn reconcile(ctx: &Context, chaincode: Arc<Chaincode>, turn: Turn) -> Result<Outcome, ReconcileError> {
     if chaincode.metadata.deletion_timestamp.is_some() {
         return Ok(Outcome::wait());
     }
     let facts = ChaincodeFacts::gather(ctx, chaincode).await;
-    let view = advance(ctx, &facts).await?;
+    let view = advance(ctx, &facts, turn).await?;
     let findings = view.findings();
     let current = facts.chaincode.status.as_ref();
     let before = current.map(|status| status.conditions.clone()).unwrap_or_default();
     let conditions = status::conditions(&before, facts.chaincode.metadata.generation, (ctx.clock)(), &findings);
     let status = report::status(ctx, &facts, &view, conditions.clone());
-    super::publish(ctx, &ctx.world.chaincodes, &*facts.chaincode, current, &status, (&before, &conditions)).await?;
-    Ok(look_again(ctx, &view, &findings))
+    let told =
+        super::publish(ctx, &ctx.world.chaincodes, &*facts.chaincode, current, &status, (&before, &conditions)).await?;
+    Ok(told.or_sooner(look_again(ctx, &view, &findings)))
+}
+
+/// Brings the services of one contract back to what is declared.
+pub async fn repair(ctx: &Context, chaincode: Arc<Chaincode>) -> Result<(), ReconcileError> {
+    if chaincode.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let facts = ChaincodeFacts::gather(ctx, chaincode).await;
+    match facts.accepted().holds() {
+        true => services::provide(ctx, &facts).await.map(drop),
+        false => Ok(()),
+    }
 }
 
 /// What a pass found, in the order in which a contract comes up; what comes after the first obstacle stays empty.
@@ -52,7 +65,7 @@ struct View {
 }
 
 /// Goes through the steps, each only when the one before it left no obstacle for it.
-async fn advance(ctx: &Context, facts: &ChaincodeFacts) -> Result<View, ReconcileError> {
+async fn advance(ctx: &Context, facts: &ChaincodeFacts, turn: Turn) -> Result<View, ReconcileError> {
     let later = Finding::unknown(Reason::Progressing, "comes after the declaration is accepted");
     let mut view = View { accepted: facts.accepted(), services: None, agreement: None, pods: later };
     if !view.accepted.holds() {
@@ -66,6 +79,7 @@ async fn advance(ctx: &Context, facts: &ChaincodeFacts) -> Result<View, Reconcil
         }
     };
     let services = told(services::provide(ctx, facts).await)?;
+    drop(turn);
     match &services {
         Ok(services) => {
             let agreement = lifecycle::agree(ctx, facts, &definition, services).await;

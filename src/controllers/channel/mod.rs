@@ -10,7 +10,7 @@ mod report;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::Context;
+use super::context::{Context, Turn};
 use super::outcome::{Outcome, ReconcileError, told};
 use crate::api::Channel;
 use crate::api::conditions::{ConditionType, Reason};
@@ -23,20 +23,33 @@ const LEDGER_LOOK: Duration = Duration::from_secs(60);
 const STEP_LOOK: Duration = Duration::from_millis(500);
 
 /// Brings one channel closer to its declaration and reports how far it is.
-pub async fn reconcile(ctx: &Context, channel: Arc<Channel>) -> Result<Outcome, ReconcileError> {
+pub async fn reconcile(ctx: &Context, channel: Arc<Channel>, turn: Turn) -> Result<Outcome, ReconcileError> {
     if channel.metadata.deletion_timestamp.is_some() {
         return Ok(Outcome::wait());
     }
     let facts = ChannelFacts::gather(ctx, channel).await;
-    let view = advance(ctx, &facts).await?;
+    let view = advance(ctx, &facts, turn).await?;
     let findings = view.findings();
     let look = look_again(&findings);
     let before = report::previous(&facts);
     let conditions = status::conditions(&before, facts.channel.metadata.generation, (ctx.clock)(), &findings);
     let status = report::status(&facts, &view, conditions.clone());
     let current = facts.channel.status.as_ref();
-    super::publish(ctx, &ctx.world.channels, &*facts.channel, current, &status, (&before, &conditions)).await?;
-    Ok(look)
+    let told =
+        super::publish(ctx, &ctx.world.channels, &*facts.channel, current, &status, (&before, &conditions)).await?;
+    Ok(told.or_sooner(look))
+}
+
+/// Stores the genesis block of one channel again.
+pub async fn repair(ctx: &Context, channel: Arc<Channel>) -> Result<(), ReconcileError> {
+    if channel.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let facts = ChannelFacts::gather(ctx, channel).await;
+    match (facts.accepted().holds(), definition::definition(&facts)) {
+        (true, Ok(declared)) => genesis::ensure(ctx, &facts, &declared).await.map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// What a pass found, in the order in which a channel comes up; what comes after the first obstacle stays empty.
@@ -49,7 +62,7 @@ pub struct View {
 }
 
 /// Goes through the steps, each only when the one before it left no obstacle for it.
-async fn advance(ctx: &Context, facts: &ChannelFacts) -> Result<View, ReconcileError> {
+async fn advance(ctx: &Context, facts: &ChannelFacts, turn: Turn) -> Result<View, ReconcileError> {
     let accepted = facts.accepted();
     let mut view = View { peers: report::peers(facts), accepted, genesis: None, orderers: Vec::new(), config: None };
     if !view.accepted.holds() {
@@ -63,6 +76,7 @@ async fn advance(ctx: &Context, facts: &ChannelFacts) -> Result<View, ReconcileE
         }
     };
     let genesis = told(genesis::ensure(ctx, facts, &declared).await)?;
+    drop(turn);
     if let Ok(genesis) = &genesis {
         view.orderers = orderers::joined(ctx, facts, genesis).await;
         view.config = Some(config::keep(ctx, facts, &declared, &view.orderers).await);

@@ -43,8 +43,9 @@ pub async fn reconcile(ctx: &Context, resource: Arc<ConsentPolicy>) -> Result<Ou
     let conditions = status::conditions(&before, resource.metadata.generation, (ctx.clock)(), &findings);
     let status = report(&resource, &view, conditions.clone());
     let current = resource.status.as_ref();
-    super::publish(ctx, &ctx.world.consent_policies, &*resource, current, &status, (&before, &conditions)).await?;
-    Ok(view.look_again().or_sooner(Outcome::of(&findings)))
+    let told =
+        super::publish(ctx, &ctx.world.consent_policies, &*resource, current, &status, (&before, &conditions)).await?;
+    Ok(told.or_sooner(view.look_again().or_sooner(Outcome::of(&findings))))
 }
 
 /// What a pass found and did.

@@ -23,7 +23,7 @@ use super::operator::{OperatorUnderTest, Start};
 use super::server::TestCluster;
 
 /// How long nothing may be written before a network counts as settled.
-pub const QUIET: Duration = Duration::from_millis(400);
+pub const QUIET: Duration = Duration::from_millis(600);
 
 /// How often stillness is looked for.
 const TICK: Duration = Duration::from_millis(20);
