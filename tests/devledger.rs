@@ -47,7 +47,8 @@ use nodes::{Node, Org, Site, eventually};
 
 const CHANNEL: &str = "records";
 
-/// Requests for access that come at once: signatures are slow where nothing is optimised.
+/// Requests for access that come at once: signatures are slow where nothing is optimised, and gateways give up after a
+/// while. `cargo bench --bench access` makes 200.
 const REQUESTS_AT_ONCE: usize = 20;
 
 /// The ledger for tests that run on real Fabric, too.

@@ -113,7 +113,7 @@ impl Site {
         fs::create_dir_all(fabric.join("bin")).expect("folder");
         for role in ["orderer", "peer"] {
             let path = fabric.join("bin").join(role);
-            let script = format!("#!/bin/sh\nexec '{}' devledger {role}\n", env!("CARGO_BIN_EXE_ehrnet"));
+            let script = format!("#!/bin/sh\nexec '{}' devledger {role}\n", program().display());
             fs::write(&path, script).expect("program");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
         }
@@ -229,7 +229,7 @@ impl Site {
         let log = File::create(&node.log).expect("log");
         let mut command = match node.is_embedded {
             false => Command::new(self.fabric.join("bin").join(program)),
-            true => Command::new(env!("CARGO_BIN_EXE_ehrnet")),
+            true => Command::new(self::program()),
         };
         let args = if node.is_embedded { &["devledger", program] } else { args };
         command.args(args).env_clear().envs(&node.env).stdout(log.try_clone().expect("log")).stderr(log);
@@ -288,6 +288,11 @@ impl Site {
     }
 }
 
+/// Our program: the one just built, or the one that `EHRNET_TEST_BINARY` names.
+pub fn program() -> PathBuf {
+    std::env::var_os("EHRNET_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_ehrnet").into(), PathBuf::from)
+}
+
 /// Makes a local MSP of a new identity with one role; its certificate.
 fn local_msp(folder: &Path, org: &Org, role: &str) -> String {
     let (identity, key) = org.ca.issue(role);
@@ -327,6 +332,11 @@ impl Node {
             process.kill().expect("the node is ours");
             process.wait().expect("the node ends");
         }
+    }
+
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
     }
 
     /// A variable of its environment.

@@ -5,6 +5,7 @@
 //! | `put` | key, value | writes, and emits event `put` with the key |
 //! | `get` | key | reads |
 //! | `putPrivate` | collection, key | writes what the transient map has under `value` |
+//! | `putBoth` | collection, key, value | writes the value, and privately what the transient map has under `value` |
 //! | `getPrivate` | collection, key | reads |
 //! | `privateHash` | collection, key | reads the hash |
 //! | `purge` | collection, key | purges |
@@ -207,6 +208,11 @@ async fn call(name: &str, ledger: &mut Ledger, event: &mut Option<ChaincodeEvent
         ["putPrivate", collection, key] => {
             let value = ledger.transient("value").ok_or("there is no transient value")?;
             ledger.put(collection, key, &value).await
+        }
+        ["putBoth", collection, key, value] => {
+            let private = ledger.transient("value").ok_or("there is no transient value")?;
+            ledger.put(collection, key, &private).await?;
+            ledger.put("", key, value.as_bytes()).await
         }
         ["getPrivate", collection, key] => ledger.get(collection, key).await,
         ["guard", key, msp_ids @ ..] => {

@@ -17,7 +17,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::network::{CHANNEL, Network, agree};
-use crate::nodes::{Node, Org, eventually};
+use crate::nodes::{Node, Org, eventually, program};
 
 /// A hospital's contract: a process that serves over mutual TLS. It is killed when dropped.
 pub struct Contract {
@@ -46,7 +46,7 @@ impl Contract {
             network.site.file(&name, text.as_bytes());
             network.site.path(&name)
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ehrnet"));
+        let mut command = Command::new(program());
         command.arg("contract").env_clear().env("RUST_LOG", "warn");
         command.env("EHRNET_MEMBERS", members);
         command.env("CHAINCODE_SERVER_ADDRESS", &address).env("CHAINCODE_ID", &package.id);
@@ -57,10 +57,24 @@ impl Contract {
         Self { package, process }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Resident memory that is its own, in KiB: without the program, which is large where it is not optimised.
     pub fn resident(&self) -> u64 {
+        self.memory("RssAnon:")
+    }
+
+    /// Resident memory with the program, in KiB.
+    pub fn resident_in_all(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a size");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a size");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 }
@@ -127,8 +141,13 @@ impl User {
     }
 
     async fn request(&self, record: Option<&str>, purpose: &str) -> AuditEntry {
+        self.try_request(record, purpose).await.expect("an answer")
+    }
+
+    /// Asks for access.
+    pub async fn try_request(&self, record: Option<&str>, purpose: &str) -> Result<AuditEntry, LedgerError> {
         let secret = AccessSecret { salt: salt(), justification: Some("unconscious after a fall".into()) };
-        self.submit(&access(record, purpose), Some(&secret)).await.expect("an answer")
+        self.submit(&access(record, purpose), Some(&secret)).await
     }
 }
 
@@ -167,15 +186,15 @@ fn consent(provision: Value) -> ConsentSecret {
 }
 
 /// The people of the two hospitals.
-struct Cast {
+pub struct Cast {
     registrar: User,
     subject: User,
-    physician: User,
+    pub physician: User,
     officer: User,
 }
 
 impl Cast {
-    fn of(network: &Network) -> Self {
+    pub fn of(network: &Network) -> Self {
         let (a, b) = ((&network.peer_a, &network.a), (&network.peer_b, &network.b));
         let user = |at, name: &str, attributes: &[(&str, &str)]| User::new(network, at, name, attributes);
         let bound = [(attribute::ROLE, role::PATIENT), (attribute::PATIENT, &*patient())];
@@ -193,6 +212,38 @@ impl Cast {
 pub async fn decides_who_reads(network: &Network) {
     let cast = Cast::of(network);
     policy_comes_first(network).await;
+    is_registered(&cast).await;
+    assert_eq!(cast.physician.request(Some("r1"), "TREAT").await.reason.as_deref(), Some("no-consent"));
+
+    let refused = puts_consent(&cast.physician).await.expect_err("no patient").to_string();
+    assert!(refused.contains("is for the patient and registered delegates"), "{refused}");
+    puts_consent(&cast.subject).await.expect("put");
+    let permitted = cast.physician.request(Some("r1"), "TREAT").await;
+    assert_eq!(permitted.decision, Some(Effect::Permit));
+    releases_the_body(&cast, &permitted).await;
+
+    let revoke = RevokeConsent { patient: patient(), consent: "c1".into(), seq: 2 };
+    cast.subject.submit(&revoke, None).await.expect("revoked");
+    assert_eq!(cast.physician.request(Some("r1"), "TREAT").await.decision, Some(Effect::Deny));
+    let broken = cast.physician.request(Some("r1"), "BTG").await;
+    assert_eq!((broken.decision, broken.reason.as_deref()), (Some(Effect::Permit), Some("break-glass-allowed")));
+    is_reviewed(&cast, &broken).await;
+    is_audited(&cast).await;
+    is_erased(&cast).await;
+}
+
+/// A policy, a record, and a consent that lets the physician read it.
+pub async fn permits(network: &Network) -> Cast {
+    let cast = Cast::of(network);
+    policy_comes_first(network).await;
+    is_registered(&cast).await;
+    puts_consent(&cast.subject).await.expect("put");
+    let answer = async || cast.physician.request(Some("r1"), "TREAT").await.decision;
+    eventually("the consent counts everywhere", async || answer().await == Some(Effect::Permit)).await;
+    cast
+}
+
+async fn is_registered(cast: &Cast) {
     let argument = RegisterRecord {
         record: "r1".into(),
         patient: patient(),
@@ -211,25 +262,11 @@ pub async fn decides_who_reads(network: &Network) {
         manifest_root: None,
     };
     cast.registrar.submit(&argument, Some(&secret)).await.expect("registered");
-    assert_eq!(cast.physician.request(Some("r1"), "TREAT").await.reason.as_deref(), Some("no-consent"));
+}
 
+async fn puts_consent(user: &User) -> Result<ConsentVersion, LedgerError> {
     let put = PutConsent { patient: patient(), consent: "c1".into(), seq: 1 };
-    let secret = consent(json!({"type": "permit", "purpose": [{"code": "TREAT"}]}));
-    let refused = cast.physician.submit(&put, Some(&secret)).await.expect_err("no patient").to_string();
-    assert!(refused.contains("is for the patient and registered delegates"), "{refused}");
-    cast.subject.submit(&put, Some(&secret)).await.expect("put");
-    let permitted = cast.physician.request(Some("r1"), "TREAT").await;
-    assert_eq!(permitted.decision, Some(Effect::Permit));
-    releases_the_body(&cast, &permitted).await;
-
-    let revoke = RevokeConsent { patient: patient(), consent: "c1".into(), seq: 2 };
-    cast.subject.submit(&revoke, None).await.expect("revoked");
-    assert_eq!(cast.physician.request(Some("r1"), "TREAT").await.decision, Some(Effect::Deny));
-    let broken = cast.physician.request(Some("r1"), "BTG").await;
-    assert_eq!((broken.decision, broken.reason.as_deref()), (Some(Effect::Permit), Some("break-glass-allowed")));
-    is_reviewed(&cast, &broken).await;
-    is_audited(&cast).await;
-    is_erased(&cast).await;
+    user.submit(&put, Some(&consent(json!({"type": "permit", "purpose": [{"code": "TREAT"}]})))).await
 }
 
 async fn policy_comes_first(network: &Network) {

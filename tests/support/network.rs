@@ -215,7 +215,8 @@ pub async fn agree(network: &Network, definition: &ChaincodeDefinition, packages
     let clients = network.orderers();
     let orderers: Vec<_> = clients.iter().collect();
     let endorsers = [Endorser { msp_id: "HospitalA", peer: &at_a }, Endorser { msp_id: "HospitalB", peer: &at_b }];
-    let before = lifecycle::committed(&at_a, CHANNEL, "ehr").await.expect("query");
+    let name = definition.name.as_str();
+    let before = lifecycle::committed(&at_a, CHANNEL, name).await.expect("query");
     let sequence = next_sequence(definition, before.as_ref());
     for (n, (at, package)) in [&at_a, &at_b].into_iter().zip(packages).enumerate() {
         assert!(ensure_installed(at, package).await.expect("install"));
@@ -231,7 +232,7 @@ pub async fn agree(network: &Network, definition: &ChaincodeDefinition, packages
         let writes = network.site.network.writes();
         assert!(!ensure_approved(at, &orderers, CHANNEL, definition, sequence, id).await.expect("approved"));
         assert_eq!(network.site.network.writes(), writes, "approved already: nothing to write");
-        let approval = approved(at, CHANNEL, "ehr", sequence).await.expect("query").expect("approved");
+        let approval = approved(at, CHANNEL, name, sequence).await.expect("query").expect("approved");
         assert_eq!(approval.package_id.as_deref(), id);
     }
     // A peer may be a block behind the other's hospital.
@@ -250,7 +251,7 @@ pub async fn agree(network: &Network, definition: &ChaincodeDefinition, packages
     assert_eq!(again, CommitOutcome::Committed(committed));
     assert_eq!(network.site.network.writes(), writes, "committed already: nothing to write");
     eventually("the other peer has it, too", async || {
-        lifecycle::committed(&at_b, CHANNEL, "ehr")
+        lifecycle::committed(&at_b, CHANNEL, name)
             .await
             .expect("query")
             .is_some_and(|c| c.recorded.sequence == sequence)
