@@ -31,9 +31,13 @@ fn consent(n: usize) -> Value {
             _ => nested.push(provision(i)),
         }
     }
+    let mut root = json!({"type": "permit", "purpose": coding(PURPOSE, "TREAT"), "securityLabel": coding(LABEL, "N")});
+    if !nested.is_empty() {
+        root["provision"] = nested.into();
+    }
     json!({
         "resourceType": "Consent", "status": "active", "patient": {"reference": "Patient/1"}, "dateTime": "2026-01-01",
-        "provision": {"type": "permit", "purpose": coding(PURPOSE, "TREAT"), "securityLabel": coding(LABEL, "N"), "provision": nested},
+        "provision": root,
     })
 }
 
