@@ -35,6 +35,11 @@ pub fn channel(name: &str, consensus: &str, orderers: &[&str], members: &[&str])
     object("Channel", name, json!({"channelName": name, "consensus": consensus, "members": members}))
 }
 
+/// The project's own contract, endorsed by all of these.
+pub fn contract(name: &str, channel: &str, endorsing: &[&str]) -> Value {
+    object("Chaincode", name, json!({"channelRef": {"name": channel}, "endorsement": {"allOf": endorsing}}))
+}
+
 /// One hospital with one orderer and one peer on the channel `care`.
 pub fn clinic() -> Vec<Value> {
     vec![
