@@ -4,6 +4,7 @@
 //! namespace, sends them all at once, and does each act on the ledger the moment its node is up.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use ehrnet::fabric::proto::common::Block;
 use futures::StreamExt;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, ResourceExt};
 use prost::Message;
@@ -20,9 +21,10 @@ use serde_json::json;
 
 use crate::drift;
 use crate::support::kubelet::is_ready;
-use crate::support::scene::{LIMIT, Scene};
+use crate::support::process::Process;
+use crate::support::scene::{LIMIT, Scene, condition_of};
 use crate::support::server::TestCluster;
-use crate::support::{sample, snapshot, truth};
+use crate::support::{objects, resident_mb, sample, snapshot, truth};
 
 const RUNS: usize = 3;
 const REPAIRS: usize = 40;
@@ -71,7 +73,76 @@ pub async fn prints_the_table(cluster: Arc<TestCluster>) {
         repairs[repairs.len() * 99 / 100]
     );
     for (name, megabytes) in cluster.resident() {
-        println!("| {name} resident | {megabytes} MB |");
+        println!("| {name} resident | {megabytes:.0} MB |");
+    }
+}
+
+/// Networks of the operator with much to do.
+const NETWORKS: usize = 100;
+/// Longest time until all of them are made.
+const MANY: Duration = Duration::from_secs(1200);
+const THREE_HOSPITALS: &str = include_str!("three-hospitals.yaml");
+
+/// What the operator takes as a process of its own (`EHRNET_TEST_BINARY`), without nodes: with one network of three
+/// hospitals, an orderer and a peer each, and with a hundred of them.
+pub async fn operator_memory(cluster: Arc<TestCluster>) {
+    let program =
+        std::env::var_os("EHRNET_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_ehrnet").into(), PathBuf::from);
+    let kubeconfig = cluster.folder().join("operator.kubeconfig");
+    std::fs::write(&kubeconfig, cluster.kubeconfig()).expect("a file");
+    let address = cluster.subnet.take();
+    let arguments = [
+        "operator".to_owned(),
+        "--leader-election=false".to_owned(),
+        "--watch-namespaces=*".to_owned(),
+        format!("--metrics-address={address}:8080"),
+        format!("--health-address={address}:8081"),
+    ];
+    let env = [("KUBECONFIG".to_owned(), kubeconfig.display().to_string())];
+    let log = cluster.folder().join("operator.log");
+    let operator = Process::start("operator", &program, &arguments, &env, &log).await.expect("the operator starts");
+    let client = cluster.client().await;
+    let mut made = 0;
+    println!("| networks | operator resident, MB | goal | peak |\n| ---: | ---: | ---: | ---: |");
+    for (networks, goal) in [(1, 30.0), (NETWORKS, 60.0)] {
+        while made < networks {
+            let namespace = cluster.namespace(&client, "network").await;
+            for resource in sample::all(THREE_HOSPITALS) {
+                objects::create(&client, &namespace, &resource).await.expect("create");
+            }
+            made += 1;
+        }
+        all_made(&client, networks, &operator).await;
+        let [now, peak] = ["VmRSS:", "VmHWM:"].map(|field| resident_mb(operator.pid(), field));
+        println!("| {networks} | {now:.1} | {goal} | {peak:.1} |");
+    }
+    operator.stop(Duration::from_secs(10)).await;
+}
+
+/// Waits until every network has its genesis block and every node its StatefulSet, and the operator rests.
+async fn all_made(client: &kube::Client, networks: usize, operator: &Process) {
+    let begin = Instant::now();
+    let of_all = async |kind: &str| {
+        let api = Api::<DynamicObject>::all_with(client.clone(), &objects::resource(kind));
+        api.list(&ListParams::default()).await.expect("a list").items
+    };
+    let holds = |object: &DynamicObject, condition: &str, reason: &str| {
+        condition_of(object, condition).is_some_and(|found| found["reason"] == reason)
+    };
+    let mut versions = String::new();
+    loop {
+        let (channels, orderers, peers) = futures::join!(of_all("Channel"), of_all("Orderer"), of_all("Peer"));
+        let genesis = channels.iter().filter(|channel| holds(channel, "GenesisReady", "AsDeclared")).count();
+        let nodes = orderers.iter().chain(&peers).filter(|node| holds(node, "NodeReady", "WaitingForPod")).count();
+        let seen: String =
+            channels.iter().chain(&orderers).chain(&peers).filter_map(ResourceExt::resource_version).collect();
+        if genesis == networks && nodes == networks * 6 && seen == versions {
+            return;
+        }
+        versions = seen;
+        assert!(begin.elapsed() < MANY, "{genesis} channels, {nodes} nodes\n{}", operator.tail(20));
+        // That nothing changes any more has no event.
+        tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }
 

@@ -82,7 +82,8 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
         crash_sweep:
             survives_a_crash_at_every_write;
         bench:
-            prints_the_table;
+            prints_the_table
+            operator_memory;
     }
 }
 

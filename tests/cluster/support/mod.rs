@@ -20,8 +20,9 @@ pub mod tls;
 pub mod truth;
 
 /// Resident memory of a process in MB; 0 if it is gone.
-pub fn resident_mb(pid: u32) -> u64 {
+pub fn resident_mb(pid: u32, field: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() / 1024
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let kib = line.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or_default();
+    kib * 1024.0 / 1e6
 }

@@ -80,6 +80,11 @@ impl TestCluster {
         self.config_for(&json!({"token": token})).await
     }
 
+    /// The administrator's kubeconfig, for other programs (JSON is YAML).
+    pub fn kubeconfig(&self) -> String {
+        serde_json::to_string(&self.kubeconfig_for(&self.admin_user())).expect("JSON")
+    }
+
     /// A client with every right.
     pub async fn client(&self) -> Client {
         Client::try_from(self.config().await).expect("the configuration is complete")
@@ -96,8 +101,9 @@ impl TestCluster {
     }
 
     /// Resident memory of both processes in MB, for the benchmark.
-    pub fn resident(&self) -> [(&'static str, u64); 2] {
-        [("etcd", super::resident_mb(self.etcd.pid())), ("kube-apiserver", super::resident_mb(self.apiserver.pid()))]
+    pub fn resident(&self) -> [(&'static str, f64); 2] {
+        [("etcd", &self.etcd), ("kube-apiserver", &self.apiserver)]
+            .map(|(name, process)| (name, super::resident_mb(process.pid(), "VmRSS:")))
     }
 
     /// A namespace of its own for a test, which admits no pod that breaks Pod Security `restricted`.
