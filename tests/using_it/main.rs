@@ -2,6 +2,7 @@
 //! with nothing but client bundles. On the embedded ledger, or on real Fabric where `EHRNET_FABRIC_BIN` names it.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -11,6 +12,7 @@ use ehrnet::contract::messages::{attribute, collection, role};
 use ehrnet::fabric::chaincode::{ChaincodeDefinition, Collection};
 use ehrnet::fabric::identity;
 use ehrnet::fabric::package::Package;
+use prost::Message;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -30,7 +32,7 @@ mod nodes;
 mod testing;
 
 use network::{CHANNEL, Network, agree, definition, package};
-use nodes::{Node, Org, Site, eventually};
+use nodes::{Node, Org, Site, eventually, program};
 
 /// The network's secret.
 const SECRET: [u8; 32] = [7; 32];
@@ -51,7 +53,7 @@ impl Contract {
     async fn start() -> (Self, Package) {
         let free: SocketAddr = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
         let package = package("ehr", &free.to_string());
-        let mut contract = Command::new(env!("CARGO_BIN_EXE_ehrnet"));
+        let mut contract = Command::new(program());
         contract.arg("contract").env("CHAINCODE_SERVER_ADDRESS", free.to_string()).env("CHAINCODE_ID", &package.id);
         contract.env("CHAINCODE_TLS_DISABLED", "true").stderr(Stdio::null());
         let contract = Self(contract.spawn().expect("the contract starts"));
@@ -116,7 +118,7 @@ impl Desk {
 
     /// Runs `ehrnet` with the words of `line`, then `more`.
     fn run(&self, line: &str, more: &[&str]) -> Said {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ehrnet"));
+        let mut command = Command::new(program());
         let output = command.env("EHRNET_BUNDLE", self.folder.path()).args(line.split_whitespace()).args(more);
         let output = output.output().expect("the binary runs");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
@@ -144,7 +146,7 @@ struct Town {
     physician: Desk,
     emergency: Desk,
     officer: Desk,
-    _network: Network,
+    network: Network,
     _contracts: [Contract; 2],
 }
 
@@ -166,7 +168,7 @@ impl Town {
             physician: at_b("physician", &[(attribute::ROLE, role::PHYSICIAN)]),
             emergency: at_b("emergency", &[(attribute::ROLE, role::PHYSICIAN), (attribute::BREAK_GLASS, "true")]),
             officer: at_b("officer", &[(attribute::ROLE, role::PRIVACY_OFFICER)]),
-            _network: network,
+            network,
             _contracts: [one, other],
         }
     }
@@ -198,6 +200,64 @@ async fn the_commands_tell_the_whole_story() {
     consents(&town);
     break_glass(&town);
     audit(&town);
+    a_large_object(&town, 16).await;
+}
+
+/// With `EHRNET_TEST_BINARY` naming a release it takes seconds, in a debug build minutes.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "hashes an object of 1 GiB three times"]
+async fn an_object_of_a_gibibyte_costs_the_ledger_one_small_transaction() {
+    a_large_object(&Town::build().await, 1024).await;
+}
+
+/// C25: what it costs on the ledger, and how damage is found.
+async fn a_large_object(town: &Town, mebibytes: u64) {
+    const CHUNK: u64 = 4 * 1024 * 1024;
+    let image = std::fs::File::create(town.registrar.folder.path().join("scan")).expect("a file");
+    image.set_len(mebibytes * 1024 * 1024).expect("a sparse file");
+    let register = |id: &str, what: &str| {
+        format!(
+            "record register --patient {PATIENT} --record {id} --storage https://a.example/3 --class ImagingStudy --confidentiality R {what}"
+        )
+    };
+    let manifest = town.registrar.path("scan.manifest");
+    let object = format!("--object {} --manifest {manifest}", town.registrar.path("scan"));
+    let before = blocks(town).await;
+    let began = std::time::Instant::now();
+    let said = town.registrar.ok(&register("scan-1", &object), &[]);
+    assert!(said.contains(&format!("registered in {} chunks", mebibytes * 1024 * 1024 / CHUNK)), "{said}");
+    let took = began.elapsed();
+    let grown = blocks(town).await - before;
+    let body = town.registrar.file("small.json", observation(1));
+    let before = blocks(town).await;
+    town.registrar.ok(&register("small-1", &format!("--body {}", body.display())), &[]);
+    let small = blocks(town).await - before;
+    println!(
+        "object of {mebibytes} MiB: registered in {took:.1?}; its block has {grown} bytes, one of a small record {small}"
+    );
+    assert!(grown < small + 512, "{grown} bytes, {small} for a small record");
+
+    let damaged = mebibytes * 1024 * 1024 / CHUNK / 2;
+    image.write_all_at(b"!", damaged * CHUNK + 7).expect("written");
+    let said = town.registrar.ok(&format!("record verify --record scan-1 {object}"), &[]);
+    assert!(said.contains(&format!("damaged chunks, counted from 0: {damaged}\n")), "{said}");
+}
+
+/// Bytes of the blocks that the orderer keeps, once it has none under way.
+async fn blocks(town: &Town) -> u64 {
+    let orderer = &town.network.orderers()[0];
+    let peer = town.network.peers().0;
+    eventually("the peer has every block", async || {
+        let newest = orderer.newest_block(CHANNEL).await.expect("a block").header.expect("a header").number;
+        peer.chain_info(CHANNEL).await.is_ok_and(|info| info.height == newest + 1)
+    })
+    .await;
+    let newest = orderer.newest_block(CHANNEL).await.expect("a block").header.expect("a header").number;
+    let mut bytes = 0;
+    for number in 0..=newest {
+        bytes += orderer.block(CHANNEL, number).await.expect("a block").encoded_len() as u64;
+    }
+    bytes
 }
 
 /// C6, C25, and erasure.
