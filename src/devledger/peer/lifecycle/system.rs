@@ -18,14 +18,12 @@ use crate::fabric::proto::lifecycle::query_installed_chaincodes_result as all;
 use crate::fabric::proto::lifecycle::{
     ApproveChaincodeDefinitionForMyOrgArgs, ApproveChaincodeDefinitionForMyOrgResult, ChaincodeEndorsementInfo,
     ChaincodeSource, ChaincodeValidationInfo, CheckCommitReadinessArgs, CheckCommitReadinessResult,
-    CommitChaincodeDefinitionArgs, CommitChaincodeDefinitionResult, GetInstalledChaincodePackageArgs,
-    GetInstalledChaincodePackageResult, InstallChaincodeArgs, InstallChaincodeResult,
-    QueryApprovedChaincodeDefinitionArgs, QueryApprovedChaincodeDefinitionResult,
-    QueryApprovedChaincodeDefinitionsResult, QueryChaincodeDefinitionArgs, QueryChaincodeDefinitionResult,
-    QueryChaincodeDefinitionsResult, QueryInstalledChaincodeArgs, QueryInstalledChaincodeResult,
-    QueryInstalledChaincodesResult, chaincode_source,
+    CommitChaincodeDefinitionResult, GetInstalledChaincodePackageArgs, GetInstalledChaincodePackageResult,
+    InstallChaincodeArgs, InstallChaincodeResult, QueryApprovedChaincodeDefinitionArgs,
+    QueryApprovedChaincodeDefinitionResult, QueryApprovedChaincodeDefinitionsResult, QueryChaincodeDefinitionArgs,
+    QueryChaincodeDefinitionResult, QueryChaincodeDefinitionsResult, QueryInstalledChaincodeArgs,
+    QueryInstalledChaincodeResult, QueryInstalledChaincodesResult, chaincode_source,
 };
-use crate::fabric::proto::protos::CollectionConfigPackage;
 
 /// Names that chaincode may not have.
 const SYSTEM: &[&str] = &["cscc", "escc", "lscc", "qscc", "vscc"];
@@ -138,27 +136,15 @@ fn rules<'a>(bundle: &'a Bundle) -> Rules<'a> {
 }
 
 fn approve(peer: &Peer<'_>, channel: &mut OnChannel<'_>, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let args: ApproveChaincodeDefinitionForMyOrgArgs = args(input)?;
-    validate(channel, &args.name, &args.version, args.collections.as_ref())?;
-    let package_id = match args.source.and_then(|source| source.r#type) {
+    let ApproveChaincodeDefinitionForMyOrgArgs { source, .. } = args(input)?;
+    let (name, definition) = requested(input)?;
+    validate(channel, &name, &definition)?;
+    let package_id = match source.and_then(|source| source.r#type) {
         Some(chaincode_source::Type::LocalPackage(local)) => local.package_id,
         Some(chaincode_source::Type::Unavailable(_)) | None => String::new(),
     };
-    let definition = Definition {
-        sequence: args.sequence,
-        endorsement: ChaincodeEndorsementInfo {
-            version: args.version,
-            init_required: args.init_required,
-            endorsement_plugin: args.endorsement_plugin,
-        },
-        validation: ChaincodeValidationInfo {
-            validation_plugin: args.validation_plugin,
-            validation_parameter: args.validation_parameter,
-        },
-        collections: args.collections.unwrap_or_default(),
-    };
     let approval = Approval { definition, package_id };
-    rules(channel.bundle).approve(channel.simulator, &args.name, approval, peer.msp_id)?;
+    rules(channel.bundle).approve(channel.simulator, &name, approval, peer.msp_id)?;
     Ok(ApproveChaincodeDefinitionForMyOrgResult {}.encode_to_vec())
 }
 
@@ -198,9 +184,7 @@ fn all_approved(peer: &Peer<'_>, channel: &mut OnChannel<'_>) -> Result<Vec<u8>,
 }
 
 fn check_readiness(channel: &mut OnChannel<'_>, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let args: CheckCommitReadinessArgs = args(input)?;
-    let name = args.name.clone();
-    let mut definition = requested(args);
+    let (name, mut definition) = requested(input)?;
     let orgs = channel.bundle.application_orgs();
     let readiness = rules(channel.bundle).readiness(channel.simulator, &name, &mut definition, &orgs)?;
     let Readiness { approvals, mismatches } = readiness;
@@ -209,19 +193,13 @@ fn check_readiness(channel: &mut OnChannel<'_>, input: &[u8]) -> Result<Vec<u8>,
 }
 
 fn commit(peer: &Peer<'_>, channel: &mut OnChannel<'_>, input: &[u8]) -> Result<Vec<u8>, Refusal> {
-    // The same fields under the same numbers.
-    let args: CheckCommitReadinessArgs = CommitChaincodeDefinitionArgs::decode(input)
-        .map_err(|e| e.to_string())
-        .and_then(|args| CheckCommitReadinessArgs::decode(args.encode_to_vec().as_slice()).map_err(|e| e.to_string()))
-        .map_err(|e| format!("could not decode input arg: {e}"))?;
-    validate(channel, &args.name, &args.version, args.collections.as_ref())?;
+    let (name, mut definition) = requested(input)?;
+    validate(channel, &name, &definition)?;
     let orgs = channel.bundle.application_orgs();
     if !orgs.iter().any(|org| org == peer.msp_id) {
         let what = "impossibly, this peer's org is processing requests for a channel it is not a member of".to_owned();
         return Err(what.into());
     }
-    let name = args.name.clone();
-    let mut definition = requested(args);
     let readiness = rules(channel.bundle).commit(channel.simulator, &name, &mut definition, &orgs)?;
     if readiness.approvals.get(peer.msp_id) != Some(&true) {
         return Err(format!("chaincode definition not agreed to by this org ({})", peer.msp_id).into());
@@ -267,8 +245,11 @@ fn all_defined(channel: &mut OnChannel<'_>) -> Result<Vec<u8>, Refusal> {
     Ok(QueryChaincodeDefinitionsResult { chaincode_definitions }.encode_to_vec())
 }
 
-fn requested(args: CheckCommitReadinessArgs) -> Definition {
-    Definition {
+/// Name and definition that a request is about: those to approve, to check and to commit have the same fields under the
+/// same numbers.
+fn requested(input: &[u8]) -> Result<(String, Definition), Refusal> {
+    let args: CheckCommitReadinessArgs = args(input)?;
+    let definition = Definition {
         sequence: args.sequence,
         endorsement: ChaincodeEndorsementInfo {
             version: args.version,
@@ -280,7 +261,8 @@ fn requested(args: CheckCommitReadinessArgs) -> Definition {
             validation_parameter: args.validation_parameter,
         },
         collections: args.collections.unwrap_or_default(),
-    }
+    };
+    Ok((args.name, definition))
 }
 
 fn source(package_id: String) -> ChaincodeSource {
@@ -292,23 +274,17 @@ fn source(package_id: String) -> ChaincodeSource {
 }
 
 /// Rules for names, versions and collections.
-fn validate(
-    channel: &mut OnChannel<'_>,
-    name: &str,
-    version: &str,
-    collections: Option<&CollectionConfigPackage>,
-) -> Result<(), String> {
+fn validate(channel: &mut OnChannel<'_>, name: &str, definition: &Definition) -> Result<(), String> {
     let context = |e: String| format!("error validating chaincode definition: {e}");
-    check_names(name, version).map_err(context)?;
+    check_names(name, &definition.endorsement.version).map_err(context)?;
     let committed = Definition::read(channel.simulator, name)
         .map_err(|e| context(format!("could not retrieve committed definition for chaincode '{name}': {e}")))?;
     if committed.is_none() {
         // Fabric then looks whether the old lifecycle knows it, which leaves a trace in the read set.
         channel.simulator.get("lscc", name);
     }
-    let empty = CollectionConfigPackage::default();
     let committed = committed.map(|definition| definition.collections);
-    collections::check(collections.unwrap_or(&empty), committed.as_ref(), &channel.bundle.members).map_err(context)
+    collections::check(&definition.collections, committed.as_ref(), &channel.bundle.members).map_err(context)
 }
 
 fn check_names(name: &str, version: &str) -> Result<(), String> {
