@@ -98,13 +98,18 @@ enum Judgement {
 }
 
 fn judge(pair: &Pair, wanted: &Wanted<'_>) -> Judgement {
-    let reason = renewal::leaf(&pair.certificate, &pair.key, wanted);
-    match (reason, PrivateKey::from_pem(&pair.key), Certificate::from_pem(&pair.certificate)) {
-        (None, Ok(key), Ok(certificate)) => Judgement::Good(Box::new(certificate), key),
-        (Some(why), Ok(key), _) if !why.is_damage() => Judgement::Due(key, why),
-        (Some(why), _, _) => Judgement::Damaged(why),
-        (None, Err(error), _) => Judgement::Damaged(RenewalReason::KeyUnreadable(error.to_string())),
-        (None, _, Err(error)) => Judgement::Damaged(RenewalReason::CertificateUnreadable(error.to_string())),
+    let key = match PrivateKey::from_pem(&pair.key) {
+        Ok(key) => key,
+        Err(error) => return Judgement::Damaged(RenewalReason::KeyUnreadable(error.to_string())),
+    };
+    let certificate = match Certificate::from_pem(&pair.certificate) {
+        Ok(certificate) => certificate,
+        Err(error) => return Judgement::Damaged(RenewalReason::CertificateUnreadable(error.to_string())),
+    };
+    match renewal::leaf(&certificate, &key, wanted) {
+        None => Judgement::Good(Box::new(certificate), key),
+        Some(why) if why.is_damage() => Judgement::Damaged(why),
+        Some(why) => Judgement::Due(key, why),
     }
 }
 
@@ -219,6 +224,22 @@ mod tests {
             let action = decide(&ca, stored, Some(&good), true, Replaceable::No, now());
             assert!(matches!(action, LeafAction::Restore(pair) if pair.key == good.key));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let (ca, rubbish) = (ca(), || "rubbish".to_owned());
+        let good = pair(&ca, now());
+        let why = |stored: Pair| match decide(&ca, Some(&stored), None, true, Replaceable::Yes, now()) {
+            LeafAction::Issue { why: Some(why), .. } => why,
+            other => panic!("{other:?}"),
+        };
+        let key = why(Pair { key: rubbish().into(), ..good.clone() });
+        assert!(matches!(key, RenewalReason::KeyUnreadable(_)), "{key}");
+        let certificate = why(Pair { certificate: rubbish(), ..good.clone() });
+        assert!(matches!(certificate, RenewalReason::CertificateUnreadable(_)), "{certificate}");
+        let other = why(Pair { key: pair(&ca, now()).key, ..good });
+        assert_eq!(other, RenewalReason::KeyMismatch);
     }
 
     #[test]

@@ -96,17 +96,9 @@ type Check = fn(&Certificate, &PrivateKey, &Wanted<'_>) -> Option<RenewalReason>
 const CHECKS: [Check; 7] =
     [key_mismatch, issuer_changed, subject_changed, attributes_changed, names_changed, expired, ends_soon];
 
-/// Why the stored pair must be made again; `None` while it is good.
-pub fn leaf(certificate_pem: &str, key_pem: &str, wanted: &Wanted<'_>) -> Option<RenewalReason> {
-    let key = match PrivateKey::from_pem(key_pem) {
-        Ok(key) => key,
-        Err(error) => return Some(RenewalReason::KeyUnreadable(error.to_string())),
-    };
-    let certificate = match Certificate::from_pem(certificate_pem) {
-        Ok(certificate) => certificate,
-        Err(error) => return Some(RenewalReason::CertificateUnreadable(error.to_string())),
-    };
-    CHECKS.iter().find_map(|check| check(&certificate, &key, wanted))
+/// Why a pair that can be read must be made again; `None` while it is good.
+pub fn leaf(certificate: &Certificate, key: &PrivateKey, wanted: &Wanted<'_>) -> Option<RenewalReason> {
+    CHECKS.iter().find_map(|check| check(certificate, key, wanted))
 }
 
 /// When a leaf becomes due; `None` if a new one could not last longer, because it ends with its CA.

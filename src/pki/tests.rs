@@ -111,7 +111,7 @@ fn other_attributes_make_another_certificate_and_are_not_told() {
     let certificate = ca.issue(&old, &key, YEAR, now()).expect("issued");
     let reason = |leaf| {
         let wanted = Wanted { leaf, issuer: ca.certificate(), window: WINDOW, now: now() };
-        renewal::leaf(certificate.pem(), &key.to_pem(), &wanted)
+        renewal::leaf(&certificate, &key, &wanted)
     };
     assert_eq!(reason(&old), None);
     let changed = reason(&new).expect("a reason");
@@ -327,7 +327,7 @@ fn reason(
     now: Timestamp,
 ) -> Option<RenewalReason> {
     let wanted = Wanted { leaf: wanted, issuer: issuer.certificate(), window: WINDOW, now };
-    renewal::leaf(leaf.pem(), &key.to_pem(), &wanted)
+    renewal::leaf(leaf, key, &wanted)
 }
 
 #[test]
@@ -351,10 +351,6 @@ fn each_reason_to_renew_is_found_and_a_good_pair_has_none() {
         surplus: vec!["ward-7.clinic.svc".into()],
     };
     assert_eq!(reason(&leaf, &key, &tls(&["ward-7", "ward-7.example.org"]), &ca, now()), Some(moved));
-
-    let wanted = Wanted { leaf: &wanted, issuer: ca.certificate(), window: WINDOW, now: now() };
-    assert!(matches!(renewal::leaf(leaf.pem(), "", &wanted), Some(RenewalReason::KeyUnreadable(_))));
-    assert!(matches!(renewal::leaf("", &key.to_pem(), &wanted), Some(RenewalReason::CertificateUnreadable(_))));
 }
 
 #[test]
@@ -421,7 +417,8 @@ proptest! {
         prop_assert!(leaf.is_issued_by(ca.certificate()));
 
         let wanted = Wanted { leaf: &wanted, issuer: ca.certificate(), window, now: present };
-        prop_assert_eq!(renewal::leaf(leaf.pem(), &key.to_pem(), &wanted), None);
+        let read = Certificate::from_pem(leaf.pem()).expect("what was written");
+        prop_assert_eq!(renewal::leaf(&read, &key, &wanted), None);
         // At the very end of the CA's life there is no point in renewing: the operator must not spin.
         if let Some(due) = renewal::leaf_due(&leaf, ca.certificate(), window) {
             let again = ca.issue(wanted.leaf, &key, window.validity, due).expect("issued");
