@@ -3,21 +3,18 @@
 //! Not as in a cluster: there is no ReplicaSet, and the old pod goes before the new one comes, because both have one
 //! address here. Pods are created as `kube-system/replicaset-controller`, with that account's own rights.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Shared;
-use super::statefulsets::{AGAIN, is_race, is_ready};
+use super::statefulsets::is_ready;
+use super::workloads::{self, Controller, owner};
 
 const REVISION: &str = "pod-template-hash";
 
@@ -25,47 +22,8 @@ const REVISION: &str = "pod-template-hash";
 pub async fn run(shared: Arc<Shared>, creator: Client) {
     let deployments: Api<Deployment> = Api::namespaced(shared.client.clone(), &shared.namespace);
     let pods: Api<Pod> = Api::namespaced(shared.client.clone(), &shared.namespace);
-    let mut events = watcher(deployments.clone(), watcher::Config::default()).default_backoff().boxed();
-    let mut pod_events = watcher(pods.clone(), watcher::Config::default()).default_backoff().boxed();
-    let control = Control { shared, creator, deployments, pods };
-    let mut known: BTreeMap<String, Deployment> = BTreeMap::new();
-    // Those that could not be brought to where they belong are looked at again, as the real controllers do.
-    let mut again: BTreeSet<String> = BTreeSet::new();
-    loop {
-        let mut due = BTreeSet::new();
-        tokio::select! {
-            // A watch that broke begins anew by itself.
-            Some(event) = events.next() => match event {
-                Ok(Event::Apply(deployment) | Event::InitApply(deployment)) => {
-                    due.insert(deployment.name_any());
-                    known.insert(deployment.name_any(), deployment);
-                }
-                Ok(Event::Delete(deployment)) => drop(known.remove(&deployment.name_any())),
-                Ok(Event::Init | Event::InitDone) | Err(_) => {}
-            },
-            Some(event) = pod_events.next() => {
-                if let Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod)) = event {
-                    due.extend(owner(&pod));
-                }
-            }
-            () = tokio::time::sleep(AGAIN), if !again.is_empty() => due.append(&mut again),
-        }
-        for name in due {
-            let Some(deployment) = known.get(&name).filter(|d| d.metadata.deletion_timestamp.is_none()) else {
-                continue;
-            };
-            match control.reconcile(deployment).await {
-                Ok(()) => {}
-                Err(error) if is_race(&error) => drop(again.replace(name)),
-                Err(error) => panic!("Deployment {name}: {error}"),
-            }
-        }
-    }
-}
-
-/// Name of the Deployment whose pod it is.
-pub fn owner(pod: &Pod) -> Option<String> {
-    pod.owner_references().iter().find(|o| o.kind == "Deployment").map(|o| o.name.clone())
+    let control = Control { shared, creator, deployments: deployments.clone(), pods: pods.clone() };
+    workloads::run(deployments, pods, control).await;
 }
 
 struct Control {
@@ -75,14 +33,15 @@ struct Control {
     pods: Api<Pod>,
 }
 
-impl Control {
-    async fn reconcile(&self, deployment: &Deployment) -> kube::Result<()> {
+impl Controller<Deployment> for Control {
+    async fn reconcile(&self, deployment: &Deployment) -> kube::Result<bool> {
         let spec = deployment.spec.as_ref().expect("the server requires it");
         assert_eq!(spec.replicas.unwrap_or(1), 1, "{}: a contract is one pod", deployment.name_any());
         let template = serde_json::to_vec(&spec.template).expect("a template is JSON");
         let name = format!("{}-{}", deployment.name_any(), &hex::encode(Sha256::digest(template))[..10]);
         let all = self.pods.list(&Default::default()).await?.items;
-        let own: Vec<_> = all.into_iter().filter(|pod| owner(pod) == Some(deployment.name_any())).collect();
+        let own: Vec<_> =
+            all.into_iter().filter(|pod| owner::<Deployment>(pod) == Some(deployment.name_any())).collect();
         for old in own.iter().filter(|pod| pod.name_any() != name && pod.metadata.deletion_timestamp.is_none()) {
             let only_this = Preconditions { uid: old.uid(), resource_version: None };
             let parameters = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
@@ -92,9 +51,12 @@ impl Control {
             self.create(deployment, &name).await?;
         }
         let new = own.iter().find(|pod| pod.name_any() == name);
-        self.report(deployment, own.len(), new).await
+        self.report(deployment, own.len(), new).await?;
+        Ok(true)
     }
+}
 
+impl Control {
     async fn create(&self, deployment: &Deployment, name: &str) -> kube::Result<()> {
         let template = deployment.spec.as_ref().expect("the server requires it").template.clone();
         let mut pod_spec = template.spec.unwrap_or_default();

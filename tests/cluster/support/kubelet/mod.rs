@@ -10,6 +10,7 @@ mod pods;
 mod probes;
 mod statefulsets;
 mod volumes;
+mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

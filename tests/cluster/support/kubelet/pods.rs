@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -20,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::container::Start;
 use super::volumes::{self, Missing, Owner};
-use super::{Shared, UNREACHABLE_REGISTRY, deployments, probes, statefulsets};
+use super::{Shared, UNREACHABLE_REGISTRY, probes, workloads};
 use crate::support::process::Process;
 
 /// Until a container is up it is asked this often (the real kubelet: once a second), so that tests are fast.
@@ -79,7 +80,7 @@ struct Waiting {
 impl PodWorker {
     fn new(shared: Arc<Shared>, seen: watch::Receiver<Pod>) -> Self {
         let pod = seen.borrow().clone();
-        let owner = statefulsets::owner(&pod).or_else(|| deployments::owner(&pod));
+        let owner = workloads::owner::<StatefulSet>(&pod).or_else(|| workloads::owner::<Deployment>(&pod));
         let node = owner.unwrap_or_else(|| pod.name_any());
         let address = shared.address(&node);
         let api = Api::namespaced(shared.client.clone(), &shared.namespace);

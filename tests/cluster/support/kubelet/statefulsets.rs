@@ -3,24 +3,18 @@
 //! Pods are created as `kube-system/statefulset-controller` with that account's own rights, so that Pod Security and
 //! the ServiceAccount admission judge them as in a cluster.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Shared;
-
-pub(super) const AGAIN: Duration = Duration::from_millis(100);
+use super::workloads::{self, Controller};
 
 const REVISION: &str = "controller-revision-hash";
 
@@ -28,51 +22,8 @@ const REVISION: &str = "controller-revision-hash";
 pub async fn run(shared: Arc<Shared>, creator: Client) {
     let sets: Api<StatefulSet> = Api::namespaced(shared.client.clone(), &shared.namespace);
     let pods: Api<Pod> = Api::namespaced(shared.client.clone(), &shared.namespace);
-    let mut set_events = watcher(sets.clone(), watcher::Config::default()).default_backoff().boxed();
-    let mut pod_events = watcher(pods.clone(), watcher::Config::default()).default_backoff().boxed();
-    let control = Control { shared, creator, sets, pods };
-    let mut known: BTreeMap<String, StatefulSet> = BTreeMap::new();
-    // Sets that could not be brought to where they belong are looked at again, as the real controller does.
-    let mut again: BTreeSet<String> = BTreeSet::new();
-    loop {
-        let mut due = BTreeSet::new();
-        tokio::select! {
-            // A watch that broke begins anew by itself.
-            Some(event) = set_events.next() => match event {
-                Ok(Event::Apply(set) | Event::InitApply(set)) => {
-                    due.insert(set.name_any());
-                    known.insert(set.name_any(), set);
-                }
-                Ok(Event::Delete(set)) => drop(known.remove(&set.name_any())),
-                Ok(Event::Init | Event::InitDone) | Err(_) => {}
-            },
-            Some(event) = pod_events.next() => {
-                if let Ok(Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod)) = event {
-                    due.extend(owner(&pod));
-                }
-            }
-            () = tokio::time::sleep(AGAIN), if !again.is_empty() => due.append(&mut again),
-        }
-        for name in due {
-            let Some(set) = known.get(&name).filter(|set| set.metadata.deletion_timestamp.is_none()) else { continue };
-            match control.reconcile(set).await {
-                Ok(true) => {}
-                Ok(false) => drop(again.replace(name)),
-                Err(error) if is_race(&error) => drop(again.replace(name)),
-                Err(error) => panic!("StatefulSet {name}: {error}"),
-            }
-        }
-    }
-}
-
-/// Name of the StatefulSet whose pod it is.
-pub fn owner(pod: &Pod) -> Option<String> {
-    pod.owner_references().iter().find(|o| o.kind == "StatefulSet").map(|o| o.name.clone())
-}
-
-/// Somebody else was first, or the namespace is going away: the next event tells the new state.
-pub(super) fn is_race(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 403 | 404 | 409))
+    let control = Control { shared, creator, sets: sets.clone(), pods: pods.clone() };
+    workloads::run(sets, pods, control).await;
 }
 
 struct Control {
@@ -82,8 +33,7 @@ struct Control {
     pods: Api<Pod>,
 }
 
-impl Control {
-    /// Whether the pod is what it should be, as far as this controller can bring it.
+impl Controller<StatefulSet> for Control {
     async fn reconcile(&self, set: &StatefulSet) -> kube::Result<bool> {
         let spec = set.spec.as_ref().expect("the server requires it");
         let wanted = spec.replicas.unwrap_or(1);
@@ -105,7 +55,9 @@ impl Control {
         self.report(set, pod.as_ref(), &revision).await?;
         Ok(wanted == 0 || pod.is_some())
     }
+}
 
+impl Control {
     fn is_outdated(&self, set: &StatefulSet, pod: &Pod, revision: &str) -> bool {
         let strategy = set.spec.as_ref().and_then(|s| s.update_strategy.as_ref()?.type_.as_deref());
         strategy != Some("OnDelete") && pod.labels().get(REVISION).map(String::as_str) != Some(revision)
