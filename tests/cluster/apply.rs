@@ -94,6 +94,7 @@ pub async fn undoes_every_hole_in_a_network_policy(cluster: Arc<TestCluster>) {
     let edits = [
         json!({"spec": {"ingress": [rule, {}]}}),
         json!({"spec": {"ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 7051}]}]}}),
+        json!({"spec": {"ingress": [{"from": rule["from"], "ports": [{"port": 7051, "endPort": 9000}]}]}}),
         json!({"spec": {"egress": [{}]}}),
         json!({"spec": {"policyTypes": ["Ingress"]}}),
         json!({"spec": {"podSelector": {"matchLabels": {"never": "matches"}}}}),

@@ -10,6 +10,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::DeleteParams;
 
+use super::support::scene::LIMIT;
 use super::support::server::TestCluster;
 
 /// Most that a released lease may take to pass on.
@@ -36,7 +37,7 @@ pub async fn passes_on_at_once_when_it_is_released(cluster: Arc<TestCluster>) {
     let released = Instant::now();
     leadership.release().await.expect("given back");
     assert_eq!(first_fence.check(), Err(LeaseLost::Released));
-    let next = waiting.await.expect("no panic");
+    let next = tokio::time::timeout(LIMIT, waiting).await.expect("it passes on").expect("no panic");
     assert!(released.elapsed() <= AFTER_RELEASE, "passed on after {:?}", released.elapsed());
     assert_eq!(second_fence.check(), Ok(()));
     next.release().await.expect("given back");
@@ -67,7 +68,7 @@ pub async fn passes_on_after_a_crash_and_two_never_may_write(cluster: Arc<TestCl
 
     let killed = Instant::now();
     doomed.shutdown_background();
-    let next = waiting.await.expect("no panic");
+    let next = tokio::time::timeout(LIMIT, waiting).await.expect("it passes on").expect("no panic");
     assert!(killed.elapsed() <= AFTER_KILL, "passed on after {:?}", killed.elapsed());
     assert!(!two_at_once.await.expect("no panic"), "both might have written");
     next.release().await.expect("given back");
@@ -80,7 +81,7 @@ pub async fn is_lost_when_somebody_deletes_it(cluster: Arc<TestCluster>) {
     let leadership = candidate.acquire().await;
     let leases: Api<Lease> = Api::namespaced(client, &namespace);
     leases.delete("leader", &DeleteParams::default()).await.expect("deleted");
-    let lost = leadership.lost().await;
+    let lost = tokio::time::timeout(AFTER_KILL, leadership.lost()).await.expect("its loss is noticed");
     assert!(matches!(lost, LeaseLost::Taken { .. }), "{lost}");
     assert_eq!(fence.check(), Err(lost));
 }
