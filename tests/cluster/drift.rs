@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ehrnet::contract::messages::GetPolicy;
+use ehrnet::desired::names;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -138,6 +141,35 @@ pub async fn never_makes_a_second_genesis_block(cluster: Arc<TestCluster>) {
     truth::one_genesis_everywhere(&scene, "care").await;
     writes.extend(operator.gate().writes());
     invariants::hold(&scene, &writes).await;
+}
+
+/// Claims that are deleted by hand, with the ledgers on them, are made again, and the others fill them.
+pub async fn fills_a_volume_that_was_lost(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "volume").await;
+    let mut operator = scene.operator();
+    scene.apply(&sample::two_hospitals()).await;
+    scene.settle(&mut operator).await;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    for (kind, node) in [("Orderer", "orderer-3"), ("Peer", "lakeside-peer")] {
+        scene.kubelet.hold(node);
+        scene.condition(kind, node, "NodeReady", "False", "PodFailing").await;
+        let claim = names::node_ledger(node);
+        let lost = claims.get(&claim).await.expect("a claim");
+        claims.delete(&claim, &DeleteParams::default()).await.expect("delete");
+        scene.kubelet.wipe_claim(&claim);
+        let made_again = move |now: Option<&PersistentVolumeClaim>| now.is_some_and(|now| now.uid() != lost.uid());
+        let seen = tokio::time::timeout(LIMIT, await_condition(claims.clone(), &claim, made_again)).await;
+        seen.unwrap_or_else(|_| panic!("{claim} is not made again")).expect("a watch");
+        scene.kubelet.release(node);
+        scene.settle(&mut operator).await;
+    }
+    truth::one_genesis_everywhere(&scene, "care").await;
+    let height = truth::peer_height(&scene, "lakeside-peer", "care").await;
+    assert_eq!(height, truth::peer_height(&scene, "mercy-peer", "care").await, "the peer has every block again");
+    let ask = GetPolicy { name: "treatment".into(), version: None };
+    let policy = truth::evaluate(&scene, "lakeside-peer", "care", "ehr", &ask).await;
+    assert_eq!(policy.version, 1, "its contract answers from what the others gave it");
+    invariants::hold(&scene, &operator.gate().writes()).await;
 }
 
 /// An object of somebody else that has the name we need is named, left as it is, and waited for.

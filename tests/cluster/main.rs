@@ -12,7 +12,9 @@ mod drift;
 mod lease;
 mod network;
 mod node;
+mod orderers;
 mod rbac;
+mod refusals;
 mod silence;
 mod support;
 
@@ -36,6 +38,7 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             repairs_every_child_that_is_edited_or_deleted
             says_that_a_ca_key_is_lost
             never_makes_a_second_genesis_block
+            fills_a_volume_that_was_lost
             leaves_a_foreign_object_alone
             gets_through_failures_of_the_api_server
             lets_go_of_a_namespace_that_is_deleted;
@@ -70,6 +73,11 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             says_what_it_waits_for
             names_an_image_that_cannot_be_pulled
             prints_true_columns;
+        orderers:
+            come_and_go_one_at_a_time;
+        refusals:
+            name_what_contradicts_in_a_channel
+            name_what_is_wrong_with_a_ca;
         contract:
             is_upgraded_rolled_out_and_rolled_back
             is_not_ready_under_another_package_id

@@ -4,6 +4,7 @@
 //! When the gate closes, whatever is asked of it later is never answered: from outside the operator is dead at once,
 //! whatever it still believes.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -47,6 +48,14 @@ pub struct Write {
     pub body: Vec<u8>,
     /// The server's answer, if there was one.
     pub status: Option<u16>,
+    /// Ports of nodes (`host:port`) that the operator reached since the write before this one.
+    pub asked: BTreeSet<String>,
+}
+
+impl Write {
+    fn new(verb: String, target: String, body: Vec<u8>) -> Self {
+        Self { verb, target, body, status: None, asked: BTreeSet::new() }
+    }
 }
 
 type Faults = Box<dyn Fn(u64) -> Option<Fault> + Send>;
@@ -54,6 +63,7 @@ type Faults = Box<dyn Fn(u64) -> Option<Fault> + Send>;
 #[derive(Default)]
 struct State {
     writes: Vec<Write>,
+    asked: BTreeSet<String>,
     last: Option<(u64, Death)>,
     faults: Option<Faults>,
 }
@@ -136,12 +146,14 @@ impl Gate {
         self.leases.subscribe()
     }
 
+    /// Notes that the operator reached a node.
+    pub fn reached(&self, host: &str, port: u16) {
+        self.state().asked.insert(format!("{host}:{port}"));
+    }
+
     /// Before a change of the ledger: returns only if it may happen.
     pub async fn ledger_begins(&self, act: &str, target: &str) -> LedgerPass {
-        let pass = self
-            .enter(Write { verb: act.to_owned(), target: target.to_owned(), body: Vec::new(), status: None }, false)
-            .await;
-        LedgerPass(pass)
+        LedgerPass(self.enter(Write::new(act.to_owned(), target.to_owned(), Vec::new()), false).await)
     }
 
     /// After a change of the ledger: returns only if the operator lives on.
@@ -149,10 +161,11 @@ impl Gate {
         self.leave(&pass.0, None).await;
     }
 
-    async fn enter(&self, write: Write, may_fail: bool) -> Pass {
+    async fn enter(&self, mut write: Write, may_fail: bool) -> Pass {
         self.alive().await;
         let pass = {
             let mut state = self.state();
+            write.asked = std::mem::take(&mut state.asked);
             state.writes.push(write);
             let number = state.writes.len() as u64;
             let death = state.last.filter(|(last, _)| *last == number).map(|(_, death)| death);
@@ -248,7 +261,7 @@ where
                 return Ok(answer.map(Either::Left));
             }
             let body = body.ok_or("a request whose body is a stream")?.collect_bytes().await?.to_vec();
-            let pass = gate.enter(Write { verb, target, body, status: None }, true).await;
+            let pass = gate.enter(Write::new(verb, target, body), true).await;
             if let Some(Fault::Status(code)) = pass.fault {
                 gate.leave(&pass, Some(code)).await;
                 return Ok(refusal(code));

@@ -1,26 +1,37 @@
-//! What must hold of every run, whatever happened in it (the safety invariants S1, S2, S6 and S8).
+//! What must hold of every run, whatever happened in it (the safety invariants S1 to S3 and S5 to S8).
+//!
+//! S4 is held by the tests that restart nodes, S9 by those of the lease: what a write does not show.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ehrnet::contract::messages::GetPolicy;
+use ehrnet::desired::names;
+use ehrnet::fabric::proto::common::{Config, Orderers};
+use ehrnet::fabric::proto::etcdraft::ConfigMetadata;
+use ehrnet::fabric::proto::orderer::ConsensusType;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::ListParams;
-use serde_json::Value;
+use kube::api::{DynamicObject, ListParams};
+use prost::Message;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::gate::Write;
-use super::logs;
-use super::scene::Scene;
-use super::snapshot;
+use super::scene::{Scene, is_ready};
+use super::{logs, snapshot, truth};
 
 /// Checks all of them over the writes of every operator that ran in the scene.
 pub async fn hold(scene: &Scene, writes: &[Write]) {
     let mut broken = Vec::new();
     keeps_ledgers_and_keys(writes, &mut broken);
     has_one_genesis(writes, &mut broken);
+    says_ready_only_after_asking_the_ledger(writes, &mut broken);
     stays_in_its_namespace(scene, writes, &mut broken);
+    changes_consenters_one_at_a_time(scene, &mut broken).await;
+    puts_declared_policies_in_force_and_no_others(scene, writes, &mut broken).await;
     keeps_keys_in_secrets(scene, writes, &mut broken).await;
     assert!(broken.is_empty(), "{broken:#?}");
 }
@@ -57,6 +68,116 @@ fn has_one_genesis(writes: &[Write], broken: &mut Vec<String>) {
     let resources: BTreeSet<_> = hashes.iter().map(|(target, _)| target).collect();
     if resources.len() != hashes.len() {
         broken.push(format!("S2: the genesis hash changed: {hashes:?}"));
+    }
+}
+
+/// S3: from one configuration to the next at most one consenter comes, goes or is another one.
+async fn changes_consenters_one_at_a_time(scene: &Scene, broken: &mut Vec<String>) {
+    let resources = scene.resources();
+    let channels =
+        resources.iter().filter(|((kind, _), o)| kind == "Channel" && o.data["status"]["genesisHash"].is_string());
+    for ((_, name), channel) in channels {
+        let spec = &channel.data["spec"];
+        let [orderer, channel] =
+            [&spec["consensus"]["orderers"][0], &spec["channelName"]].map(|text| text.as_str().expect("a name"));
+        let history: Vec<_> = truth::configs(scene, orderer, channel).await.iter().map(consenters).collect();
+        for (at, pair) in history.windows(2).enumerate() {
+            let (went, came) = (pair[0].difference(&pair[1]).count(), pair[1].difference(&pair[0]).count());
+            if went.max(came) > 1 {
+                broken.push(format!("S3: after configuration {at} of {name}, {went} consenters went and {came} came"));
+            }
+        }
+    }
+}
+
+/// Address and certificate of each consenter, of Raft or of BFT.
+pub fn consenters(config: &Config) -> BTreeSet<(String, Vec<u8>)> {
+    let orderer = &config.channel_group.as_ref().expect("a root").groups["Orderer"];
+    let consensus = ConsensusType::decode(orderer.values["ConsensusType"].value.as_slice()).expect("a type");
+    if consensus.r#type == "BFT" {
+        let all = Orderers::decode(orderer.values["Orderers"].value.as_slice()).expect("consenters");
+        return all
+            .consenter_mapping
+            .into_iter()
+            .map(|c| (format!("{}:{}", c.host, c.port), c.server_tls_cert))
+            .collect();
+    }
+    let metadata = ConfigMetadata::decode(consensus.metadata.as_slice()).expect("consenters");
+    metadata.consenters.into_iter().map(|c| (format!("{}:{}", c.host, c.port), c.server_tls_cert)).collect()
+}
+
+/// S5: whatever policy was ever in force is one that was declared, so none was weaker than both the old and the new one.
+async fn puts_declared_policies_in_force_and_no_others(scene: &Scene, writes: &[Write], broken: &mut Vec<String>) {
+    let resources = scene.resources();
+    for ((_, name), policy) in resources.iter().filter(|((kind, _), _)| kind == "ConsentPolicy") {
+        let (Some(newest), Some((peer, channel, chaincode))) =
+            (policy.data["status"]["ledgerVersion"].as_u64(), keeper(&resources, policy))
+        else {
+            continue;
+        };
+        let declared = projected(writes, name);
+        for version in 1..=newest {
+            let ask = GetPolicy { name: name.clone(), version: Some(version) };
+            let found = truth::evaluate(scene, &peer, &channel, &chaincode, &ask).await;
+            if !declared.contains(&found.digest) {
+                broken.push(format!("S5: version {version} of {name} on the ledger was never declared: {found:?}"));
+            }
+        }
+    }
+}
+
+/// A peer that can be asked about a policy, with channel and contract.
+fn keeper(
+    resources: &BTreeMap<super::scene::Id, DynamicObject>,
+    policy: &DynamicObject,
+) -> Option<(String, String, String)> {
+    let of = |kind: &str, name: &Value| resources.get(&(kind.to_owned(), name.as_str()?.to_owned()));
+    let channel = of("Channel", &policy.data["spec"]["channelRef"]["name"])?;
+    let contract = resources.iter().find(|((kind, _), o)| {
+        kind == "Chaincode" && o.data["spec"]["channelRef"] == policy.data["spec"]["channelRef"]
+    })?;
+    let joined = |o: &DynamicObject| {
+        o.data["spec"]["channels"]
+            .as_array()
+            .is_some_and(|all| all.contains(&policy.data["spec"]["channelRef"]["name"]))
+    };
+    let peer = resources.iter().find(|((kind, _), o)| kind == "Peer" && is_ready(o) && joined(o))?;
+    Some((peer.0.1.clone(), channel.data["spec"]["channelName"].as_str()?.to_owned(), contract.0.1.clone()))
+}
+
+/// Digests of what was declared of a policy over time, from the ConfigMaps that were written for it.
+fn projected(writes: &[Write], policy: &str) -> BTreeSet<String> {
+    let name = json!(names::consent_policy(policy));
+    let of_policy = writes.iter().map(body).filter(|content| content["metadata"]["name"] == name);
+    let texts = of_policy.filter_map(|content| Some(content["data"][names::POLICY_JSON].as_str()?.to_owned()));
+    texts.map(|text| hex::encode(Sha256::digest(text))).collect()
+}
+
+/// What a Ready resource was made of: kind in a path, and the port that its ledger is asked at.
+const ASKED: [(&str, u16); 3] =
+    [("/channels/", names::ORDERER_PORT), ("/chaincodes/", names::PEER_PORT), ("/consentpolicies/", names::PEER_PORT)];
+
+/// S7: a channel, a contract or a policy on the ledger is said to be Ready only after the ledger was asked since the
+/// status before: nothing is concluded from pods that run.
+fn says_ready_only_after_asking_the_ledger(writes: &[Write], broken: &mut Vec<String>) {
+    let mut asked: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for write in writes {
+        asked.values_mut().for_each(|since| since.extend(write.asked.iter().map(String::as_str)));
+        let Some((_, port)) = ASKED.iter().find(|(kind, _)| write.target.contains(kind)) else { continue };
+        let status = &body(write)["status"];
+        let ready = status["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|c| c["type"] == "Ready" && c["status"] == "True");
+        let since = asked.entry(&write.target).or_insert_with(|| write.asked.iter().map(String::as_str).collect());
+        let on_ledger = !write.target.contains("/consentpolicies/") || status["ledgerVersion"].is_u64();
+        if ready && on_ledger && !since.iter().any(|node| node.ends_with(&format!(":{port}"))) {
+            broken.push(format!("S7: {} says Ready, and no node was asked at port {port} before", write.target));
+        }
+        if write.status.is_some_and(|status| status < 300) {
+            since.clear();
+        }
     }
 }
 

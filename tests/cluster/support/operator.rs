@@ -216,7 +216,9 @@ struct TestNetwork {
 impl Network for TestNetwork {
     async fn dial(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         let address = self.resolver.resolve(host, port).map_err(|why| io::Error::new(io::ErrorKind::NotFound, why))?;
-        TcpStream::connect(address).await
+        let stream = TcpStream::connect(address).await?;
+        self.gate.reached(host, port);
+        Ok(stream)
     }
 
     async fn before_write(&self, act: &LedgerAct) -> Result<(), NotAllowed> {

@@ -111,6 +111,24 @@ pub async fn config(scene: &Scene, orderer: &str, channel: &str) -> Config {
     .await
 }
 
+/// Every configuration that the channel ever had, the first one first, as an orderer has them.
+pub async fn configs(scene: &Scene, orderer: &str, channel: &str) -> Vec<Config> {
+    let client = orderer_client(scene, orderer).await;
+    let read = async |number: u64| patiently(orderer, || client.block(channel, number)).await;
+    let mut configs = Vec::new();
+    let mut block = patiently(orderer, || client.newest_block(channel)).await;
+    loop {
+        let number = blocks::last_config(&block).expect("metadata");
+        let found = read(number).await;
+        configs.push(blocks::config(&found).expect("a configuration").1);
+        if number == 0 {
+            configs.reverse();
+            return configs;
+        }
+        block = read(number - 1).await;
+    }
+}
+
 /// Height of the channel at a peer.
 pub async fn peer_height(scene: &Scene, node: &str, channel: &str) -> u64 {
     let signer = admin(scene, &hospital_of(scene, "Peer", node)).await;

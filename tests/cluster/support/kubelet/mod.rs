@@ -109,6 +109,11 @@ impl FakeKubelet {
         self.process(node).signal(Signal::KILL);
     }
 
+    /// Deletes what is on the volume of a claim; the node that has it must be held.
+    pub fn wipe_claim(&self, claim: &str) {
+        std::fs::remove_dir_all(self.shared.folder.join("claims").join(claim)).expect("remove the volume");
+    }
+
     /// Deletes what is on the volumes.
     pub fn wipe(&self) {
         std::fs::remove_dir_all(self.shared.folder.join("claims")).expect("remove the volumes");
