@@ -21,6 +21,8 @@ use tokio::net::TcpStream;
 // What real Fabric does, the embedded ledger does as well.
 #[path = "real_fabric/agreement.rs"]
 mod agreement;
+#[path = "real_fabric/calls.rs"]
+mod calls;
 #[allow(dead_code)]
 #[path = "support/chaincode.rs"]
 mod chaincode;

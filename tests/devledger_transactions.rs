@@ -403,6 +403,44 @@ async fn private_data_is_its_members_until_it_is_purged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn private_data_that_nobody_could_give_comes_in_the_background() {
+    let mut network = Network::start().await;
+    network.agree(&definition(), 1).await;
+    network.peers[1].kill();
+    assert_eq!(network.transact(&[0, 2], &private("lazy", "q", CANARY)).await, Code::Valid);
+    let height = network_height(&network, 0).await;
+
+    // The only one that has it is away while the other member comes to the block.
+    network.peers[0].kill();
+    let peer = &mut network.peers[1];
+    peer.set("CORE_PEER_GOSSIP_PVTDATA_PULLRETRYTHRESHOLD", "1s");
+    peer.set("CORE_PEER_GOSSIP_PVTDATA_RECONCILESLEEPINTERVAL", "1s");
+    network.site.start(peer).await;
+    let member = network.peer(1);
+    eventually("the member has the block", async || {
+        member.chain_info(CHANNEL).await.is_ok_and(|info| info.height == height)
+    })
+    .await;
+    let missing = network.ask(1, 1, &["getPrivate", "lazy", "q"]).await.expect_err("not here");
+    assert!(missing.contains("private data matching public hash version is not available"), "{missing}");
+    assert!(!network.keeps(1, CANARY));
+
+    let peer = &mut network.peers[0];
+    network.site.start(peer).await;
+    eventually("it has come", async || {
+        network.ask(1, 1, &["getPrivate", "lazy", "q"]).await.is_ok_and(|value| value == CANARY)
+    })
+    .await;
+    // It stays, and the next block is made of the same state everywhere.
+    let peer = &mut network.peers[1];
+    peer.kill();
+    network.site.start(peer).await;
+    network.level().await;
+    assert_eq!(network.ask(1, 1, &["getPrivate", "lazy", "q"]).await.expect("kept"), CANARY);
+    assert_eq!(network.commit_hashes(1).await, network.commit_hashes(2).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn contracts_that_are_away_or_of_another_package_are_named() {
     let network = Network::start().await;
     let definition = definition();

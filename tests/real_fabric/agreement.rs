@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use ehrnet::fabric::chaincode::{ChaincodeDefinition, EndorsementPolicy, Rule};
+use ehrnet::fabric::envelope::Stamp;
 use ehrnet::fabric::gateway::Since;
 use ehrnet::fabric::lifecycle::{self, Endorser, ensure_committed, next_sequence};
 use ehrnet::fabric::package::{Connection, Package};
-use ehrnet::fabric::proposal::Call;
+use ehrnet::fabric::proposal::{self, Call};
 use ehrnet::fabric::proto::protos::TxValidationCode;
-use ehrnet::fabric::{LedgerError, gateway};
+use ehrnet::fabric::{LedgerError, gateway, peer};
 use futures::StreamExt;
 
 use crate::network::{CHANNEL, Network, agree, approve, call, definition, services};
@@ -41,6 +42,7 @@ async fn hospitals_agree_on_a_chaincode_and_call_it() {
     assert_eq!(status, (first.block, TxValidationCode::Valid));
 
     refusals_are_told(&a).await;
+    clocks_must_be_about_right(&network.peers().0).await;
     private_data_stays_with_members(&a, &b).await;
     events_go_on_where_they_stopped(&a, &first).await;
 
@@ -74,6 +76,16 @@ async fn refusals_are_told(a: &gateway::Client) {
     let unknown = Call::new(CHANNEL, "nothing", vec![b"get".to_vec()]);
     let unknown = a.evaluate(&unknown, &[]).await.expect_err("no such chaincode");
     assert!(matches!(unknown, LedgerError::Refused { status: 400, .. }), "{unknown:?}");
+}
+
+async fn clocks_must_be_about_right(peer: &peer::Client) {
+    for minutes in [-16, 16] {
+        let mut stamp = Stamp::now();
+        stamp.timestamp.seconds += minutes * 60;
+        let (signed, _) = proposal::signed_proposal(peer.signer(), &call(&["get", "k"]), &stamp);
+        let refused = peer.endorse(&signed).await.expect_err("another time").to_string();
+        assert!(refused.contains("request unauthorized due to incorrect timestamp"), "{refused}");
+    }
 }
 
 async fn private_data_stays_with_members(a: &gateway::Client, b: &gateway::Client) {

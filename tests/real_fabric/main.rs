@@ -13,6 +13,7 @@ use ehrnet::fabric::verbs::{ConfigOutcome, ensure_config, ensure_peer_joined, re
 use ehrnet::fabric::{LedgerError, blocks, orderer, plan};
 
 mod agreement;
+mod calls;
 mod gateways;
 mod stand_in;
 // Shared with other tests.

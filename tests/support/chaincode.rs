@@ -267,10 +267,11 @@ async fn call(name: &str, ledger: &mut Ledger, event: &mut Option<ChaincodeEvent
             };
             let answer = ledger.ask(Type::InvokeChaincode, spec).await?;
             let answer = ChaincodeMessage::decode(answer.as_slice()).map_err(|e| e.to_string())?;
-            match answer.r#type() {
-                Type::Completed => Ok(Answer::decode(answer.payload.as_slice()).map_err(|e| e.to_string())?.payload),
-                _ => Err(String::from_utf8_lossy(&answer.payload).into_owned()),
+            if answer.r#type() != Type::Completed {
+                return Err(String::from_utf8_lossy(&answer.payload).into_owned());
             }
+            let answer = Answer::decode(answer.payload.as_slice()).map_err(|e| e.to_string())?;
+            if answer.status >= 400 { Err(answer.message) } else { Ok(answer.payload) }
         }
         ["who"] => {
             ledger.put("", "who", name.as_bytes()).await?;

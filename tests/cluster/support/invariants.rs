@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::gate::Write;
-use super::scene::{Scene, is_ready};
+use super::scene::{Id, Scene, is_ready};
 use super::{logs, snapshot, truth};
 
 /// Checks all of them over the writes of every operator that ran in the scene.
@@ -94,16 +94,13 @@ async fn changes_consenters_one_at_a_time(scene: &Scene, broken: &mut Vec<String
 pub fn consenters(config: &Config) -> BTreeSet<(String, Vec<u8>)> {
     let orderer = &config.channel_group.as_ref().expect("a root").groups["Orderer"];
     let consensus = ConsensusType::decode(orderer.values["ConsensusType"].value.as_slice()).expect("a type");
+    let member = |host: String, port: u32, certificate: Vec<u8>| (format!("{host}:{port}"), certificate);
     if consensus.r#type == "BFT" {
-        let all = Orderers::decode(orderer.values["Orderers"].value.as_slice()).expect("consenters");
-        return all
-            .consenter_mapping
-            .into_iter()
-            .map(|c| (format!("{}:{}", c.host, c.port), c.server_tls_cert))
-            .collect();
+        let all = Orderers::decode(orderer.values["Orderers"].value.as_slice()).expect("consenters").consenter_mapping;
+        return all.into_iter().map(|c| member(c.host, c.port, c.server_tls_cert)).collect();
     }
-    let metadata = ConfigMetadata::decode(consensus.metadata.as_slice()).expect("consenters");
-    metadata.consenters.into_iter().map(|c| (format!("{}:{}", c.host, c.port), c.server_tls_cert)).collect()
+    let all = ConfigMetadata::decode(consensus.metadata.as_slice()).expect("consenters").consenters;
+    all.into_iter().map(|c| member(c.host, c.port, c.server_tls_cert)).collect()
 }
 
 /// S5: whatever policy was ever in force is one that was declared, so none was weaker than both the old and the new one.
@@ -127,22 +124,16 @@ async fn puts_declared_policies_in_force_and_no_others(scene: &Scene, writes: &[
 }
 
 /// A peer that can be asked about a policy, with channel and contract.
-fn keeper(
-    resources: &BTreeMap<super::scene::Id, DynamicObject>,
-    policy: &DynamicObject,
-) -> Option<(String, String, String)> {
-    let of = |kind: &str, name: &Value| resources.get(&(kind.to_owned(), name.as_str()?.to_owned()));
-    let channel = of("Channel", &policy.data["spec"]["channelRef"]["name"])?;
-    let contract = resources.iter().find(|((kind, _), o)| {
-        kind == "Chaincode" && o.data["spec"]["channelRef"] == policy.data["spec"]["channelRef"]
-    })?;
-    let joined = |o: &DynamicObject| {
-        o.data["spec"]["channels"]
-            .as_array()
-            .is_some_and(|all| all.contains(&policy.data["spec"]["channelRef"]["name"]))
+fn keeper(resources: &BTreeMap<Id, DynamicObject>, policy: &DynamicObject) -> Option<(String, String, String)> {
+    let name = &policy.data["spec"]["channelRef"]["name"];
+    let channel = resources.get(&("Channel".to_owned(), name.as_str()?.to_owned()))?;
+    let first = |kind: &str, fits: &dyn Fn(&DynamicObject) -> bool| {
+        resources.iter().find(|((of, _), o)| of == kind && fits(o)).map(|((_, name), _)| name.clone())
     };
-    let peer = resources.iter().find(|((kind, _), o)| kind == "Peer" && is_ready(o) && joined(o))?;
-    Some((peer.0.1.clone(), channel.data["spec"]["channelName"].as_str()?.to_owned(), contract.0.1.clone()))
+    let contract = first("Chaincode", &|o| o.data["spec"]["channelRef"]["name"] == *name)?;
+    let joined = |o: &DynamicObject| o.data["spec"]["channels"].as_array().is_some_and(|all| all.contains(name));
+    let peer = first("Peer", &|o| is_ready(o) && joined(o))?;
+    Some((peer, channel.data["spec"]["channelName"].as_str()?.to_owned(), contract))
 }
 
 /// Digests of what was declared of a policy over time, from the ConfigMaps that were written for it.
@@ -160,17 +151,17 @@ const ASKED: [(&str, u16); 3] =
 /// S7: a channel, a contract or a policy on the ledger is said to be Ready only after the ledger was asked since the
 /// status before: nothing is concluded from pods that run.
 fn says_ready_only_after_asking_the_ledger(writes: &[Write], broken: &mut Vec<String>) {
+    let mut ever: BTreeSet<&str> = BTreeSet::new();
     let mut asked: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for write in writes {
-        asked.values_mut().for_each(|since| since.extend(write.asked.iter().map(String::as_str)));
+        let new = || write.asked.iter().map(String::as_str);
+        ever.extend(new());
+        asked.values_mut().for_each(|since| since.extend(new()));
         let Some((_, port)) = ASKED.iter().find(|(kind, _)| write.target.contains(kind)) else { continue };
         let status = &body(write)["status"];
-        let ready = status["conditions"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .any(|c| c["type"] == "Ready" && c["status"] == "True");
-        let since = asked.entry(&write.target).or_insert_with(|| write.asked.iter().map(String::as_str).collect());
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        let ready = conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+        let since = asked.entry(&write.target).or_insert_with(|| ever.clone());
         let on_ledger = !write.target.contains("/consentpolicies/") || status["ledgerVersion"].is_u64();
         if ready && on_ledger && !since.iter().any(|node| node.ends_with(&format!(":{port}"))) {
             broken.push(format!("S7: {} says Ready, and no node was asked at port {port} before", write.target));
