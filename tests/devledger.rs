@@ -218,6 +218,33 @@ async fn a_channel_outlives_its_leader_and_a_torn_block() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn three_without_a_leader_send_blocks_only_to_those_that_want_them_all_the_same() {
+    let mut net = Net::raft(3).await;
+    let mut peer = net.site.peer(&net.org, 11);
+    net.site.start(&mut peer).await;
+    let client = net.site.peer_client(&peer, &net.org.admin);
+    client.join(CHANNEL, &net.genesis).await.expect("join");
+    net.change(&net.all(), 300).await;
+    let height = async || client.chain_info(CHANNEL).await.map(|info| info.height).ok();
+    eventually("the peer has the block", async || height().await == Some(2)).await;
+
+    for at in [1, 2] {
+        net.orderers[at].kill();
+    }
+    // Peers ask as Fabric's do: such an orderer is no good, its blocks may be old.
+    eventually("the peer is sent away", async || peer.log().contains("with status SERVICE_UNAVAILABLE")).await;
+    // Our client looks at blocks all the same.
+    assert_eq!(blocks::number(&net.client(0).newest_block(CHANNEL).await.expect("block")), 1);
+    for at in [1, 2] {
+        let mut back = net.orderers.remove(at);
+        net.site.start(&mut back).await;
+        net.orderers.insert(at, back);
+    }
+    net.change(&net.all(), 400).await;
+    eventually("the peer has the next block", async || height().await == Some(3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edited_byte_stops_the_node_and_is_named() {
     let mut net = Net::raft(1).await;
     net.orderers[0].kill();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::{Status as Grpc, Streaming};
 
 use super::channel::{self, Opened, SignedData, certificate};
@@ -12,7 +12,7 @@ use super::faults::{Faults, Operation};
 use super::ledger::ChannelLedger;
 use super::stop::Stop;
 use crate::fabric::proto::common::{Block, Envelope, Status};
-use crate::fabric::proto::orderer::seek_info::{SeekBehavior, SeekContentType};
+use crate::fabric::proto::orderer::seek_info::{SeekBehavior, SeekContentType, SeekErrorResponse};
 use crate::fabric::proto::orderer::{SeekInfo, SeekPosition, seek_position::Type};
 
 /// Where blocks come from, and who may have them.
@@ -25,6 +25,9 @@ pub trait Library: Send + Sync + 'static {
     /// # Errors
     /// Why not.
     fn may_read(&self, ledger: &ChannelLedger, request: SignedData) -> Result<(), String>;
+
+    /// Whether what makes the channel's blocks has failed, as it changes; `None` where that cannot be.
+    fn errored(&self, channel: &str) -> Option<watch::Receiver<bool>>;
 }
 
 /// One message to the client.
@@ -106,6 +109,7 @@ impl<L: Library> Delivery<L> {
             return Ok(Status::NotFound);
         }
         let mut heights = ledger.watch_height();
+        let mut errored = self.errored(ledger.channel(), &seek);
         let mut judged = None;
         let mut number = start;
         loop {
@@ -116,6 +120,7 @@ impl<L: Library> Delivery<L> {
                 tokio::select! {
                     () = self.stop.requested() => return Ok(Status::ServiceUnavailable),
                     () = responses.closed() => return Err(Gone),
+                    () = failure(&mut errored) => return Ok(Status::ServiceUnavailable),
                     grown = heights.wait_for(|height| *height > number) => {
                         if grown.is_err() {
                             return Ok(Status::NotFound);
@@ -175,6 +180,9 @@ impl<L: Library> Delivery<L> {
         let ledger = self.library.ledger(name).ok_or_else(not_found)?;
         let seek =
             SeekInfo::decode(opened.data.as_slice()).map_err(|e| bad(format!("malformed seekInfo payload: {e}")))?;
+        if self.errored(name, &seek).is_some_and(|errored| *errored.borrow()) {
+            return Err((Status::ServiceUnavailable, "the channel has no leader".into()));
+        }
         if certificate::expires_at(&opened.signature.creator).is_some_and(|end| end < now_seconds()) {
             return Err((Status::Forbidden, "deliver client identity expired".into()));
         }
@@ -182,8 +190,23 @@ impl<L: Library> Delivery<L> {
         Ok((opened, seek, ledger))
     }
 
+    /// A request may ask for blocks in spite of failures.
+    fn errored(&self, channel: &str, seek: &SeekInfo) -> Option<watch::Receiver<bool>> {
+        let strict = seek.error_response != i32::from(SeekErrorResponse::BestEffort);
+        strict.then(|| self.library.errored(channel)).flatten()
+    }
+
     fn permit(&self, ledger: &ChannelLedger, request: &Envelope) -> Result<(), String> {
         self.library.may_read(ledger, SignedData::of_envelope(request)?)
+    }
+}
+
+/// Returns when there is a failure; never where there can be none.
+async fn failure(errored: &mut Option<watch::Receiver<bool>>) {
+    match errored {
+        // The sender goes with the chain.
+        Some(errored) => drop(errored.wait_for(|errored| *errored).await),
+        None => std::future::pending().await,
     }
 }
 

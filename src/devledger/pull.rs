@@ -16,10 +16,10 @@ use crate::fabric::envelope::{self, Stamp};
 use crate::fabric::identity::SigningIdentity;
 use crate::fabric::proto::common::{Block, HeaderType, Status};
 use crate::fabric::proto::orderer::atomic_broadcast_client::AtomicBroadcastClient;
-use crate::fabric::proto::orderer::seek_info::SeekBehavior;
+use crate::fabric::proto::orderer::seek_info::{SeekBehavior, SeekErrorResponse};
 use crate::fabric::proto::orderer::{SeekInfo, SeekPosition, SeekSpecified, deliver_response, seek_position};
 
-/// An orderer that accepts a connection but sends nothing is given up after this time.
+/// Pause before the second attempt.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 
 /// How this node pulls.
@@ -32,6 +32,9 @@ pub struct Puller {
     pub hosts: Hosts,
     /// Longest pause between attempts.
     pub max_retry: Duration,
+    /// Whether blocks are wanted from an orderer without a leader: as in Fabric, other orderers copy them, peers turn to
+    /// the next orderer.
+    pub without_leader: SeekErrorResponse,
 }
 
 /// Whether to go on pulling.
@@ -134,6 +137,7 @@ impl Puller {
             start: at(ledger.height()),
             stop: at(u64::MAX),
             behavior: SeekBehavior::BlockUntilReady.into(),
+            error_response: self.without_leader.into(),
             ..Default::default()
         };
         envelope::signed(

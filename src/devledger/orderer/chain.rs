@@ -46,6 +46,8 @@ pub struct Chain {
     stopper: Stopper,
     /// One change of the group's members at a time.
     changing: tokio::sync::Mutex<()>,
+    /// Whether there is no leader to order, as clients that wait for blocks are told.
+    errored: watch::Sender<bool>,
     /// Turns true when this node is no longer a consenter.
     evicted: watch::Receiver<bool>,
 }
@@ -88,8 +90,8 @@ impl Chain {
         let raft = Raft::new(id, config, network, log, machine).await.map_err(|e| text(&e))?;
         let (queue, submissions) = mpsc::channel(64);
         let (evict, evicted) = watch::channel(false);
-        let chain =
-            Arc::new(Self { node, ledger, writer, raft, id, queue, stopper, changing: Default::default(), evicted });
+        let (changing, errored) = (Default::default(), watch::Sender::new(true));
+        let chain = Arc::new(Self { node, ledger, writer, raft, id, queue, stopper, changing, errored, evicted });
         tokio::spawn(chain.clone().lead(submissions, stop.clone()));
         tokio::spawn(chain.clone().watch_configuration(evict, stop.clone()));
         if pristine && first {
@@ -147,6 +149,7 @@ impl Chain {
     /// Stop the raft group; returns when nothing is written any more.
     pub async fn halt(&self) {
         self.stopper.stop();
+        self.errored.send_replace(true);
         self.writer.pending.send_replace(None);
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(channel = self.ledger.channel(), %error, "raft did not end well");
@@ -157,6 +160,22 @@ impl Chain {
     pub async fn evicted(&self) {
         let mut evicted = self.evicted.clone();
         let _ended = evicted.wait_for(|evicted| *evicted).await.is_err();
+    }
+
+    /// Whether there is no leader to order, as it changes.
+    pub fn errored(&self) -> watch::Receiver<bool> {
+        self.errored.subscribe()
+    }
+
+    /// As Fabric's `etcdraft` chain: true from the start until there is a leader, and again when there is none, but not in
+    /// a group of two, which could not grow from one otherwise.
+    fn note_leader(&self, consenters: usize) {
+        let found = self.leader().is_some();
+        self.errored.send_if_modified(|errored| {
+            let before = *errored;
+            *errored = !found && (before || consenters > 2);
+            *errored != before
+        });
     }
 
     /// The raft group's state.
@@ -356,6 +375,7 @@ impl Chain {
                 leader = now.current_leader;
                 tracing::info!(channel = self.ledger.channel(), ?leader, "leader changed");
             }
+            self.note_leader(voters.len());
             let voter = voters.contains(&self.id);
             let bundle = self.ledger.bundle();
             let state = (bundle.as_ref().map(|bundle| bundle.sequence()), voters);

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use prost::Message;
+use tokio::sync::watch;
 
 use super::chain;
 use super::channel::{Channel, HALT_LIMIT, JoinBlock, Progress, Relation};
@@ -339,6 +340,10 @@ impl Library for Registrar {
         let bundle = ledger.bundle().ok_or("the channel has no configuration")?;
         let policy = if bundle.orderer.in_maintenance() { "/Channel/Orderer/Readers" } else { "/Channel/Readers" };
         bundle.check(policy, &[request])
+    }
+
+    fn errored(&self, channel: &str) -> Option<watch::Receiver<bool>> {
+        self.consenter(channel).ok().map(|chain| chain.errored())
     }
 }
 

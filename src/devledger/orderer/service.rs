@@ -27,6 +27,7 @@ use crate::devledger::stop::Stop;
 use crate::devledger::{StartError, operations, web};
 use crate::fabric::proto::common::Envelope;
 use crate::fabric::proto::orderer::atomic_broadcast_server::{AtomicBroadcast, AtomicBroadcastServer};
+use crate::fabric::proto::orderer::seek_info::SeekErrorResponse;
 use crate::fabric::proto::orderer::{BroadcastResponse, DeliverResponse, deliver_response};
 
 /// Longest pause between two attempts to pull blocks.
@@ -49,6 +50,7 @@ pub async fn run(settings: OrdererSettings, levels: LogLevels, stop: Stop) -> Re
         identity: tls.map(tls_identity).transpose()?,
         hosts: hosts.clone(),
         max_retry: MAX_RETRY,
+        without_leader: SeekErrorResponse::BestEffort,
     };
     let node = Arc::new(Node {
         signer,

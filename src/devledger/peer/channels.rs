@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Node;
@@ -140,5 +141,9 @@ impl Library for Channels {
         let bundle = ledger.bundle().ok_or("the channel has no configuration")?;
         let policy = bundle.acl("event/Block").unwrap_or_else(|| "/Channel/Application/Readers".into());
         bundle.check(&policy, &[request])
+    }
+
+    fn errored(&self, _: &str) -> Option<watch::Receiver<bool>> {
+        None
     }
 }

@@ -33,6 +33,7 @@ use crate::devledger::{StartError, operations, web};
 use crate::fabric::identity::SigningIdentity;
 use crate::fabric::proto::common::{Block, Envelope};
 use crate::fabric::proto::gateway::gateway_server::GatewayServer;
+use crate::fabric::proto::orderer::seek_info::SeekErrorResponse;
 use crate::fabric::proto::protos::deliver_server::{Deliver, DeliverServer};
 use crate::fabric::proto::protos::endorser_server::{Endorser as EndorserService, EndorserServer};
 use crate::fabric::proto::protos::{DeliverResponse, ProposalResponse, SignedProposal, deliver_response::Type};
@@ -100,8 +101,13 @@ fn shared(settings: &PeerSettings, signer: SigningIdentity) -> Result<Node, Star
     let node = &settings.node;
     let tls = || node.grpc.tls.as_ref().map(tls_identity).transpose();
     let (signer, hosts) = (Arc::new(signer), Hosts::new(node.hosts.clone()));
-    let puller =
-        Puller { signer: signer.clone(), identity: tls()?, hosts: hosts.clone(), max_retry: settings.reconnect_max };
+    let puller = Puller {
+        signer: signer.clone(),
+        identity: tls()?,
+        hosts: hosts.clone(),
+        max_retry: settings.reconnect_max,
+        without_leader: SeekErrorResponse::Strict,
+    };
     let connections = Arc::new(Connections::new(hosts, tls()?));
     Ok(Node {
         puller,
