@@ -276,7 +276,7 @@ pub async fn names_an_image_that_cannot_be_pulled(cluster: Arc<TestCluster>) {
     scene.settle(&mut operator).await;
     scene.edit("Peer", "mercy-peer", json!({"spec": {"image": {"reference": "nowhere.invalid/peer:9"}}})).await;
     let message = scene.condition("Peer", "mercy-peer", "NodeReady", "False", "PodFailing").await;
-    assert!(message.contains("nowhere.invalid/peer:9"), "{message}");
+    assert!(message.contains("image nowhere.invalid/peer:9 cannot be pulled"), "{message}");
     scene.edit("Peer", "mercy-peer", json!({"spec": {"image": {"reference": null}}})).await;
     scene.settle(&mut operator).await;
 }
