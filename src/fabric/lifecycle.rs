@@ -189,13 +189,12 @@ pub async fn ensure_approved(
     package_id: Option<&str>,
 ) -> Result<bool, LedgerError> {
     definition.check()?;
-    let is_approved =
-        async || {
-            let approved = approved(peer, channel, &definition.name, sequence).await?;
-            Ok::<_, LedgerError>(approved.is_some_and(|a| {
-                a.recorded.differences(definition).is_empty() && a.package_id.as_deref() == package_id
-            }))
-        };
+    let is_approved = async || match approved(peer, channel, &definition.name, sequence).await {
+        Ok(approved) => Ok(approved
+            .is_some_and(|a| a.recorded.differences(definition).is_empty() && a.package_id.as_deref() == package_id)),
+        Err(lost) if is_lost(&lost) => has_agreed(peer, channel, definition, sequence).await,
+        Err(error) => Err(error),
+    };
     if is_approved().await? {
         return Ok(false);
     }
@@ -218,6 +217,27 @@ pub async fn ensure_approved(
     read_back(is_approved().await?, sent, || {
         format!("{} committed an approval of {} and then does not have it", peer.node(), definition.name)
     })
+}
+
+/// Whether an approval was given and its content is nowhere any more. It is private data of the organization's own peers:
+/// gone with the volume of the only one (Fabric: `core/ledger/kvledger/txmgmt/txmgr/query_executor.go`).
+fn is_lost(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::Refused { message, .. } if message.contains("private data matching public hash version is not available"))
+}
+
+/// Whether the peer's organization approved what is in force: public hashes say so, though not from which package.
+async fn has_agreed(
+    peer: &peer::Client,
+    channel: &str,
+    definition: &ChaincodeDefinition,
+    sequence: i64,
+) -> Result<bool, LedgerError> {
+    let in_force = committed(peer, channel, &definition.name).await?;
+    Ok(in_force.is_some_and(|found| {
+        found.recorded.sequence == sequence
+            && found.recorded.differences(definition).is_empty()
+            && found.approvals.get(peer.signer().msp_id()) == Some(&true)
+    }))
 }
 
 /// Puts `definition` in force as number `sequence`, if enough organizations approved it. `endorsers` are the peers that
