@@ -405,7 +405,10 @@ async fn a_node_joins_later_follows_and_becomes_a_consenter() {
         info.is_some_and(|info| info.consensus_relation == ConsensusRelation::Consenter && info.height == 3)
     })
     .await;
-    // Now both are needed: the new one alone cannot order.
+    // Now both are needed: together they order, and the new one alone cannot.
+    net.orderers.push(late);
+    net.change(&[0, 1], 500).await;
+    let late = net.orderers.remove(1);
     net.orderers[0].kill();
     net.channel.batch.timeout = Duration::from_millis(700);
     let alone = net.site.orderer_client(&late, &admin);

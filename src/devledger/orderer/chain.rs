@@ -394,15 +394,17 @@ impl Chain {
                 evict.send_replace(true);
                 return;
             }
-            let leads = now.state == ServerState::Leader;
+            // Only now: a newcomer that this node has not been told of cannot agree to be one.
+            if now.state == ServerState::Leader
+                && let Err(error) = self.settle_membership().await
+            {
+                tracing::debug!(channel = self.ledger.channel(), error, "consenters will be changed later");
+            }
             tokio::select! {
                 () = stop.requested() => return,
                 grown = heights.changed() => if grown.is_err() { return },
                 changed = metrics.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(patience), if left_at.is_some() => {}
-            }
-            if leads && let Err(error) = self.settle_membership().await {
-                tracing::debug!(channel = self.ledger.channel(), error, "consenters will be changed later");
             }
         }
     }
