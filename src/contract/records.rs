@@ -46,12 +46,14 @@ pub async fn register(tx: &mut Transaction<'_>) -> Result<Record, ContractError>
     let before: Option<Record> = tx.read(&keys::record(&argument.record)).await?;
     check_succession(&argument, before.as_ref(), &caller.person.msp_id)?;
     let record = describe(tx, argument, &secret)?;
-    let kept = Kept { salt: secret.salt.clone(), storage: secret.storage, codes: secret.codes };
+    let kept = Kept { salt: secret.salt, storage: secret.storage, codes: secret.codes };
     tx.put(keys::record(&record.record), &record)?;
     tx.put_private(collection::RECORDS, keys::record(&record.record), &kept)?;
     let mut entry = entry(tx, AuditKind::Registration, &record.patient);
     entry.record = Some(record.record.clone());
-    audit::write(tx, &entry, audit::Secret { salt: secret.salt, ..audit::Secret::of(tx, &entry) })?;
+    // Without the record's salt: that must be gone when the record is erased.
+    let secret = audit::Secret::of(tx, &entry);
+    audit::write(tx, &entry, secret)?;
     announce(tx, event::RECORD_REGISTERED, &record)?;
     Ok(record)
 }

@@ -160,6 +160,8 @@ fn an_erased_record_leaves_a_tombstone_and_no_way_back() {
     let erased = world.submit(&officer, &erase, None).expect("erased");
     assert_eq!(erased.erased.as_ref().map(|erasure| erasure.reason), Some(ErasureReason::ConsentWithdrawn));
     assert!(!world.state.private.keys().any(|(collection, _)| collection == collection::RECORDS));
+    let keeps_salt = |kept: &Vec<u8>| String::from_utf8_lossy(kept).contains(&salt(1));
+    assert!(!world.state.private.values().any(keeps_salt), "the salt is gone from every collection");
 
     let registrar = world.staff(MERCY, "records", role::REGISTRAR);
     let verify = VerifyRecord { record: "r1".into(), digest: Some(hex::encode([1; 32])), manifest_root: None };
