@@ -51,7 +51,9 @@ impl From<ClientError> for CommandError {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Input(message) => Self::Input(BadInput::one(message)),
-            ClientError::Ledger { .. } | ClientError::Answer { .. } => Self::Ledger(error),
+            ClientError::Ledger { .. } | ClientError::Disagreement { .. } | ClientError::Answer { .. } => {
+                Self::Ledger(error)
+            }
         }
     }
 }

@@ -78,7 +78,10 @@ impl Ledger {
             true => self.gateway.submit(&call, &[]).await.map(|committed| committed.result),
             false => self.gateway.evaluate(&call, &[]).await,
         };
-        let answer = answered.map_err(|source| ClientError::Ledger { function, source })?;
+        let answer = answered.map_err(|source| match source.is_disagreement() {
+            true => ClientError::Disagreement { function, source: Box::new(source) },
+            false => ClientError::Ledger { function, source },
+        })?;
         serde_json::from_slice(&answer).map_err(|error| ClientError::Answer { function, problem: error.to_string() })
     }
 }

@@ -41,6 +41,17 @@ pub enum ClientError {
         /// What the ledger says.
         source: crate::fabric::LedgerError,
     },
+    /// Hospitals came to different results. Nothing was committed.
+    #[error(
+        "{function}: the hospitals disagree on the result, and nothing was committed ({source}): one of them runs an \
+         altered contract, or its peer is behind; try again, then ask the hospitals' operators"
+    )]
+    Disagreement {
+        /// Function of the contract.
+        function: &'static str,
+        /// What the gateway says, with the hospitals.
+        source: Box<crate::fabric::LedgerError>,
+    },
     /// The contract's answer is not what this version understands.
     #[error(
         "{function}: the contract's answer cannot be read ({problem}): contract and command are of different versions"
