@@ -15,7 +15,6 @@ use ehrnet::fabric::verbs::{ConfigOutcome, ensure_config, read_config};
 use ehrnet::fabric::{LedgerError, blocks, config_tree, config_update, orderer};
 use prost::Message;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 // What real Fabric does, the embedded ledger does as well.
@@ -39,6 +38,8 @@ mod network;
 mod nodes;
 #[path = "real_fabric/records.rs"]
 mod records;
+#[path = "support/scrape.rs"]
+mod scrape;
 // Shared with other tests, which use other parts of it.
 #[allow(dead_code)]
 #[path = "../src/fabric/testing.rs"]
@@ -126,8 +127,8 @@ impl Net {
         let mut leader = None;
         eventually("there is a leader", async || {
             for at in among {
-                let line = format!("consensus_etcdraft_is_leader{{channel=\"{CHANNEL}\"}} 1");
-                if metrics(&self.orderers[*at].host).await.is_some_and(|text| text.contains(&line)) {
+                let leads = scrape::leads(CHANNEL);
+                if metrics(&self.orderers[*at].host).await.is_some_and(|text| text.contains(&leads)) {
                     leader = Some(*at);
                 }
             }
@@ -162,11 +163,7 @@ impl Net {
 }
 
 async fn metrics(host: &str) -> Option<String> {
-    let mut stream = TcpStream::connect((host, 8443)).await.ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").await.ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.ok()?;
-    Some(text)
+    scrape::metrics(TcpStream::connect((host, 8443)).await.ok()?).await.ok()
 }
 
 fn signatures(block: &Block) -> usize {

@@ -17,9 +17,12 @@ use ehrnet::fabric::proto::common::{Block, BlockMetadataIndex, Envelope};
 use ehrnet::fabric::proto::protos::TxValidationCode as Code;
 use ehrnet::fabric::verbs::{ensure_peer_joined, read_config};
 use ehrnet::fabric::{LedgerError, identity, orderer, peer};
-use prost::Message;
 use sha2::{Digest, Sha256};
 
+// Shared with other tests, which use other parts of it.
+#[allow(dead_code)]
+#[path = "support/chain.rs"]
+mod chain;
 #[allow(dead_code)]
 #[path = "support/chaincode.rs"]
 mod chaincode;
@@ -173,12 +176,8 @@ impl Network {
         let height = client.chain_info(CHANNEL).await.expect("info").height;
         let mut hashes = Vec::new();
         for number in 1..height {
-            let call =
-                Call::new("", "qscc", [b"GetBlockByNumber".to_vec(), CHANNEL.into(), number.to_string().into()].into());
-            let (signed, _) = client.proposal(&call);
-            let answer = client.endorse(&signed).await.expect("block").response.response.unwrap_or_default();
-            let block = Block::decode(answer.payload.as_slice()).expect("block");
-            hashes.push(block.metadata.expect("metadata").metadata[BlockMetadataIndex::CommitHash as usize].clone());
+            let block = chain::block(&client, CHANNEL, number).await;
+            hashes.push(chain::metadata(&block, BlockMetadataIndex::CommitHash));
         }
         hashes
     }
@@ -295,6 +294,27 @@ async fn transactions_are_judged_as_fabric_judges_them() {
     let hashes = network.commit_hashes(0).await;
     assert!(hashes.iter().all(|hash| !hash.is_empty()));
     assert_eq!((&hashes, &hashes), (&network.commit_hashes(1).await, &network.commit_hashes(2).await));
+    edited_blocks_are_not_served(&mut network).await;
+}
+
+/// C2. Where one byte of a peer's blocks is another, the peer does not start and says where; put right, it is as before.
+async fn edited_blocks_are_not_served(network: &mut Network) {
+    let hashes = network.commit_hashes(2).await;
+    network.peers[2].kill();
+    let path = Path::new(network.peers[2].setting("CORE_PEER_FILESYSTEMPATH")).join("ledgersData/records/blocks");
+    let good = fs::read(&path).expect("blocks");
+    let mut edited = good.clone();
+    let middle = edited.len() / 2;
+    edited[middle] ^= 1;
+    fs::write(&path, edited).expect("blocks");
+    let status = network.site.command(&network.peers[2]).status().expect("the peer ends by itself");
+    assert!(!status.success());
+    let log = network.peers[2].log();
+    assert!(log.contains("ledgersData/records/blocks is damaged at byte"), "{log}");
+    fs::write(&path, good).expect("blocks");
+    network.site.start(&mut network.peers[2]).await;
+    network.level().await;
+    assert_eq!(network.commit_hashes(2).await, hashes);
 }
 
 async fn network_height(network: &Network, at: usize) -> u64 {
@@ -309,16 +329,8 @@ async fn repeated_and_forged_transactions_do_not_count(network: &Network) {
     network.send(&again).await;
     let newest = network.orderer().wait_for_block(CHANNEL, before, PATIENCE).await.expect("block");
     network.level().await;
-    let call_of = |function: &str, args: &[&[u8]]| {
-        let args = [&[function.as_bytes(), CHANNEL.as_bytes()], args].concat();
-        Call::new("", "qscc", args.iter().map(|arg| arg.to_vec()).collect())
-    };
-    let client = network.peer(0);
-    let (signed, _) = client.proposal(&call_of("GetBlockByNumber", &[number(&newest).to_string().as_bytes()]));
-    let answer = client.endorse(&signed).await.expect("block").response.response.unwrap_or_default();
-    let block = Block::decode(answer.payload.as_slice()).expect("block");
-    let flags = &block.metadata.expect("metadata").metadata[BlockMetadataIndex::TransactionsFilter as usize];
-    assert_eq!(flags[..], [Code::DuplicateTxid as u8]);
+    let block = chain::block(&network.peer(0), CHANNEL, number(&newest)).await;
+    assert_eq!(chain::verdicts(&block), [(id.clone(), Code::DuplicateTxid)]);
     assert_eq!(network.verdict(&id).await, Code::Valid, "the first stays what it was");
 
     // Signed by somebody else than its creator.

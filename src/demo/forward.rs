@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 use crate::client::Endpoint;
 
 /// The open port; it closes with this value.
-pub(super) struct Forward {
+pub struct Forward {
     /// Where it is.
-    pub(super) at: Endpoint,
+    pub at: Endpoint,
     task: JoinHandle<()>,
 }
 
@@ -24,7 +24,10 @@ impl Drop for Forward {
 
 impl Forward {
     /// Opens a port of this machine that leads to `port` of `pod`.
-    pub(super) async fn open(client: &Client, namespace: &str, pod: String, port: u16) -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    /// No port of this machine is free.
+    pub async fn open(client: &Client, namespace: &str, pod: String, port: u16) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let at = Endpoint { host: "127.0.0.1".into(), port: listener.local_addr()?.port() };
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);

@@ -10,9 +10,9 @@
 //! repeated. What it takes down at the end is what it started; after a failure it leaves everything to be looked at.
 
 mod cluster;
-mod forward;
+pub mod forward;
 mod install;
-mod people;
+pub mod people;
 mod program;
 mod story;
 mod table;

@@ -70,16 +70,27 @@ fn identity(name: &str, hospital: &str, attributes: Value) -> Result<DynamicObje
 }
 
 /// Somebody at their desk: the ledger, reached with their own client bundle.
-pub(super) struct Desk {
-    pub(super) ledger: Ledger,
+pub struct Desk {
+    /// What they call.
+    pub ledger: Ledger,
     /// Keeps the way to the peer open.
     _forward: Forward,
 }
 
 impl Desk {
     /// Opens the ledger with the bundle of an Identity.
-    pub(super) async fn of(client: &Client, namespace: &str, identity: &str) -> Result<Self, DemoError> {
-        let bundle = bundle(client, namespace, &format!("{identity}-id")).await?;
+    ///
+    /// # Errors
+    /// There is no such Secret, or it is no client bundle.
+    pub async fn of(client: &Client, namespace: &str, identity: &str) -> Result<Self, DemoError> {
+        Self::with(client, namespace, bundle(client, namespace, &format!("{identity}-id")).await?).await
+    }
+
+    /// Opens the ledger with a client bundle.
+    ///
+    /// # Errors
+    /// The bundle cannot be used.
+    pub async fn with(client: &Client, namespace: &str, bundle: Bundle) -> Result<Self, DemoError> {
         // A peer's Service has the peer's name, and its one pod is the first of the StatefulSet of that name.
         let peer = bundle.peer.host.split('.').next().unwrap_or_default();
         let forward = Forward::open(client, namespace, format!("{peer}-0"), bundle.peer.port).await?;
@@ -88,7 +99,11 @@ impl Desk {
     }
 }
 
-async fn bundle(client: &Client, namespace: &str, secret: &str) -> Result<Bundle, DemoError> {
+/// The client bundle in a Secret.
+///
+/// # Errors
+/// There is no such Secret, or it is no client bundle.
+pub async fn bundle(client: &Client, namespace: &str, secret: &str) -> Result<Bundle, DemoError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = secrets.get(secret).await.map_err(DemoError::kube(format!("reading Secret {secret}")))?;
     let texts = found.data.into_iter().flatten();

@@ -26,6 +26,9 @@ pub const SYSTEM: &str = "ehrnet-system";
 /// An image with a shell, to knock at ports from inside.
 pub const SHELL_IMAGE: &str = "ehrnet.dev/test-shell:1";
 
+/// An image of the contract that lies at one hospital ([`crate::liar`]).
+pub const LIAR_IMAGE: &str = "ehrnet.dev/test-liar:1";
+
 /// Which ledger the nodes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ledger {
@@ -99,12 +102,15 @@ impl Cluster {
     fn load_images(&self, script: &Path, fabric: Option<&Path>) -> Result<(), String> {
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
         let at = |name: &str| folder.path().join(name);
-        let binary = at("ehrnet");
-        // Debug information is most of a binary for tests; where it cannot be stripped, the image is only bigger.
-        if run(Command::new("strip").arg("-o").args([&binary, &self.binary])).is_err() {
-            std::fs::copy(&self.binary, &binary).map_err(|e| e.to_string())?;
+        let (binary, liar) = (at("ehrnet"), at("liar"));
+        let this = std::env::current_exe().map_err(|e| e.to_string())?;
+        for (source, target) in [(&self.binary, &binary), (&this, &liar)] {
+            // Debug information is most of a binary for tests; where it cannot be stripped, the image is only bigger.
+            if run(Command::new("strip").arg("-o").args([target, source])).is_err() {
+                std::fs::copy(source, target).map_err(|e| e.to_string())?;
+            }
         }
-        let mut archives = vec![at("operator.tar"), at("shell.tar")];
+        let mut archives = vec![at("operator.tar"), at("shell.tar"), at("liar.tar")];
         let program = "/usr/local/bin/ehrnet";
         run(Command::new(script)
             .args(["pack", &self.image])
@@ -116,6 +122,12 @@ impl Cluster {
             .arg(&archives[1])
             .args(["--user", "65532:65532", "--entrypoint", "/bin/bash", "/bin/bash:/bin/bash"])
             .args(["/usr/bin/timeout:/usr/bin/timeout", "/bin/sleep:/bin/sleep"]))?;
+        let lies = "/usr/local/bin/liar";
+        run(Command::new(script)
+            .args(["pack", LIAR_IMAGE])
+            .arg(&archives[2])
+            .args(["--user", "65532:65532", "--entrypoint", lies, "--entrypoint", crate::liar::COMMAND])
+            .args([format!("{}:{program}", binary.display()), format!("{}:{lies}", liar.display())]))?;
         if let (Ledger::Fabric, Some(release)) = (self.ledger, fabric) {
             let packed = run(Command::new(script).arg("fabric-images").arg(release).arg(folder.path()))?;
             archives.extend(packed.lines().map(PathBuf::from));

@@ -1,11 +1,15 @@
 //! The resources that scenarios declare, as a user would write them.
 
+use std::time::{Duration, Instant};
+
 use ehrnet::api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::scene::LIMIT;
 
 const MANAGER: &str = "ehrnet-test";
 
@@ -24,6 +28,11 @@ pub fn peer(name: &str, hospital: &str, channels: &[&str]) -> Value {
     object("Peer", name, spec)
 }
 
+/// Somebody of a hospital who signs transactions.
+pub fn identity(name: &str, hospital: &str, attributes: Value) -> Value {
+    object("Identity", name, json!({"hospitalRef": {"name": hospital}, "type": "client", "attributes": attributes}))
+}
+
 /// Small requests: what a node asks for by default fills a small machine with a few networks.
 fn node(hospital: &str) -> Value {
     let requests = json!({"cpu": "10m", "memory": "32Mi"});
@@ -37,7 +46,13 @@ pub fn channel(name: &str, consensus: &str, orderers: &[&str], members: &[&str])
 
 /// The project's own contract, endorsed by all of these.
 pub fn contract(name: &str, channel: &str, endorsing: &[&str]) -> Value {
-    object("Chaincode", name, json!({"channelRef": {"name": channel}, "endorsement": {"allOf": endorsing}}))
+    chaincode(name, channel, json!({"endorsement": {"allOf": endorsing}}))
+}
+
+/// A contract on a channel; `spec` is what it has beyond the channel.
+pub fn chaincode(name: &str, channel: &str, mut spec: Value) -> Value {
+    spec["channelRef"] = json!({"name": channel});
+    object("Chaincode", name, spec)
 }
 
 /// One hospital with one orderer and one peer on the channel `care`.
@@ -89,6 +104,14 @@ pub fn access(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject
 /// `kubectl apply --server-side` of one object.
 pub async fn apply(client: &Client, namespace: &str, object: &Value) -> DynamicObject {
     let (api, name) = (access(client, namespace, kind_of(object)), name_of(object));
-    let applied = api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await;
-    applied.unwrap_or_else(|error| panic!("applying {} {name}: {error}", kind_of(object)))
+    let until = Instant::now() + LIMIT;
+    loop {
+        match api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await {
+            Ok(applied) => return applied,
+            // The server of a busy machine drops connections; `kubectl` would be called again.
+            Err(kube::Error::Service(error)) if Instant::now() < until => println!("applying {name} again: {error}"),
+            Err(error) => panic!("applying {} {name}: {error}", kind_of(object)),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }

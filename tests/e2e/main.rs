@@ -14,15 +14,28 @@
 mod audit;
 mod bench;
 mod bench_script;
+// Shared with other tests, which use other parts of it.
+#[allow(dead_code)]
+#[path = "../support/chain.rs"]
+mod chain;
 mod cluster;
 mod declared;
 mod failure;
 mod growth;
 mod isolation;
+mod liar;
+mod load;
+mod lying;
 mod operator;
+mod outage;
+mod privacy;
 mod repair;
 mod sample;
 mod scene;
+#[path = "../support/scrape.rs"]
+mod scrape;
+mod search;
+mod wire;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -76,6 +89,9 @@ macro_rules! scenarios {
 }
 
 const SCENARIOS: &[Scenario] = scenarios! {
+    outage::the_ledger_goes_on_without_any_one_part in "e2e-outage";
+    privacy::nothing_private_leaves_its_collection in "e2e-privacy";
+    lying::a_contract_that_lies_commits_nothing in "e2e-lying";
     sample::applied_at_once_becomes_ready in "e2e-at-once";
     sample::applied_in_reverse_order_becomes_ready in "e2e-reverse";
     sample::four_bft_orderers_become_ready in "e2e-bft";
@@ -114,6 +130,9 @@ fn trials(cluster: Option<&Arc<Cluster>>, benchmarks: bool) -> Vec<Trial> {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(liar::COMMAND) {
+        return liar::run();
+    }
     let mut arguments = Arguments::from_args();
     let benchmarks = arguments.ignored || arguments.include_ignored;
     if arguments.list {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ehrnet::client::access;
+use ehrnet::contract::messages::{RequestAccess, attribute, role};
 use http::Request;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Namespace;
@@ -9,7 +11,7 @@ use kube::api::{DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::declared::{self, channel, hospital, kind_of, name_of, orderer, peer, two_hospitals};
+use crate::declared::{self, chaincode, channel, hospital, identity, kind_of, name_of, orderer, peer, two_hospitals};
 use crate::scene::{Scene, condition, status};
 
 /// The sample, all at once: ready, every node once, nothing written twice, in a namespace that admits only `restricted`.
@@ -53,10 +55,11 @@ pub async fn applied_in_reverse_order_becomes_ready(scene: Scene) {
     scene.ready(&sample).await;
 }
 
-/// A BFT channel, with as many orderers as one of them may lie.
+/// A BFT channel, with as many orderers as one of them may lie, and the contract on it.
 pub async fn four_bft_orderers_become_ready(scene: Scene) {
     let names = ["bft-1", "bft-2", "bft-3", "bft-4"];
     let mut network = vec![hospital("mercy"), peer("mercy-peer", "mercy", &["care"])];
+    network.push(chaincode("ehr", "care", json!({})));
     network.extend(names.iter().map(|name| orderer(name, "mercy")));
     network.push(channel("care", "BFT", &names, &["mercy"]));
     scene.apply(&network).await;
@@ -73,6 +76,11 @@ pub async fn four_bft_orderers_become_ready(scene: Scene) {
     scene.change("Channel", "care", json!({"spec": {"batch": {"timeout": "750ms"}}})).await;
     let channel = scene.one_ready("Channel", "care").await;
     assert_eq!(status(&channel, "/configSequence"), 1);
+    scene.admit(&[identity("physician", "mercy", json!({attribute::ROLE: role::PHYSICIAN}))]).await;
+    let physician = scene.desk("physician").await;
+    let ask = RequestAccess { patient: "5a".repeat(32), purpose: "TREAT".into(), ..RequestAccess::default() };
+    let answer = access::request(&physician.ledger, &ask, None).await.expect("an answer");
+    assert_eq!(answer.reason.as_deref(), Some("no-consent"));
 }
 
 /// What `kubectl get` shows is what the status says, with every channel of a node.

@@ -26,6 +26,16 @@ enum Leave {
     Alone(#[allow(dead_code)] OwnedRwLockWriteGuard<()>),
 }
 
+/// Asks again every 200 ms until the answer is yes: for ledgers, which cannot be watched.
+pub async fn eventually(what: &str, mut question: impl AsyncFnMut() -> bool) {
+    let asked = async {
+        while !question().await {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, asked).await.unwrap_or_else(|_| panic!("{LIMIT:?} passed before {what}"));
+}
+
 /// A namespace with nothing in it.
 #[derive(Clone)]
 pub struct Scene {

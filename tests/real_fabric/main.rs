@@ -18,6 +18,9 @@ mod gateways;
 mod stand_in;
 // Shared with other tests.
 #[allow(dead_code)]
+#[path = "../support/chain.rs"]
+mod chain;
+#[allow(dead_code)]
 #[path = "../support/chaincode.rs"]
 mod chaincode;
 #[allow(dead_code)]

@@ -2,13 +2,13 @@
 //! byte, the same verdicts and the same commit hashes.
 
 use ehrnet::fabric::net::ActKind;
-use ehrnet::fabric::peer;
 use ehrnet::fabric::proposal::{self, Call};
-use ehrnet::fabric::proto::common::{Block, BlockMetadataIndex, Envelope};
+use ehrnet::fabric::proto::common::{BlockMetadataIndex, Envelope};
 use ehrnet::fabric::proto::protos::TxValidationCode as Code;
 use prost::Message;
 use std::time::Duration;
 
+use crate::chain;
 use crate::network::{CHANNEL, Network, agree, call, definition, services};
 use crate::nodes::eventually;
 use crate::site;
@@ -67,13 +67,6 @@ async fn level(network: &Network) {
     .await;
 }
 
-async fn block(peer: &peer::Client, number: u64) -> Block {
-    let args = vec![b"GetBlockByNumber".to_vec(), CHANNEL.into(), number.to_string().into()];
-    let (signed, _) = peer.proposal(&Call::new("", "qscc", args));
-    let answer = peer.endorse(&signed).await.expect("block").response.response.unwrap_or_default();
-    Block::decode(answer.payload.as_slice()).expect("block")
-}
-
 fn private(key: &str, value: &str) -> Call<'static> {
     let mut call = call(&["putPrivate", "shared", key]);
     call.transient.insert("value".into(), value.into());
@@ -124,8 +117,8 @@ async fn the_embedded_peer_comes_to_what_fabrics_comes_to() {
     let (fabric, embedded) = network.peers();
     let height = fabric.chain_info(CHANNEL).await.expect("info").height;
     for number in 0..height {
-        let blocks = [block(&fabric, number).await, block(&embedded, number).await];
-        let [one, other] = blocks.map(|block| block.metadata.unwrap_or_default().metadata);
+        let both = [chain::block(&fabric, CHANNEL, number).await, chain::block(&embedded, CHANNEL, number).await];
+        let [one, other] = both.map(|block| block.metadata.unwrap_or_default().metadata);
         for entry in [BlockMetadataIndex::TransactionsFilter, BlockMetadataIndex::CommitHash] {
             let at = entry as usize;
             assert_eq!(one.get(at), other.get(at), "{} of block {number}", entry.as_str_name());
