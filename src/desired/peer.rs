@@ -97,6 +97,13 @@ fn environment(plan: &NodePlan) -> Vec<EnvVar> {
         env("CORE_PEER_GOSSIP_ORGLEADER", "true"),
         env("CORE_PEER_GOSSIP_STATE_ENABLED", "false"),
         env("CORE_PEER_DELIVERYCLIENT_BLOCKGOSSIPENABLED", "false"),
+        // A peer without its orderers tries again soon: Fabric's own limit of the pauses is an hour.
+        env("CORE_PEER_DELIVERYCLIENT_RECONNECTBACKOFFTHRESHOLD", "5s"),
+        // A transaction that a gateway sent twice, because an orderer went away, does not count the second time, and its
+        // private data is nowhere any more. By default every peer looks for it for a minute, and all blocks behind wait.
+        env("CORE_PEER_GOSSIP_PVTDATA_SKIPPULLINGINVALIDTRANSACTIONSDURINGCOMMIT", "true"),
+        // What else cannot be had at once is fetched later (`reconciliationEnabled`).
+        env("CORE_PEER_GOSSIP_PVTDATA_PULLRETRYTHRESHOLD", "10s"),
         env("CORE_OPERATIONS_LISTENADDRESS", format!("0.0.0.0:{}", names::PEER_OPERATIONS_PORT)),
         env("CORE_OPERATIONS_TLS_ENABLED", "true"),
         env("CORE_OPERATIONS_TLS_CERT_FILE", tls(TLS_CRT)),
