@@ -44,12 +44,9 @@ pub async fn reconcile(ctx: &Context, orderer: Arc<Orderer>, turn: Turn) -> Resu
 }
 
 /// Brings what was made for one orderer back to what is declared.
-pub async fn repair(ctx: &Context, orderer: &Orderer) -> Result<(), ReconcileError> {
-    if orderer.metadata.deletion_timestamp.is_some() {
-        return Ok(());
-    }
-    match nodes::ground(ctx, orderer, &orderer.spec.hospital_ref.name).await {
-        Ok(ground) => provision(ctx, orderer, &ground).await.map(drop),
+pub async fn repair(ctx: &Context, orderer: Arc<Orderer>) -> Result<(), ReconcileError> {
+    match nodes::ground(ctx, &*orderer, &orderer.spec.hospital_ref.name).await {
+        Ok(ground) => provision(ctx, &orderer, &ground).await.map(drop),
         Err(_) => Ok(()),
     }
 }

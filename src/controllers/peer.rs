@@ -52,12 +52,9 @@ pub async fn reconcile(ctx: &Context, peer: Arc<Peer>, turn: Turn) -> Result<Out
 }
 
 /// Brings what was made for one peer back to what is declared.
-pub async fn repair(ctx: &Context, peer: &Peer) -> Result<(), ReconcileError> {
-    if peer.metadata.deletion_timestamp.is_some() {
-        return Ok(());
-    }
-    match nodes::ground(ctx, peer, &peer.spec.hospital_ref.name).await {
-        Ok(ground) => provision(ctx, peer, &ground).await.map(drop),
+pub async fn repair(ctx: &Context, peer: Arc<Peer>) -> Result<(), ReconcileError> {
+    match nodes::ground(ctx, &*peer, &peer.spec.hospital_ref.name).await {
+        Ok(ground) => provision(ctx, &peer, &ground).await.map(drop),
         Err(_) => Ok(()),
     }
 }

@@ -24,31 +24,21 @@ pub async fn run(ctx: Arc<Context>, target: Target) -> Pass {
 async fn repair(ctx: &Context, target: &Target) -> Result<(), ReconcileError> {
     let (namespace, name, world) = (&target.namespace, &target.name, &ctx.world);
     let _turn = ctx.writers.take(&target.to_string()).await;
+    macro_rules! repair {
+        ($cache:ident, $repair:path) => {
+            match world.$cache.get(namespace, name).filter(|resource| resource.metadata.deletion_timestamp.is_none()) {
+                Some(resource) => $repair(ctx, resource).await.map(drop),
+                None => Ok(()),
+            }
+        };
+    }
     match target.kind {
-        Kind::Hospital => match world.hospitals.get(namespace, name) {
-            Some(hospital) => hospital::reconcile(ctx, hospital).await.map(drop),
-            None => Ok(()),
-        },
-        Kind::Identity => match world.identities.get(namespace, name) {
-            Some(identity) => identity::reconcile(ctx, identity).await.map(drop),
-            None => Ok(()),
-        },
-        Kind::Orderer => match world.orderers.get(namespace, name) {
-            Some(orderer) => orderer::repair(ctx, &orderer).await,
-            None => Ok(()),
-        },
-        Kind::Peer => match world.peers.get(namespace, name) {
-            Some(peer) => peer::repair(ctx, &peer).await,
-            None => Ok(()),
-        },
-        Kind::Channel => match world.channels.get(namespace, name) {
-            Some(channel) => channel::repair(ctx, channel).await,
-            None => Ok(()),
-        },
-        Kind::Chaincode => match world.chaincodes.get(namespace, name) {
-            Some(chaincode) => chaincode::repair(ctx, chaincode).await,
-            None => Ok(()),
-        },
+        Kind::Hospital => repair!(hospitals, hospital::reconcile),
+        Kind::Identity => repair!(identities, identity::reconcile),
+        Kind::Orderer => repair!(orderers, orderer::repair),
+        Kind::Peer => repair!(peers, peer::repair),
+        Kind::Channel => repair!(channels, channel::repair),
+        Kind::Chaincode => repair!(chaincodes, chaincode::repair),
         Kind::ConsentPolicy => Ok(()),
     }
 }

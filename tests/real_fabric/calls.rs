@@ -3,10 +3,9 @@
 
 use ehrnet::fabric::chaincode::ChaincodeDefinition;
 use ehrnet::fabric::gateway::Client;
-use ehrnet::fabric::lifecycle::{CommitOutcome, Endorser, ensure_committed, ensure_installed};
 use ehrnet::fabric::proposal::Call;
 
-use crate::network::{CHANNEL, Network, agree, approve, call, definition, services};
+use crate::network::{Network, agree, call, definition, services};
 use crate::nodes::eventually;
 use crate::site;
 
@@ -48,19 +47,7 @@ async fn a_contract_that_must_be_initialised_is_so_once_for_each_version() {
 /// Puts a second contract beside the first.
 async fn agree_on_another(network: &Network, name: &str) {
     let definition = ChaincodeDefinition { name: name.into(), ..definition() };
-    let (at_a, at_b) = network.peers();
-    let clients = network.orderers();
-    let orderers: Vec<_> = clients.iter().collect();
-    for (at, package) in [&at_a, &at_b].into_iter().zip(services(network).await) {
-        ensure_installed(at, &package).await.expect("installed");
-        approve(at, &orderers, &definition, 1, Some(&package.id)).await;
-    }
-    let endorsers = [Endorser { msp_id: "HospitalA", peer: &at_a }, Endorser { msp_id: "HospitalB", peer: &at_b }];
-    eventually("the definition is committed", async || {
-        let outcome = ensure_committed(&endorsers, &orderers, CHANNEL, &definition, 1).await;
-        matches!(outcome, Ok(CommitOutcome::Committed(_)))
-    })
-    .await;
+    agree(network, &definition, &services(network).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,9 +46,6 @@ pub async fn reconcile(ctx: &Context, chaincode: Arc<Chaincode>, turn: Turn) -> 
 
 /// Brings the services of one contract back to what is declared.
 pub async fn repair(ctx: &Context, chaincode: Arc<Chaincode>) -> Result<(), ReconcileError> {
-    if chaincode.metadata.deletion_timestamp.is_some() {
-        return Ok(());
-    }
     let facts = ChaincodeFacts::gather(ctx, chaincode).await;
     match facts.accepted().holds() {
         true => services::provide(ctx, &facts).await.map(drop),

@@ -42,9 +42,6 @@ pub async fn reconcile(ctx: &Context, channel: Arc<Channel>, turn: Turn) -> Resu
 
 /// Stores the genesis block of one channel again.
 pub async fn repair(ctx: &Context, channel: Arc<Channel>) -> Result<(), ReconcileError> {
-    if channel.metadata.deletion_timestamp.is_some() {
-        return Ok(());
-    }
     let facts = ChannelFacts::gather(ctx, channel).await;
     match (facts.accepted().holds(), definition::definition(&facts)) {
         (true, Ok(declared)) => genesis::ensure(ctx, &facts, &declared).await.map(drop),
