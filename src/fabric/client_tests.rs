@@ -170,6 +170,17 @@ async fn only_an_answer_makes_a_channel_absent() {
 }
 
 #[tokio::test]
+async fn channels_are_listed_in_one_order_whatever_the_node_makes_of_it() {
+    let listed = |names: [&str; 2]| {
+        answer("200 OK", &format!(r#"{{"channels":[{{"name":"{}"}},{{"name":"{}"}}]}}"#, names[0], names[1]))
+    };
+    let admin = Admin::start(&[&listed(["research", "care"]), &listed(["care", "research"])]).await;
+    for _ in 0..2 {
+        assert_eq!(admin.client().list().await.expect("list"), ["care", "research"]);
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_nobody_vouches_for_is_unreachable() {
     let admin = Admin::start(&[]).await;
     for client in

@@ -79,7 +79,7 @@ impl Client {
         Ok(Self { dialer: Dialer::new(network, target, b"http/1.1")? })
     }
 
-    /// Names of the channels that the orderer has.
+    /// Names of the channels that the orderer has, in order.
     pub async fn list(&self) -> Result<Vec<String>, LedgerError> {
         #[derive(Deserialize)]
         struct List {
@@ -91,7 +91,10 @@ impl Client {
         }
         let body = success(&self.dialer.node, self.get(CHANNELS).await?)?;
         let list: List = self.json(&body)?;
-        Ok(list.channels.unwrap_or_default().into_iter().map(|c| c.name).collect())
+        let mut names: Vec<String> = list.channels.unwrap_or_default().into_iter().map(|c| c.name).collect();
+        // Fabric keeps them in a map, and lists them in another order each time.
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// What the orderer says about `channel`; `None` if it answers that it does not have it.

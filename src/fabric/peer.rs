@@ -43,10 +43,13 @@ impl Client {
         Ok(Self { connection: Connection::new(network, target)?, signer })
     }
 
-    /// Names of the channels that the peer has joined.
+    /// Names of the channels that the peer has joined, in order.
     pub async fn channels(&self) -> Result<Vec<String>, LedgerError> {
         let answer: ChannelQueryResponse = self.query(Call::new("", "cscc", args(&[b"GetChannels"]))).await?;
-        Ok(answer.channels.into_iter().map(|c| c.channel_id).collect())
+        let mut names: Vec<String> = answer.channels.into_iter().map(|c| c.channel_id).collect();
+        // Fabric keeps them in a map, and lists them in another order each time.
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Joins the channel of this genesis block (block 0). The peer fetches the other blocks from the orderers that the
