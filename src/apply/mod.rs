@@ -21,6 +21,8 @@ mod write;
 
 use std::sync::Arc;
 
+use kube::Resource;
+
 pub use error::{ApplyError, Verb};
 pub use ownership::Owner;
 pub use write::{Applier, Change, Child, Written};
@@ -31,6 +33,13 @@ pub trait Live<K>: Send + Sync {
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>>;
     /// A write of this process returned `object`: what is asked next must see it.
     fn wrote(&self, object: Arc<K>);
+}
+
+/// Makes an object that is to be kept small: without managed fields, which nobody asks for and which are often larger than
+/// the rest, and without the room that reading it took beyond what it needs, which a copy does not have.
+pub fn slim<K: Resource + Clone>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+    *object = object.clone();
 }
 
 #[cfg(test)]

@@ -185,8 +185,7 @@ impl Applier {
             "metadata": {"name": at.name, "uid": resource.uid()}, "status": declared,
         });
         let parameters = PatchParams::apply(MANAGER).force();
-        let written = at.api.patch_status(&at.name, &parameters, &Patch::Apply(status)).await;
-        written.map(Some).map_err(|error| at.failed(Verb::Patch, error))
+        at.kept(Verb::Patch, at.api.patch_status(&at.name, &parameters, &Patch::Apply(status)).await).map(Some)
     }
 
     /// Puts conditions on a resource that cannot be read as its kind, and leaves the rest of its status alone.
@@ -234,12 +233,15 @@ impl<K: Child> At<K> {
     }
 
     async fn read(&self) -> Result<Option<K>, ApplyError> {
-        self.api.get_opt(&self.name).await.map_err(|error| self.failed(Verb::Get, error))
+        match self.api.get_opt(&self.name).await.transpose() {
+            Some(found) => self.kept(Verb::Get, found).map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn create(&self, object: &K) -> Result<K, ApplyError> {
         let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        self.api.create(&parameters, object).await.map_err(|error| self.failed(Verb::Create, error))
+        self.kept(Verb::Create, self.api.create(&parameters, object).await)
     }
 
     /// Applies to the object with that UID, or makes the object.
@@ -248,8 +250,7 @@ impl<K: Child> At<K> {
             wanted["metadata"]["uid"] = uid.into();
         }
         let parameters = PatchParams::apply(MANAGER).force();
-        let applied = self.api.patch(&self.name, &parameters, &Patch::Apply(wanted)).await;
-        applied.map_err(|error| self.failed(Verb::Patch, error))
+        self.kept(Verb::Patch, self.api.patch(&self.name, &parameters, &Patch::Apply(wanted)).await)
     }
 
     /// Server-side apply for what is missing; replacement for what nobody declared, and where both stand in each other's
@@ -288,7 +289,7 @@ impl<K: Child> At<K> {
 
     async fn update(&self, object: &K) -> Result<K, ApplyError> {
         let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        self.api.replace(&self.name, &parameters, object).await.map_err(|error| self.failed(Verb::Update, error))
+        self.kept(Verb::Update, self.api.replace(&self.name, &parameters, object).await)
     }
 
     /// Merges some fields into exactly this state of the object.
@@ -296,12 +297,18 @@ impl<K: Child> At<K> {
         fields["metadata"]["uid"] = json!(object.uid());
         fields["metadata"]["resourceVersion"] = json!(object.resource_version());
         let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let merged = self.api.patch(&self.name, &parameters, &Patch::Merge(fields)).await;
-        merged.map_err(|error| self.failed(Verb::Patch, error))
+        self.kept(Verb::Patch, self.api.patch(&self.name, &parameters, &Patch::Merge(fields)).await)
     }
 
     fn json<T: Serialize>(&self, object: &T) -> Result<Value, ApplyError> {
         serde_json::to_value(object).map_err(|error| self.malformed(&error.to_string()))
+    }
+
+    /// What the server answered, as the caches keep it.
+    fn kept(&self, verb: Verb, answer: kube::Result<K>) -> Result<K, ApplyError> {
+        let mut object = answer.map_err(|error| self.failed(verb, error))?;
+        super::slim(&mut object);
+        Ok(object)
     }
 
     fn failed(&self, verb: Verb, error: kube::Error) -> ApplyError {

@@ -50,7 +50,7 @@ pub struct Context {
     pub identities: Memory<Remembered>,
     /// What was said of resources that cannot be read.
     pub malformed: Memory<String>,
-    /// When the status of each resource was written last.
+    /// When the status of each resource was written last, under [`status_key`].
     pub published: Memory<Instant>,
     /// One node at a time may be restarted in a namespace.
     pub restarts: Turns,
@@ -93,6 +93,11 @@ impl Memory<Arc<Secret>> {
     }
 }
 
+/// Under what the time of a resource's status is remembered.
+pub fn status_key(kind: &str, namespace: &str, name: &str) -> Key {
+    (format!("{kind} {namespace}"), name.to_owned())
+}
+
 /// A lock for each name.
 #[derive(Default)]
 pub struct Turns(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
@@ -105,6 +110,8 @@ impl Turns {
     pub async fn take(&self, name: &str) -> Turn {
         let lock = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // What nobody has or waits for need not be kept.
+            turns.retain(|_, lock| Arc::strong_count(lock) > 1);
             turns.entry(name.to_owned()).or_default().clone()
         };
         lock.lock_owned().await

@@ -43,7 +43,7 @@ use crate::observe::cache::{Cache, Cached};
 use crate::observe::{Kind, News, Target};
 use crate::runtime::shutdown::Shutdown;
 use crate::status;
-use context::Context;
+use context::{Context, status_key};
 use outcome::{Outcome, ReconcileError};
 
 /// Reconciles whatever the news concern until shutdown is wished, and lets what runs finish.
@@ -99,7 +99,10 @@ async fn dispatch(ctx: &Context, target: &Target) -> (i64, Result<Outcome, Recon
                     let generation = resource.metadata.generation.unwrap_or_default();
                     (generation, $reconcile(ctx, resource $(, $turn)?).await)
                 }
-                None => (0, Ok(Outcome::wait())),
+                None => {
+                    ctx.published.forget(&status_key(target.kind.as_str(), namespace, name));
+                    (0, Ok(Outcome::wait()))
+                }
             }
         };
     }
@@ -137,7 +140,7 @@ where
     S: Serialize,
 {
     let (namespace, name) = place(resource);
-    let key = (format!("{} {namespace}", K::kind(&())), name);
+    let key = status_key(&K::kind(&()), &namespace, &name);
     let rest = ctx.published.get(&key).and_then(|last| UNHURRIED.checked_sub(last.elapsed()));
     if let (Some(rest), true) = (rest, status::is_unhurried(current, status)) {
         return Ok(Outcome::within(rest));

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use super::cache::{Cache, Cached, Change};
 use super::target::{Kind, Target};
 use crate::api::{Chaincode, Channel, ConsentPolicy, Hospital, Identity, Orderer, Peer};
+use crate::apply::slim;
 
 /// Selects the children that the operator made.
 const MANAGED: &str = "app.kubernetes.io/managed-by=ehrnet";
@@ -223,7 +224,7 @@ impl Starter<'_> {
     {
         for (shard, api) in self.shards::<DeserializeGuard<K>>() {
             let feed = self.feed(cache, affected, Origin::Declared(kind));
-            let events = watcher::watcher(api, watcher::Config::default()).default_backoff().modify(strip);
+            let events = watcher::watcher(api, watcher::Config::default()).default_backoff().modify(slim);
             *self.watches.expected.entry(shard.clone()).or_default() += 1;
             self.watches.tasks.spawn(async move {
                 let valid = events.filter_map(|event| {
@@ -275,16 +276,11 @@ impl Starter<'_> {
     {
         for (shard, api) in self.shards::<K>() {
             let feed = self.feed(cache, affected, origin);
-            let events = watcher::watcher(api, config.clone()).default_backoff().modify(strip);
+            let events = watcher::watcher(api, config.clone()).default_backoff().modify(slim);
             *self.watches.expected.entry(shard.clone()).or_default() += 1;
             self.watches.tasks.spawn(async move { feed.run(&shard, events).await });
         }
     }
-}
-
-/// Managed fields are of no use here and often larger than the object.
-fn strip<K: Resource>(object: &mut K) {
-    object.managed_fields_mut().clear();
 }
 
 impl<K: Cached + Resource<DynamicType = ()>> Feed<K> {

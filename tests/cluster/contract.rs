@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ehrnet::contract::messages::{ApprovePolicy, GetPolicy, PutPolicy};
+use ehrnet::desired::names;
 use ehrnet::pki::Certificate;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -12,8 +13,9 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::wait::await_condition;
 use kube::runtime::watcher::{self, watcher};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::libraries;
 use crate::support::gate::Gate;
 use crate::support::scene::{LIMIT, Scene};
 use crate::support::server::TestCluster;
@@ -106,6 +108,29 @@ pub async fn keeps_one_policy_everywhere(cluster: Arc<TestCluster>) {
 
 const SECOND: &str = "{apiVersion: ehrnet.dev/v1alpha1, kind: ConsentPolicy, metadata: {name: second}, \
     spec: {channelRef: {name: care}, basePolicy: basic-normal}}";
+
+/// C15. Who has the official library and the Secret of an Identity, and nothing else, asks for access and hears of it.
+pub async fn serves_an_official_client_from_a_secret_alone(cluster: Arc<TestCluster>) {
+    let Some(libraries) = libraries::libraries() else { return };
+    let scene = Scene::new(&cluster, "official").await;
+    let mut operator = scene.operator();
+    scene.apply(&sample::two_hospitals()).await;
+    scene.apply(&sample::all(&CLERK.replace("registrar", "physician"))).await;
+    scene.settle(&mut operator).await;
+    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let folder = tempfile::tempdir().expect("a folder");
+    for (key, value) in secrets.get("clerk-id").await.expect("a Secret").data.expect("data") {
+        std::fs::write(folder.path().join(key), value.0).expect("a file");
+    }
+    let host = names::host("mercy-peer", &scene.namespace);
+    let address = scene.kubelet.resolver().resolve(&host, names::PEER_PORT).expect("the peer's pod").to_string();
+    let (folder, patient) = (folder.path().display().to_string(), "5a".repeat(32));
+    let said = libraries::run(&libraries, "from_secret.mjs", &[&folder, "clerk", &patient, &address]).await;
+    let told: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!((&told["answer"]["decision"], &told["answer"]["reason"]), (&json!("DENY"), &json!("no-consent")));
+    assert_eq!((&told["event"]["name"], &told["event"]["decision"]), (&json!("AccessDecided"), &json!("DENY")));
+    assert_eq!((&told["event"]["patient"], &told["event"]["txId"]), (&json!(patient), &told["answer"]["txId"]));
+}
 
 /// An identity is renewed with its key, never lies where another key lies, and says at its end what stays valid.
 pub async fn issues_identities(cluster: Arc<TestCluster>) {

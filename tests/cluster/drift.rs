@@ -68,6 +68,24 @@ pub async fn repairs_every_child_that_is_edited_or_deleted(cluster: Arc<TestClus
     report(&mut took);
 }
 
+/// A pass that waits for a node's answer holds up no repair.
+pub async fn is_repaired_while_the_ledger_does_not_answer(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "frozen").await;
+    let mut operator = scene.operator();
+    scene.apply(&sample::two_hospitals()).await;
+    scene.settle(&mut operator).await;
+    scene.kubelet.freeze("mercy-peer");
+    let services = snapshot::api(&scene.client, &scene.namespace, ("", "v1", "Service"));
+    let declared = services.get("mercy-peer").await.expect("the Service").labels().clone();
+    let edit = Patch::Merge(json!({"metadata": {"labels": {"app.kubernetes.io/part-of": "somebody-else"}}}));
+    // Each repair is followed by a pass, which asks the peer: the later ones come while it waits.
+    for _ in 0..3 {
+        let damage = async || services.patch("mercy-peer", &PatchParams::default(), &edit).await.map(drop);
+        let took = watched(&services, "mercy-peer", |now| *now.labels() == declared, damage).await;
+        assert!(took < REPAIR, "{took:?}");
+    }
+}
+
 fn report(took: &mut [(String, Duration)]) {
     took.sort_by_key(|(_, time)| *time);
     let at = |percent: usize| &took[(took.len() * percent / 100).min(took.len() - 1)];

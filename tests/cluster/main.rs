@@ -10,6 +10,8 @@ mod contract;
 mod crash_sweep;
 mod drift;
 mod lease;
+#[path = "../support/libraries.rs"]
+mod libraries;
 mod network;
 mod node;
 mod orderers;
@@ -36,6 +38,7 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
         drift:
             goes_on_beside_an_object_it_cannot_read
             repairs_every_child_that_is_edited_or_deleted
+            is_repaired_while_the_ledger_does_not_answer
             says_that_a_ca_key_is_lost
             never_makes_a_second_genesis_block
             fills_a_volume_that_was_lost
@@ -82,6 +85,7 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             is_upgraded_rolled_out_and_rolled_back
             is_not_ready_under_another_package_id
             keeps_one_policy_everywhere
+            serves_an_official_client_from_a_secret_alone
             issues_identities;
         silence:
             writes_nothing_but_the_lease_once_settled;

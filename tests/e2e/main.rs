@@ -97,8 +97,8 @@ const SCENARIOS: &[Scenario] = scenarios! {
     sample::four_bft_orderers_become_ready in "e2e-bft";
     sample::columns_tell_what_the_status_says in "e2e-columns";
     growth::a_hospital_joins_a_live_channel_without_a_restart in "e2e-growth";
-    repair::a_killed_peer_comes_back_with_its_ledger in "e2e-killed";
-    repair::a_channel_is_updated_whichever_orderer_is_lost in "e2e-lost";
+    repair::killed_nodes_come_back_with_their_ledgers in "e2e-killed";
+    repair::a_channel_is_updated_while_any_one_orderer_is_away in "e2e-lost";
     repair::a_recreated_peer_takes_its_volume_back in "e2e-volume";
     failure::a_wrong_image_is_named_and_healed_by_the_right_one in "e2e-image";
     failure::a_namespace_goes_with_its_network in "e2e-gone";

@@ -13,9 +13,9 @@ use ehrnet::fabric::net::{Target, TlsIdentity};
 use ehrnet::fabric::proto::common::{Block, BlockMetadataIndex};
 use ehrnet::fabric::{participation, peer};
 use ehrnet::pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey, Profile};
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Secret};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, DynamicObject, EvictParams, ListParams, PostParams};
+use kube::api::{DynamicObject, EvictParams, ListParams};
 use serde_json::{Value, json};
 
 use crate::chain;
@@ -137,13 +137,8 @@ async fn kill_the_leader(scene: &Scene) -> String {
     })
     .await;
     let leader = leader.expect("found");
-    kill(scene, &format!("{leader}-0")).await;
+    scene.kill(&format!("{leader}-0")).await;
     leader
-}
-
-async fn kill(scene: &Scene, pod: &str) {
-    let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-    scene.api::<Pod>().delete(pod, &at_once).await.expect("deleted");
 }
 
 /// C20. A drain takes a peer away right after a consent was given there: others have the consent and go on, and the
@@ -237,12 +232,7 @@ async fn serials(scene: &Scene, nodes: &[String]) -> BTreeMap<String, String> {
 
 /// C1. All pods of Mercy are gone, and cannot come back before they may; the two others register and decide.
 async fn take_a_hospital_away(scene: &Scene, pseudonym: &str, loads: &[Load]) {
-    let quotas = scene.api::<ResourceQuota>();
-    let none = serde_json::from_value(json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}));
-    quotas.create(&PostParams::default(), &none.expect("a quota")).await.expect("created");
-    let in_force =
-        |quota: Option<&ResourceQuota>| quota.and_then(|quota| quota.status.as_ref()?.hard.as_ref()).is_some();
-    scene.until(&quotas, "none", "in force", in_force).await;
+    scene.no_new_pods().await;
     let pods = scene.api::<Pod>();
     let mercy = |name: &String| name.starts_with("mercy-") || name.starts_with("ehr-mercy-");
     let names = async || -> Vec<String> {
@@ -252,7 +242,7 @@ async fn take_a_hospital_away(scene: &Scene, pseudonym: &str, loads: &[Load]) {
     let gone = names().await;
     assert_eq!(gone.len(), 3, "an orderer, a peer and the contract: {gone:?}");
     for pod in &gone {
-        kill(scene, pod).await;
+        scene.kill(pod).await;
     }
     let [at_mercy, lakeside, harbor] = desks(scene).await;
     let record = RegisterRecord {
@@ -284,7 +274,7 @@ async fn take_a_hospital_away(scene: &Scene, pseudonym: &str, loads: &[Load]) {
     }
     assert_eq!(names().await, Vec::<String>::new(), "Mercy is still away");
 
-    quotas.delete("none", &DeleteParams::default()).await.expect("deleted");
+    scene.new_pods_again().await;
     scene.one_ready("Peer", "mercy-peer").await;
     for desk in [&at_mercy, &lakeside, &harbor] {
         let verify = VerifyRecord { record: "r-1".into(), digest: Some("11".repeat(32)), manifest_root: None };

@@ -6,25 +6,29 @@ use kube::api::{DeleteParams, DynamicObject};
 use serde_json::{Value, json};
 
 use crate::declared::{channel, clinic, hospital, orderer, peer};
-use crate::scene::{Scene, is_ready, status};
+use crate::scene::{Scene, status};
 
-/// A peer whose pod is killed has the same blocks afterwards, more than the genesis block.
-pub async fn a_killed_peer_comes_back_with_its_ledger(scene: Scene) {
+/// Nodes whose pods are killed have the same blocks afterwards, more than the genesis block.
+pub async fn killed_nodes_come_back_with_their_ledgers(scene: Scene) {
     let network = clinic();
     scene.apply(&network).await;
     scene.ready(&network).await;
     let height = updated_height(&scene).await;
-
-    let old = kill(&scene, "mercy-peer-0").await;
-    let pod = |pod: Option<&Pod>| pod.is_some_and(|pod| pod.uid() != old && pod_is_ready(pod));
-    scene.until(&scene.api::<Pod>(), "mercy-peer-0", "made anew", pod).await;
-    let peer = scene.one_ready("Peer", "mercy-peer").await;
-    assert_eq!(height_on(&peer, "care"), Some(height));
-    scene.one_ready("Channel", "care").await;
+    // Both at once: a peer that lost its blocks could have them from the orderer.
+    let killed =
+        [("mercy-peer-0", scene.kill("mercy-peer-0").await), ("mercy-orderer-0", scene.kill("mercy-orderer-0").await)];
+    for (name, old) in killed {
+        let again = move |pod: Option<&Pod>| pod.is_some_and(|pod| pod.uid() != old && pod_is_ready(pod));
+        scene.until(&scene.api::<Pod>(), name, "made anew", again).await;
+    }
+    scene.ready(&network).await;
+    assert_eq!(height_on(&scene.one_ready("Peer", "mercy-peer").await, "care"), Some(height));
+    assert_eq!(height_on(&scene.one_ready("Orderer", "mercy-orderer").await, "care"), Some(height));
 }
 
-/// Of three Raft orderers any one may go, the leader too: the channel still takes an update.
-pub async fn a_channel_is_updated_whichever_orderer_is_lost(scene: Scene) {
+/// Of three Raft orderers any one may be away, the leader too: the channel still takes an update, and the orderer has it
+/// when it is back.
+pub async fn a_channel_is_updated_while_any_one_orderer_is_away(scene: Scene) {
     let names = ["raft-1", "raft-2", "raft-3"];
     let mut network = vec![hospital("mercy"), peer("mercy-peer", "mercy", &["care"])];
     network.extend(names.iter().map(|name| orderer(name, "mercy")));
@@ -32,13 +36,16 @@ pub async fn a_channel_is_updated_whichever_orderer_is_lost(scene: Scene) {
     scene.apply(&network).await;
     scene.ready(&network).await;
     for (sequence, name) in (1..).zip(names) {
-        kill(&scene, &format!("{name}-0")).await;
+        scene.no_new_pods().await;
+        scene.kill(&format!("{name}-0")).await;
         let timeout = format!("{}ms", 500 + 100 * sequence);
         scene.change("Channel", "care", json!({"spec": {"batch": {"timeout": timeout}}})).await;
-        let updated = move |channel: Option<&DynamicObject>| {
-            channel.is_some_and(|channel| is_ready(channel) && *status(channel, "/configSequence") == sequence)
-        };
+        let updated =
+            move |channel: Option<&DynamicObject>| channel.is_some_and(|c| *status(c, "/configSequence") == sequence);
         scene.until(&scene.of_kind("Channel"), "care", &format!("updated without {name}"), updated).await;
+        let pods = scene.pods().await;
+        assert!(!pods.contains_key(&format!("{name}-0")), "it is still away: {pods:?}");
+        scene.new_pods_again().await;
         scene.ready(&network).await;
     }
 }
@@ -76,16 +83,6 @@ async fn updated_height(scene: &Scene) -> u64 {
 fn height_on(peer: &DynamicObject, channel: &str) -> Option<u64> {
     let channels = status(peer, "/channels").as_array().cloned().unwrap_or_default();
     channels.iter().find(|known| known["name"] == channel).and_then(|known| known["height"].as_u64())
-}
-
-/// Ends a pod without giving it time to end by itself; returns its UID.
-async fn kill(scene: &Scene, name: &str) -> Option<String> {
-    let pods = scene.api::<Pod>();
-    let uid = pods.get(name).await.expect("the pod").uid();
-    pods.delete(name, &DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() })
-        .await
-        .expect("delete");
-    uid
 }
 
 fn pod_is_ready(pod: &Pod) -> bool {

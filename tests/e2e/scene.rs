@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use kube::api::{DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::{Condition, await_condition};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
 use crate::cluster::{Cluster, SYSTEM};
@@ -130,6 +130,30 @@ impl Scene {
     pub async fn pods(&self) -> BTreeMap<String, (String, i32)> {
         let pods = self.api::<Pod>().list(&ListParams::default()).await.expect("pods");
         pods.into_iter().map(|pod| (pod.name_any(), (pod.uid().expect("a UID"), restarts(&pod)))).collect()
+    }
+
+    /// Ends a pod without giving it time to end by itself; its UID.
+    pub async fn kill(&self, pod: &str) -> Option<String> {
+        let pods = self.api::<Pod>();
+        let uid = pods.get(pod).await.expect("the pod").uid();
+        let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        pods.delete(pod, &at_once).await.expect("deleted");
+        uid
+    }
+
+    /// From now on a pod that goes does not come back.
+    pub async fn no_new_pods(&self) {
+        let quotas = self.api::<ResourceQuota>();
+        let none = serde_json::from_value(json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}));
+        quotas.create(&PostParams::default(), &none.expect("a quota")).await.expect("created");
+        let in_force =
+            |quota: Option<&ResourceQuota>| quota.and_then(|quota| quota.status.as_ref()?.hard.as_ref()).is_some();
+        self.until(&quotas, "none", "in force", in_force).await;
+    }
+
+    /// The end of [`Scene::no_new_pods`].
+    pub async fn new_pods_again(&self) {
+        self.api::<ResourceQuota>().delete("none", &DeleteParams::default()).await.expect("deleted");
     }
 
     /// What is known of the namespace, for a failure.

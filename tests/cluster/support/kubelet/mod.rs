@@ -104,6 +104,11 @@ impl FakeKubelet {
         self.shared.held.send_if_modified(|held| held.remove(node));
     }
 
+    /// Stops the process of a node without ending it: its connections stay, and nothing answers.
+    pub fn freeze(&self, node: &str) {
+        self.process(node).signal(Signal::STOP);
+    }
+
     /// Kills the node's process; it is started again as after a crash.
     pub fn kill(&self, node: &str) {
         self.process(node).signal(Signal::KILL);
