@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("runtime", &["api"]),
     ("apply", &["api", "desired", "runtime"]),
     ("status", &["api", "desired", "fabric", "pki"]),
-    ("observe", &["api", "desired", "apply", "runtime"]),
+    ("observe", &["api", "desired", "apply", "runtime", "status"]),
     ("controllers", EVERY),
     ("operator", EVERY),
     ("devledger", &["fabric", "pki"]),

@@ -25,7 +25,7 @@ pub use channel::{Channel, ChannelSpec, ChannelStatus};
 pub use consent_policy::{ConsentPolicy, ConsentPolicySpec, ConsentPolicyStatus};
 pub use hospital::{Hospital, HospitalSpec, HospitalStatus};
 pub use identity::{Identity, IdentitySpec, IdentityStatus};
-pub use node::{Orderer, OrdererSpec, OrdererStatus, Peer, PeerSpec, PeerStatus};
+pub use node::{NodeStatus, Orderer, OrdererSpec, Peer, PeerSpec};
 
 /// API group of every kind.
 pub const GROUP: &str = "ehrnet.dev";

@@ -17,7 +17,7 @@ use super::common::{CertificateStatus, DeletionPolicy, Image, LocalRef, Resource
     shortname = "ord",
     category = "ehrnet",
     namespaced,
-    status = "OrdererStatus",
+    status = "NodeStatus",
     derive = "PartialEq",
     doc = "An ordering node: it puts transactions of its channels into blocks, together with the channels' other orderers.",
     printcolumn(name = "Hospital", type_ = "string", json_path = ".spec.hospitalRef.name"),
@@ -49,7 +49,7 @@ pub struct OrdererSpec {
     plural = "peers",
     category = "ehrnet",
     namespaced,
-    status = "PeerStatus",
+    status = "NodeStatus",
     derive = "PartialEq",
     doc = "A peer: it keeps a copy of the ledger of each channel it joined, for its hospital.",
     printcolumn(name = "Hospital", type_ = "string", json_path = ".spec.hospitalRef.name"),
@@ -160,10 +160,10 @@ impl NodeChannel {
     }
 }
 
-/// What the operator saw of an Orderer.
+/// What the operator saw of an Orderer or a Peer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct OrdererStatus {
+pub struct NodeStatus {
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -184,37 +184,6 @@ pub struct OrdererStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<CertificateStatus>,
     /// Channels that this node takes part in.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub channels: Vec<NodeChannel>,
-    /// Names of `channels` in one text: a column of `kubectl get` cannot show more than the first of a list.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub channel_names: Option<String>,
-}
-
-/// What the operator saw of a Peer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PeerStatus {
-    /// Generation of the spec that this status describes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// `Ready`, and what it is made of.
-    #[serde(default)]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
-    /// `host:port` of the node inside the cluster.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    /// The ledger software, as the node reports it, for example `Fabric 3.1.5`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ledger: Option<String>,
-    /// Identity certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub identity: Option<CertificateStatus>,
-    /// TLS certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<CertificateStatus>,
-    /// Channels that this node has joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<NodeChannel>,
     /// Names of `channels` in one text: a column of `kubectl get` cannot show more than the first of a list.

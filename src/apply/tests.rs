@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tower_test::mock;
 
 use super::*;
-use crate::api::{Peer, PeerStatus};
+use crate::api::{NodeStatus, Peer};
 
 type Handle = mock::Handle<Request<Body>, Response<Body>>;
 
@@ -377,7 +377,7 @@ async fn a_replacement_needs_the_state_it_was_made_from() {
 
 #[tokio::test]
 async fn a_status_is_written_only_where_more_than_a_time_differs() {
-    let status = |ready: &str, time: &str| -> PeerStatus {
+    let status = |ready: &str, time: &str| -> NodeStatus {
         serde_json::from_value(json!({"observedGeneration": 1, "conditions": [
             {"type": "Ready", "status": ready, "reason": "AsDeclared", "message": "", "lastTransitionTime": time}]}))
         .expect("a status")

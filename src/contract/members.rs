@@ -19,8 +19,8 @@ pub enum NotAgreed {
     NoMembers,
     /// Fewer than needed agree.
     #[error(
-        "{agreed} of {members} member hospitals agree and {needed} must: administrators of others approve it first \
-         (function ApprovePolicy)"
+        "{agreed} of {members} {} and {needed} must: administrators of others approve it first (function ApprovePolicy)",
+        Members::AGREE
     )]
     TooFew {
         /// Members that agree.
@@ -35,6 +35,8 @@ pub enum NotAgreed {
 impl Members {
     /// Environment variable that names them, separated by commas.
     pub const ENVIRONMENT: &str = "EHRNET_MEMBERS";
+    /// Words of [`NotAgreed::TooFew`], by which a client knows it: a peer passes on nothing of a refusal but its text.
+    pub const AGREE: &str = "member hospitals agree";
 
     /// Refuses what not more than half of the members agree to.
     ///

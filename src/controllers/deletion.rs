@@ -11,7 +11,7 @@ use super::node;
 use super::outcome::{Outcome, ReconcileError};
 use crate::api::channel::ConsensusType;
 use crate::api::conditions::{ConditionType, Reason};
-use crate::api::{Channel, Orderer, OrdererStatus};
+use crate::api::{Channel, NodeStatus, Orderer};
 use crate::status::{self, Finding};
 
 /// Holds the resource until its deletion is harmless.
@@ -81,7 +81,7 @@ async fn say(ctx: &Context, orderer: &Orderer, finding: Finding) -> Result<Outco
     let current = orderer.status.clone().unwrap_or_default();
     let findings = [(ConditionType::Accepted, finding)];
     let conditions = status::conditions(&current.conditions, orderer.metadata.generation, (ctx.clock)(), &findings);
-    let status = OrdererStatus { conditions: conditions.clone(), ..current.clone() };
+    let status = NodeStatus { conditions: conditions.clone(), ..current.clone() };
     let before = &current.conditions;
     super::publish(ctx, &ctx.world.orderers, orderer, orderer.status.as_ref(), &status, (before, &conditions)).await
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::authorities::{self, Authorities};
@@ -13,10 +14,12 @@ use super::context::Context;
 use super::credentials::Credentials;
 use super::node;
 use super::outcome::{Outcome, ReconcileError};
-use crate::api::Hospital;
-use crate::api::conditions::Reason;
+use crate::api::conditions::{ConditionType, Reason};
+use crate::api::node::NodeChannel;
+use crate::api::{Hospital, NodeStatus};
 use crate::apply::Owner;
 use crate::apply::drift::drift;
+use crate::desired::names;
 use crate::desired::plan::Endpoint;
 use crate::desired::resources::{Prepared, Resources};
 use crate::pki::{Window, renewal};
@@ -50,7 +53,7 @@ pub async fn ground<K: kube::Resource>(ctx: &Context, node: &K, hospital: &str) 
     Ok(Ground { hospital: found, authorities, window })
 }
 
-/// Whether the node's declaration and its hospital are there.
+/// Whether the hospital that something belongs to is there.
 pub fn accepted(ground: &Result<Ground, Finding>) -> Finding {
     match ground {
         Ok(_) => Finding::good("the hospital and its CAs are there"),
@@ -58,11 +61,57 @@ pub fn accepted(ground: &Result<Ground, Finding>) -> Finding {
     }
 }
 
-/// Whether the node's keys are there.
-pub fn identity(credentials: &Result<Credentials, Finding>) -> Finding {
-    match credentials {
-        Ok(_) => Finding::good("identity and TLS certificate are valid"),
-        Err(finding) => finding.clone(),
+/// What is known of a node before its ledger is asked.
+pub fn findings<K: kube::Resource>(
+    ctx: &Context,
+    node: &K,
+    ground: &Result<Ground, Finding>,
+    credentials: &Result<Credentials, Finding>,
+) -> Vec<(ConditionType, Finding)> {
+    let (namespace, name) = super::place(node);
+    let (identity, pod) = match credentials {
+        Ok(_) => (
+            Finding::good("identity and TLS certificate are valid"),
+            super::node::finding(&ctx.world, &namespace, &name),
+        ),
+        Err(finding) => (finding.clone(), Finding::unknown(Reason::Progressing, "comes after the identity")),
+    };
+    vec![
+        (ConditionType::Accepted, accepted(ground)),
+        (ConditionType::IdentityReady, identity),
+        (ConditionType::NodeReady, pod),
+    ]
+}
+
+/// What a node says about itself; `None` for what it does not say now.
+#[derive(Default)]
+pub struct Said {
+    /// Its software.
+    pub version: Option<String>,
+    /// Its channels.
+    pub channels: Option<Vec<NodeChannel>>,
+}
+
+/// The status of a node that serves `port`. What is not known now stays as it was.
+pub fn report<K: kube::Resource>(
+    node: &K,
+    port: u16,
+    before: NodeStatus,
+    credentials: Option<&Credentials>,
+    said: Said,
+    conditions: Vec<Condition>,
+) -> NodeStatus {
+    let (namespace, name) = super::place(node);
+    let channels = said.channels.unwrap_or(before.channels);
+    NodeStatus {
+        observed_generation: node.meta().generation,
+        conditions,
+        address: Some(format!("{}:{port}", names::host(&name, &namespace))),
+        ledger: said.version.or(before.ledger),
+        identity: credentials.map(|c| c.identity.status()).or(before.identity),
+        tls: credentials.map(|c| c.tls.status()).or(before.tls),
+        channel_names: NodeChannel::names(&channels),
+        channels,
     }
 }
 

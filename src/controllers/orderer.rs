@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-
 use super::context::{Context, Turn};
 use super::credentials::{self, Credentials};
 use super::deletion;
 use super::keys::Replaceable;
-use super::nodes::{self, Ground};
+use super::nodes::{self, Ground, Said};
 use super::outcome::{Outcome, ReconcileError, told};
 use super::{ledger, node};
-use crate::api::conditions::{ConditionType, Reason};
+use crate::api::Orderer;
+use crate::api::conditions::Reason;
 use crate::api::node::NodeChannel;
-use crate::api::{Orderer, OrdererStatus};
 use crate::apply::Owner;
 use crate::desired::plan::{OrdererPlan, material};
 use crate::desired::{self, names};
@@ -30,17 +28,19 @@ pub async fn reconcile(ctx: &Context, orderer: Arc<Orderer>, turn: Turn) -> Resu
         Err(finding) => Err(finding.clone()),
     };
     drop(turn);
-    let ledger = match (&ground, &credentials) {
+    let said = match (&ground, &credentials) {
         (Ok(ground), Ok(_)) => look(ctx, &orderer, ground).await,
-        _ => None,
+        _ => Said::default(),
     };
-    let findings = findings(ctx, &orderer, &ground, &credentials);
-    let before = previous(&orderer);
-    let conditions = status::conditions(&before, orderer.metadata.generation, (ctx.clock)(), &findings);
-    let status = report(&orderer, credentials.as_ref().ok(), ledger, conditions.clone());
+    let findings = nodes::findings(ctx, &*orderer, &ground, &credentials);
+    let credentials = credentials.as_ref().ok();
+    let before = orderer.status.clone().unwrap_or_default();
+    let had = before.conditions.clone();
+    let conditions = status::conditions(&had, orderer.metadata.generation, (ctx.clock)(), &findings);
+    let status = nodes::report(&*orderer, names::ORDERER_PORT, before, credentials, said, conditions.clone());
     let current = orderer.status.as_ref();
-    let told = super::publish(ctx, &ctx.world.orderers, &*orderer, current, &status, (&before, &conditions)).await?;
-    Ok(told.or_sooner(nodes::wake_up(ctx, credentials.as_ref().ok()).or_sooner(Outcome::of(&findings))))
+    let told = super::publish(ctx, &ctx.world.orderers, &*orderer, current, &status, (&had, &conditions)).await?;
+    Ok(told.or_sooner(nodes::wake_up(ctx, credentials).or_sooner(Outcome::of(&findings))))
 }
 
 /// Brings what was made for one orderer back to what is declared.
@@ -49,10 +49,6 @@ pub async fn repair(ctx: &Context, orderer: Arc<Orderer>) -> Result<(), Reconcil
         Ok(ground) => provision(ctx, &orderer, &ground).await.map(drop),
         Err(_) => Ok(()),
     }
-}
-
-fn previous(orderer: &Orderer) -> Vec<Condition> {
-    orderer.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default()
 }
 
 /// Keys first, then everything around the pod, then the pod.
@@ -94,18 +90,20 @@ async fn provision(
     Ok(Ok(Credentials { restart_waits, ..credentials }))
 }
 
-/// What the node says about itself: its software and channels. `None` while it cannot be asked.
-async fn look(ctx: &Context, orderer: &Orderer, ground: &Ground) -> Option<(Option<String>, Vec<NodeChannel>)> {
+/// What the node says about itself; nothing while it cannot be asked.
+async fn look(ctx: &Context, orderer: &Orderer, ground: &Ground) -> Said {
     let (namespace, name) = super::place(orderer);
     if !node::is_ready(&ctx.world, &namespace, &name) {
-        return None;
+        return Said::default();
     }
-    let client = ledger::orderer_admin(ctx, &namespace, &name, &ground.authorities).ok()?;
+    let Ok(client) = ledger::orderer_admin(ctx, &namespace, &name, &ground.authorities) else {
+        return Said::default();
+    };
     let listed = match client.list().await {
         Ok(listed) => listed,
         Err(error) => {
             tracing::debug!(orderer = name, %error, "the orderer does not answer");
-            return None;
+            return Said::default();
         }
     };
     let mut channels = Vec::new();
@@ -115,44 +113,5 @@ async fn look(ctx: &Context, orderer: &Orderer, ground: &Ground) -> Option<(Opti
         }
     }
     let version = ledger::version(ctx, &namespace, &name, names::ORDERER_OPERATIONS_PORT, &ground.authorities).await;
-    Some((version, channels))
-}
-
-fn findings(
-    ctx: &Context,
-    orderer: &Orderer,
-    ground: &Result<Ground, Finding>,
-    credentials: &Result<Credentials, Finding>,
-) -> Vec<(ConditionType, Finding)> {
-    let (namespace, name) = super::place(orderer);
-    let pod = match credentials {
-        Ok(_) => node::finding(&ctx.world, &namespace, &name),
-        Err(_) => Finding::unknown(Reason::Progressing, "comes after the identity"),
-    };
-    vec![
-        (ConditionType::Accepted, nodes::accepted(ground)),
-        (ConditionType::IdentityReady, nodes::identity(credentials)),
-        (ConditionType::NodeReady, pod),
-    ]
-}
-
-fn report(
-    orderer: &Orderer,
-    credentials: Option<&Credentials>,
-    ledger: Option<(Option<String>, Vec<NodeChannel>)>,
-    conditions: Vec<Condition>,
-) -> OrdererStatus {
-    let before = orderer.status.clone().unwrap_or_default();
-    let (version, channels) = ledger.unwrap_or((before.ledger.clone(), before.channels.clone()));
-    let (namespace, name) = super::place(orderer);
-    OrdererStatus {
-        observed_generation: orderer.metadata.generation,
-        conditions,
-        address: Some(format!("{}:{}", names::host(&name, &namespace), names::ORDERER_PORT)),
-        ledger: version.or(before.ledger),
-        identity: credentials.map(|c| c.identity.status()).or(before.identity),
-        tls: credentials.map(|c| c.tls.status()).or(before.tls),
-        channel_names: NodeChannel::names(&channels),
-        channels,
-    }
+    Said { version, channels: Some(channels) }
 }

@@ -3,19 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::channel::genesis::Genesis;
 use super::context::{Context, Turn};
 use super::credentials::{self, Credentials};
 use super::keys::Replaceable;
-use super::nodes::{self, Ground};
+use super::nodes::{self, Ground, Said};
 use super::outcome::{Outcome, ReconcileError, told};
 use super::{ledger, node};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::node::{NodeChannel, StateDatabase};
-use crate::api::{Channel, Peer, PeerStatus};
+use crate::api::{Channel, Peer};
 use crate::apply::Owner;
 use crate::desired::plan::{PeerPlan, material};
 use crate::desired::{self, names, secret};
@@ -25,6 +24,9 @@ use crate::status::{self, Finding};
 
 /// How soon a peer that copies blocks is asked again.
 const COPYING_LOOK: Duration = Duration::from_secs(1);
+
+/// Blocks that a peer which had all of them may be short of: on a busy channel the orderers are always a little ahead.
+const LAG: u64 = 10;
 
 /// Brings one peer closer to its declaration and reports how far it is.
 pub async fn reconcile(ctx: &Context, peer: Arc<Peer>, turn: Turn) -> Result<Outcome, ReconcileError> {
@@ -41,14 +43,17 @@ pub async fn reconcile(ctx: &Context, peer: Arc<Peer>, turn: Turn) -> Result<Out
         (Ok(ground), Ok(_)) => memberships(ctx, &peer, ground).await,
         _ => Memberships::later(),
     };
-    let findings = findings(ctx, &peer, &ground, &credentials, &membership);
-    let before = previous(&peer);
-    let conditions = status::conditions(&before, peer.metadata.generation, (ctx.clock)(), &findings);
-    let status = report(&peer, credentials.as_ref().ok(), &membership, conditions.clone());
+    let mut findings = nodes::findings(ctx, &*peer, &ground, &credentials);
+    findings.push((ConditionType::PeersJoined, membership.finding));
+    let credentials = credentials.as_ref().ok();
+    let before = peer.status.clone().unwrap_or_default();
+    let had = before.conditions.clone();
+    let conditions = status::conditions(&had, peer.metadata.generation, (ctx.clock)(), &findings);
+    let status = nodes::report(&*peer, names::PEER_PORT, before, credentials, membership.said, conditions.clone());
     let current = peer.status.as_ref();
-    let told = super::publish(ctx, &ctx.world.peers, &*peer, current, &status, (&before, &conditions)).await?;
+    let told = super::publish(ctx, &ctx.world.peers, &*peer, current, &status, (&had, &conditions)).await?;
     let look = membership.look_again;
-    Ok(told.or_sooner(nodes::wake_up(ctx, credentials.as_ref().ok()).or_sooner(look).or_sooner(Outcome::of(&findings))))
+    Ok(told.or_sooner(nodes::wake_up(ctx, credentials).or_sooner(look).or_sooner(Outcome::of(&findings))))
 }
 
 /// Brings what was made for one peer back to what is declared.
@@ -57,10 +62,6 @@ pub async fn repair(ctx: &Context, peer: Arc<Peer>) -> Result<(), ReconcileError
         Ok(ground) => provision(ctx, &peer, &ground).await.map(drop),
         Err(_) => Ok(()),
     }
-}
-
-fn previous(peer: &Peer) -> Vec<Condition> {
-    peer.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default()
 }
 
 /// Keys first, then everything around the pod, then the pod.
@@ -108,8 +109,7 @@ async fn provision(
 
 /// The channels of a peer, as it says itself.
 struct Memberships {
-    joined: Option<Vec<NodeChannel>>,
-    version: Option<String>,
+    said: Said,
     finding: Finding,
     look_again: Outcome,
 }
@@ -120,7 +120,7 @@ impl Memberships {
     }
 
     fn none(finding: Finding, look_again: Outcome) -> Self {
-        Self { joined: None, version: None, finding, look_again }
+        Self { said: Said::default(), finding, look_again }
     }
 }
 
@@ -163,12 +163,14 @@ async fn memberships(ctx: &Context, peer: &Peer, ground: &Ground) -> Memberships
         }
     }
     if let Some(behind) = behind(ctx, peer, &joined) {
-        obstacle.get_or_insert(behind);
         look_again = Outcome::within(COPYING_LOOK);
+        if !had_all(peer) || behind.missing > LAG {
+            obstacle.get_or_insert(behind.finding);
+        }
     }
     let version = ledger::version(ctx, &namespace, &name, names::PEER_OPERATIONS_PORT, &ground.authorities).await;
     let finding = obstacle.unwrap_or_else(|| Finding::good(has_joined(&joined)));
-    Memberships { joined: Some(joined), version, finding, look_again }
+    Memberships { said: Said { version, channels: Some(joined) }, finding, look_again }
 }
 
 fn has_joined(channels: &[NodeChannel]) -> String {
@@ -224,59 +226,27 @@ fn ready_channel(ctx: &Context, namespace: &str, name: &str) -> Result<(Arc<Chan
     }
 }
 
+/// Whether the peer had all blocks of its channels when it was asked last.
+fn had_all(peer: &Peer) -> bool {
+    let mut conditions = peer.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|c| c.type_ == ConditionType::PeersJoined.as_str() && c.status == "True")
+}
+
+/// Blocks that a peer does not have yet.
+struct Behind {
+    missing: u64,
+    finding: Finding,
+}
+
 /// A channel of which the peer has fewer blocks than the orderers had when they were asked last.
-fn behind(ctx: &Context, peer: &Peer, joined: &[NodeChannel]) -> Option<Finding> {
+fn behind(ctx: &Context, peer: &Peer, joined: &[NodeChannel]) -> Option<Behind> {
     let namespace = peer.namespace()?;
     peer.spec.channels.iter().find_map(|declared| {
         let channel = ctx.world.channels.get(&namespace, declared)?;
         let known = channel.status.as_ref()?.height?;
         let here = joined.iter().find(|here| here.name == channel.spec.channel_name)?;
-        (here.height < known).then(|| {
-            Finding::not(
-                Reason::Progressing,
-                format!("copying blocks of channel {}: {} of {known}", here.name, here.height),
-            )
-        })
+        let missing = known.checked_sub(here.height).filter(|missing| *missing > 0)?;
+        let progress = format!("copying blocks of channel {}: {} of {known}", here.name, here.height);
+        Some(Behind { missing, finding: Finding::not(Reason::Progressing, progress) })
     })
-}
-
-fn findings(
-    ctx: &Context,
-    peer: &Peer,
-    ground: &Result<Ground, Finding>,
-    credentials: &Result<Credentials, Finding>,
-    memberships: &Memberships,
-) -> Vec<(ConditionType, Finding)> {
-    let (namespace, name) = super::place(peer);
-    let pod = match credentials {
-        Ok(_) => node::finding(&ctx.world, &namespace, &name),
-        Err(_) => Finding::unknown(Reason::Progressing, "comes after the identity"),
-    };
-    vec![
-        (ConditionType::Accepted, nodes::accepted(ground)),
-        (ConditionType::IdentityReady, nodes::identity(credentials)),
-        (ConditionType::NodeReady, pod),
-        (ConditionType::PeersJoined, memberships.finding.clone()),
-    ]
-}
-
-fn report(
-    peer: &Peer,
-    credentials: Option<&Credentials>,
-    memberships: &Memberships,
-    conditions: Vec<Condition>,
-) -> PeerStatus {
-    let before = peer.status.clone().unwrap_or_default();
-    let (namespace, name) = super::place(peer);
-    let channels = memberships.joined.clone().unwrap_or(before.channels);
-    PeerStatus {
-        observed_generation: peer.metadata.generation,
-        conditions,
-        address: Some(format!("{}:{}", names::host(&name, &namespace), names::PEER_PORT)),
-        ledger: memberships.version.clone().or(before.ledger),
-        identity: credentials.map(|c| c.identity.status()).or(before.identity),
-        tls: credentials.map(|c| c.tls.status()).or(before.tls),
-        channel_names: NodeChannel::names(&channels),
-        channels,
-    }
 }

@@ -6,14 +6,28 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Resource;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
+use kube::core::object::HasStatus;
+use serde::Serialize;
 
 use super::target::{Kind, Target};
 use super::world::World;
 use crate::api::{Chaincode, Channel, ConsentPolicy, ConsentPolicySpec, Hospital, Identity, Orderer, Peer};
 use crate::desired::names;
+use crate::status;
 
 fn target<K: Resource>(kind: Kind, object: &K) -> Target {
     Target::new(kind, object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Whether a resource tells no more than how far it is, for which nobody waits. Where every block that a node reports made
+/// others look, a busy channel would keep all of them busy, each with the other's report.
+pub fn is_progress<K>(before: &K, after: &K) -> bool
+where
+    K: Resource + HasStatus<Status: Serialize>,
+{
+    before.meta().generation == after.meta().generation
+        && before.meta().deletion_timestamp == after.meta().deletion_timestamp
+        && after.status().is_some_and(|status| status::is_unhurried(before.status(), status))
 }
 
 /// A hospital concerns its nodes, its channels, and hospitals that claim the same MSP.

@@ -37,6 +37,8 @@ pub struct Cache<K> {
 
 struct Inner<K> {
     objects: BTreeMap<Key, Arc<K>>,
+    /// Objects that we wrote, as they were before: the watch has not told of the writes yet.
+    untold: BTreeMap<Key, Arc<K>>,
     /// Keys seen since a watch of this shard (a namespace, or everything) began anew.
     relist: BTreeMap<String, BTreeSet<Key>>,
     /// Versions at which objects were seen to go. The answer to a write may come after the news that its object is gone.
@@ -48,7 +50,8 @@ const GONE: usize = 1024;
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Self { inner: RwLock::new(Inner { objects: BTreeMap::new(), relist: BTreeMap::new(), gone: BTreeMap::new() }) }
+        let (objects, untold, relist, gone) = Default::default();
+        Self { inner: RwLock::new(Inner { objects, untold, relist, gone }) }
     }
 }
 
@@ -58,6 +61,8 @@ pub struct Change<K> {
     pub before: Option<Arc<K>>,
     /// The object now; absent when it is gone.
     pub after: Option<Arc<K>>,
+    /// The object as the watch told of it before: without what we have written to it since.
+    pub told: Option<Arc<K>>,
 }
 
 impl<K: Cached> Change<K> {
@@ -120,7 +125,7 @@ impl<K: Cached> Cache<K> {
 
     /// Removes an entry whatever its state.
     pub fn forget(&self, namespace: &str, name: &str) {
-        self.write().objects.remove(&(namespace.to_owned(), name.to_owned()));
+        self.write().take_out(&(namespace.to_owned(), name.to_owned()));
     }
 
     /// Takes in what a write of ours returned.
@@ -129,7 +134,8 @@ impl<K: Cached> Cache<K> {
         let key = key(object.metadata());
         let went = version(object.metadata()) < inner.gone.get(&key).copied();
         if !went && !inner.objects.get(&key).is_some_and(|known| newer(known.metadata(), object.metadata())) {
-            inner.objects.insert(key, object);
+            let before = inner.objects.insert(key.clone(), object);
+            before.map(|before| inner.untold.entry(key).or_insert(before));
         }
     }
 
@@ -185,9 +191,10 @@ impl<K: Cached> Inner<K> {
         if before.as_ref().is_some_and(|known| newer(known.metadata(), object.metadata())) {
             return None;
         }
+        let told = self.untold.remove(&key).or_else(|| before.clone());
         let after = Arc::new(object);
         self.objects.insert(key, after.clone());
-        Some(Change { before, after: Some(after) })
+        Some(Change { before, after: Some(after), told })
     }
 
     fn remove(&mut self, object: &K) -> Option<Change<K>> {
@@ -198,7 +205,13 @@ impl<K: Cached> Inner<K> {
         if known.metadata().uid != object.metadata().uid && newer(known.metadata(), object.metadata()) {
             return None;
         }
-        self.objects.remove(&key).map(|before| Change { before: Some(before), after: None })
+        self.take_out(&key)
+    }
+
+    fn take_out(&mut self, key: &Key) -> Option<Change<K>> {
+        let told = self.untold.remove(key);
+        let before = self.objects.remove(key)?;
+        Some(Change { told: told.or_else(|| Some(before.clone())), before: Some(before), after: None })
     }
 
     fn bury(&mut self, key: &Key, meta: &ObjectMeta) {
@@ -217,10 +230,7 @@ impl<K: Cached> Inner<K> {
             .filter(|key| (shard.is_empty() || key.0 == shard) && !listed.contains(*key))
             .cloned()
             .collect();
-        gone.iter()
-            .filter_map(|key| self.objects.remove(key))
-            .map(|before| Change { before: Some(before), after: None })
-            .collect()
+        gone.iter().filter_map(|key| self.take_out(key)).collect()
     }
 }
 
@@ -247,7 +257,8 @@ mod tests {
     }
 
     fn change(before: ConfigMap, after: Option<ConfigMap>) -> Change<ConfigMap> {
-        Change { before: Some(Arc::new(before)), after: after.map(Arc::new) }
+        let before = Some(Arc::new(before));
+        Change { told: before.clone(), before, after: after.map(Arc::new) }
     }
 
     #[test]
@@ -278,6 +289,19 @@ mod tests {
         assert_eq!(version_of(&cache, "a").as_deref(), Some("10"));
         assert_eq!(cache.observe("ward", Event::Apply(object("a", "1", 11))).len(), 1);
         assert_eq!(version_of(&cache, "a").as_deref(), Some("11"));
+    }
+
+    #[test]
+    fn what_the_watch_tells_is_compared_with_what_it_told_before() {
+        let cache = Cache::default();
+        let told = |changes: Vec<Change<ConfigMap>>| {
+            changes[0].told.as_ref().and_then(|object| object.metadata.resource_version.clone())
+        };
+        assert_eq!(told(cache.observe("ward", Event::Apply(object("a", "1", 10)))), None);
+        cache.wrote(Arc::new(object("a", "1", 11)));
+        cache.wrote(Arc::new(object("a", "1", 12)));
+        assert_eq!(told(cache.observe("ward", Event::Apply(object("a", "1", 12)))).as_deref(), Some("10"));
+        assert_eq!(told(cache.observe("ward", Event::Apply(object("a", "1", 13)))).as_deref(), Some("12"));
     }
 
     #[test]

@@ -12,10 +12,12 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::object::HasStatus;
 use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -90,6 +92,8 @@ struct Feed<K: 'static> {
     world: Arc<World>,
     cache: fn(&World) -> &Cache<K>,
     affected: fn(&World, &K) -> Vec<Target>,
+    /// Whether a change concerns nobody else.
+    private: fn(&K, &K) -> bool,
     origin: Origin,
     news: mpsc::UnboundedSender<News>,
     progress: watch::Sender<Progress>,
@@ -209,12 +213,13 @@ impl Starter<'_> {
         origin: Origin,
     ) -> Feed<K> {
         let (world, news, progress) = (self.world.clone(), self.news.clone(), self.progress.clone());
-        Feed { world, cache, affected, origin, news, progress }
+        Feed { world, cache, affected, private: |_, _| false, origin, news, progress }
     }
 
     fn declared<K>(&mut self, cache: fn(&World) -> &Cache<K>, kind: Kind, affected: fn(&World, &K) -> Vec<Target>)
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + HasStatus<Status: Serialize>
             + Clone
             + DeserializeOwned
             + Debug
@@ -222,8 +227,12 @@ impl Starter<'_> {
             + Sync
             + 'static,
     {
+        let private: fn(&K, &K) -> bool = match kind {
+            Kind::Orderer | Kind::Peer => super::affected::is_progress,
+            _ => |_, _| false,
+        };
         for (shard, api) in self.shards::<DeserializeGuard<K>>() {
-            let feed = self.feed(cache, affected, Origin::Declared(kind));
+            let feed = Feed { private, ..self.feed(cache, affected, Origin::Declared(kind)) };
             let events = watcher::watcher(api, watcher::Config::default()).default_backoff().modify(slim);
             *self.watches.expected.entry(shard.clone()).or_default() += 1;
             self.watches.tasks.spawn(async move {
@@ -331,6 +340,11 @@ impl<K: Cached + Resource<DynamicType = ()>> Feed<K> {
         let mut targets: Vec<Target> = states().flat_map(|object| (self.affected)(&self.world, object)).collect();
         targets.sort_unstable();
         targets.dedup();
+        if let (Some(before), Some(after)) = (&change.told, &change.after)
+            && (self.private)(before, after)
+        {
+            targets.retain(|target| writers.contains(target));
+        }
         if change.is_echo() {
             // Whoever wrote it went on from there.
             targets.retain(|target| !writers.contains(target));

@@ -234,6 +234,17 @@ pub async fn gets_through_failures_of_the_api_server(cluster: Arc<TestCluster>) 
     let writes = gate.writes();
     println!("{} writes with failures, {} after", failed, writes.len() - failed);
     assert!(writes.len() < 400, "a storm of {} writes", writes.len());
+
+    // Now that nothing else happens, only trying again can help.
+    let next = writes.len() as u64;
+    gate.inject(move |n| (n <= next + 3).then_some(Fault::Status(500)));
+    let services = snapshot::api(&scene.client, &scene.namespace, ("", "v1", "Service"));
+    let uid = services.get("mercy-peer").await.expect("the Service").uid();
+    let delete = async || services.delete("mercy-peer", &DeleteParams::default()).await.map(drop);
+    watched(&services, "mercy-peer", |now| now.uid() != uid, delete).await;
+    let writes = gate.writes();
+    assert!(writes.len() as u64 > next + 3, "it failed three times before");
+
     truth::one_genesis_everywhere(&scene, "care").await;
     invariants::hold(&scene, &writes).await;
 }

@@ -88,7 +88,8 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             serves_an_official_client_from_a_secret_alone
             issues_identities;
         silence:
-            writes_nothing_but_the_lease_once_settled;
+            writes_nothing_but_the_lease_once_settled
+            writes_little_on_a_busy_channel;
         rbac:
             uses_exactly_the_rights_it_has;
         crash_sweep:

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ehrnet::contract::messages::ApprovePolicy;
+use serde_json::json;
+
 use crate::support::gate::Gate;
-use crate::support::sample;
 use crate::support::scene::Scene;
 use crate::support::server::TestCluster;
+use crate::support::{sample, truth};
 
 /// How long nothing may happen.
 const WATCHED: Duration = Duration::from_secs(60);
@@ -38,4 +41,29 @@ pub async fn writes_nothing_but_the_lease_once_settled(cluster: Arc<TestCluster>
     assert!(again.gate().leases() > 0, "it has not taken the lease");
     let writes = again.gate().writes();
     assert!(writes.is_empty(), "{} writes after a restart: {writes:#?}", writes.len());
+}
+
+/// Transactions while it is listened.
+const BLOCKS: usize = 20;
+
+/// Users' transactions are no reason to write either, but for heights now and then. Where every node that reports another
+/// height made others look, they would go on as long as the transactions.
+pub async fn writes_little_on_a_busy_channel(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "busy").await;
+    let mut operator = scene.operator();
+    scene.apply(&sample::two_hospitals()).await;
+    scene.settle(&mut operator).await;
+    let settled = operator.gate().writes().len();
+    for block in 0..BLOCKS {
+        if block == 1 {
+            // From here on all nodes of the channel have something to report.
+            scene.edit("Channel", "care", json!({"metadata": {"labels": {"looked": "at"}}})).await;
+        }
+        let approve = ApprovePolicy { name: "treatment".into(), digest: format!("{block:064x}"), replaces: 1 };
+        truth::submit(&scene, "mercy-peer", "care", "ehr", &approve).await;
+    }
+    operator.check().await;
+    let writes = operator.gate().writes().split_off(settled);
+    println!("{} writes during {BLOCKS} blocks", writes.len());
+    assert!(writes.len() < BLOCKS, "{} writes during {BLOCKS} blocks: {writes:#?}", writes.len());
 }

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use crate::api::conditions::{READY, Reason};
 use crate::api::{Chaincode, Channel, Peer};
+use crate::contract::Members;
 use crate::contract::messages::{ApprovePolicy, Function, PolicyVersion, PutPolicy, WithdrawPolicy};
 use crate::controllers::chaincode::definition;
 use crate::controllers::context::Context;
@@ -132,7 +133,7 @@ async fn gateway_of(
     let found = found.ok_or_else(|| waiting(format!("Hospital {hospital} does not exist")))?;
     let usable = |peer: &Arc<Peer>| {
         let has =
-            |status: &crate::api::PeerStatus| status.channels.iter().any(|has| has.name == channel.spec.channel_name);
+            |status: &crate::api::NodeStatus| status.channels.iter().any(|has| has.name == channel.spec.channel_name);
         peer.spec.hospital_ref.name == hospital
             && peer.status.as_ref().is_some_and(has)
             && node::is_ready(&ctx.world, namespace, &peer.name_any())
@@ -160,7 +161,7 @@ fn problem(error: &LedgerError) -> Finding {
         return Finding::not(Reason::EndorsersDisagree, message);
     }
     // Each has agreed at its own peer; another peer may be a block behind.
-    if text.contains("member hospitals agree") {
+    if text.contains(Members::AGREE) {
         return Finding::unknown(Reason::Progressing, text);
     }
     ledger::finding("policy on the ledger", error)
