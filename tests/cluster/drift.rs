@@ -238,10 +238,11 @@ pub async fn gets_through_failures_of_the_api_server(cluster: Arc<TestCluster>) 
     // Now that nothing else happens, only trying again can help.
     let next = writes.len() as u64;
     gate.inject(move |n| (n <= next + 3).then_some(Fault::Status(500)));
-    let services = snapshot::api(&scene.client, &scene.namespace, ("", "v1", "Service"));
-    let uid = services.get("mercy-peer").await.expect("the Service").uid();
-    let delete = async || services.delete("mercy-peer", &DeleteParams::default()).await.map(drop);
-    watched(&services, "mercy-peer", |now| now.uid() != uid, delete).await;
+    let accounts = snapshot::api(&scene.client, &scene.namespace, ("", "v1", "ServiceAccount"));
+    let uid = accounts.get("mercy-peer").await.expect("the account").uid();
+    let delete = async || accounts.delete("mercy-peer", &DeleteParams::default()).await.map(drop);
+    let took = watched(&accounts, "mercy-peer", |now| now.uid() != uid, delete).await;
+    assert!(took < REPAIR, "{took:?}");
     let writes = gate.writes();
     assert!(writes.len() as u64 > next + 3, "it failed three times before");
 
