@@ -236,6 +236,8 @@ async fn three_without_a_leader_send_blocks_only_to_those_that_want_them_all_the
         let mut back = net.orderers.remove(at);
         net.site.start(&mut back).await;
         net.orderers.insert(at, back);
+        // One that is behind judges a change by the configuration that it has.
+        eventually("it has all blocks", async || net.height(at).await == Some(2)).await;
     }
     net.change(&net.all(), 400).await;
     eventually("the peer has the next block", async || height().await == Some(3)).await;

@@ -70,10 +70,9 @@ pub fn findings<K: kube::Resource>(
 ) -> Vec<(ConditionType, Finding)> {
     let (namespace, name) = super::place(node);
     let (identity, pod) = match credentials {
-        Ok(_) => (
-            Finding::good("identity and TLS certificate are valid"),
-            super::node::finding(&ctx.world, &namespace, &name),
-        ),
+        Ok(_) => {
+            (Finding::good("identity and TLS certificate are valid"), node::finding(&ctx.world, &namespace, &name))
+        }
         Err(finding) => (finding.clone(), Finding::unknown(Reason::Progressing, "comes after the identity")),
     };
     vec![
