@@ -190,3 +190,10 @@ pub struct NodeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel_names: Option<String>,
 }
+
+impl NodeStatus {
+    /// Whether the node has a channel of that name of Fabric's.
+    pub fn has_channel(&self, name: &str) -> bool {
+        self.channels.iter().any(|channel| channel.name == name)
+    }
+}

@@ -105,10 +105,8 @@ impl ChaincodeFacts {
 /// Whether a peer answers and has the channel.
 fn has_joined(ctx: &Context, channel: Option<&ChannelFacts>, peer: &Peer) -> bool {
     let Some(channel) = channel else { return false };
-    let has = |status: &crate::api::NodeStatus| {
-        status.channels.iter().any(|has| has.name == channel.channel.spec.channel_name)
-    };
-    peer.status.as_ref().is_some_and(has) && node::is_ready(&ctx.world, &channel.namespace, &peer.name_any())
+    let joined = peer.status.as_ref().is_some_and(|status| status.has_channel(&channel.channel.spec.channel_name));
+    joined && node::is_ready(&ctx.world, &channel.namespace, &peer.name_any())
 }
 
 /// An older Chaincode that claims the same name.

@@ -132,10 +132,8 @@ async fn gateway_of(
     let found = ctx.world.hospitals.get(namespace, hospital);
     let found = found.ok_or_else(|| waiting(format!("Hospital {hospital} does not exist")))?;
     let usable = |peer: &Arc<Peer>| {
-        let has =
-            |status: &crate::api::NodeStatus| status.channels.iter().any(|has| has.name == channel.spec.channel_name);
         peer.spec.hospital_ref.name == hospital
-            && peer.status.as_ref().is_some_and(has)
+            && peer.status.as_ref().is_some_and(|status| status.has_channel(&channel.spec.channel_name))
             && node::is_ready(&ctx.world, namespace, &peer.name_any())
     };
     let peer = ctx.world.peers.list(namespace).into_iter().find(usable);
