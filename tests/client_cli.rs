@@ -18,17 +18,17 @@ struct Desk {
 impl Desk {
     fn new() -> Self {
         let desk = Self { folder: TempDir::new().expect("a folder") };
-        let signing = ehrnet::pki::Authority::create(
-            &ehrnet::pki::AuthorityName { common_name: "CA".into(), organization: None },
+        let signing = ehrnet_pki::Authority::create(
+            &ehrnet_pki::AuthorityName { common_name: "CA".into(), organization: None },
             std::time::Duration::from_secs(3600),
             jiff::Timestamp::now(),
         );
         let signing = signing.expect("a CA");
-        let key = ehrnet::pki::PrivateKey::generate();
-        let leaf = ehrnet::pki::Leaf {
+        let key = ehrnet_pki::PrivateKey::generate();
+        let leaf = ehrnet_pki::Leaf {
             common_name: "desk".into(),
             organization: None,
-            profile: ehrnet::pki::Profile::enrolment(ehrnet::pki::Role::Client),
+            profile: ehrnet_pki::Profile::enrolment(ehrnet_pki::Role::Client),
         };
         let validity = std::time::Duration::from_secs(3600);
         let certificate = signing.issue(&leaf, &key, validity, jiff::Timestamp::now()).expect("a certificate");

@@ -4,15 +4,15 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ehrnet::fabric::envelope::Stamp;
-use ehrnet::fabric::genesis::{self, BftOptions, ChannelDefinition, Consensus, RaftOptions};
-use ehrnet::fabric::identity::{self, SigningIdentity};
-use ehrnet::fabric::lifecycle::{ensure_approved, ensure_installed};
-use ehrnet::fabric::net::ActKind;
-use ehrnet::fabric::participation::ConsensusRelation;
-use ehrnet::fabric::proto::common::{Block, BlockMetadataIndex, Config, Metadata};
-use ehrnet::fabric::verbs::{ConfigOutcome, ensure_config, read_config};
-use ehrnet::fabric::{LedgerError, blocks, config_tree, config_update, orderer};
+use ehrnet_fabric::envelope::Stamp;
+use ehrnet_fabric::genesis::{self, BftOptions, ChannelDefinition, Consensus, RaftOptions};
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_fabric::lifecycle::{ensure_approved, ensure_installed};
+use ehrnet_fabric::net::ActKind;
+use ehrnet_fabric::participation::ConsensusRelation;
+use ehrnet_fabric::proto::common::{Block, BlockMetadataIndex, Config, Metadata};
+use ehrnet_fabric::verbs::{ConfigOutcome, ensure_config, read_config};
+use ehrnet_fabric::{LedgerError, blocks, config_tree, config_update, orderer};
 use prost::Message;
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -36,14 +36,13 @@ mod network;
 #[allow(dead_code)]
 #[path = "real_fabric/nodes.rs"]
 mod nodes;
+#[allow(dead_code)]
+#[path = "support/programs.rs"]
+mod programs;
 #[path = "real_fabric/records.rs"]
 mod records;
 #[path = "support/scrape.rs"]
 mod scrape;
-// Shared with other tests, which use other parts of it.
-#[allow(dead_code)]
-#[path = "../src/fabric/testing.rs"]
-mod testing;
 
 use network::{Network, agree, call, definition, services};
 use nodes::{Node, Org, Site, eventually};
@@ -316,9 +315,9 @@ async fn updates_are_refused_with_fabrics_words() {
     let (status, words) = refusal(&client, &update(&now, &net.channel, &expired), CHANNEL).await;
     assert_eq!(status, 400);
     assert!(words.ends_with("broadcast client identity expired"), "{words}");
-    let elsewhere = ehrnet::fabric::envelope::signed(
+    let elsewhere = ehrnet_fabric::envelope::signed(
         &net.org.admin,
-        ehrnet::fabric::proto::common::HeaderType::Message,
+        ehrnet_fabric::proto::common::HeaderType::Message,
         "nowhere",
         vec![1],
         &Stamp::now(),

@@ -6,17 +6,17 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use ehrnet::fabric::chaincode::{ChaincodeDefinition, Collection, EndorsementPolicy, Rule};
-use ehrnet::fabric::envelope::Stamp;
-use ehrnet::fabric::genesis::{self, ChannelDefinition, Consensus, Endpoint, RaftOptions};
-use ehrnet::fabric::lifecycle::{CommitOutcome, Endorser, ensure_approved, ensure_committed, ensure_installed};
-use ehrnet::fabric::net::ActKind;
-use ehrnet::fabric::package::{Connection, Package};
-use ehrnet::fabric::proposal::{self, Call};
-use ehrnet::fabric::proto::common::{Block, BlockMetadataIndex, Envelope};
-use ehrnet::fabric::proto::protos::TxValidationCode as Code;
-use ehrnet::fabric::verbs::{ensure_peer_joined, read_config};
-use ehrnet::fabric::{LedgerError, identity, orderer, peer};
+use ehrnet_fabric::chaincode::{ChaincodeDefinition, Collection, EndorsementPolicy, Rule};
+use ehrnet_fabric::envelope::Stamp;
+use ehrnet_fabric::genesis::{self, ChannelDefinition, Consensus, Endpoint, RaftOptions};
+use ehrnet_fabric::lifecycle::{CommitOutcome, Endorser, ensure_approved, ensure_committed, ensure_installed};
+use ehrnet_fabric::net::ActKind;
+use ehrnet_fabric::package::{Connection, Package};
+use ehrnet_fabric::proposal::{self, Call};
+use ehrnet_fabric::proto::common::{Block, BlockMetadataIndex, Envelope};
+use ehrnet_fabric::proto::protos::TxValidationCode as Code;
+use ehrnet_fabric::verbs::{ensure_peer_joined, read_config};
+use ehrnet_fabric::{LedgerError, identity, orderer, peer};
 use sha2::{Digest, Sha256};
 
 // Shared with other tests, which use other parts of it.
@@ -29,10 +29,9 @@ mod chaincode;
 #[allow(dead_code)]
 #[path = "real_fabric/nodes.rs"]
 mod nodes;
-// Shared with other tests, which use other parts of it.
 #[allow(dead_code)]
-#[path = "../src/fabric/testing.rs"]
-mod testing;
+#[path = "support/programs.rs"]
+mod programs;
 
 use chaincode::Service;
 use nodes::{Node, Org, Site, eventually};

@@ -80,7 +80,7 @@ type Files = BTreeMap<String, String>;
 fn definition_files() -> Result<Files, Failed> {
     let mut files = Files::new();
     let mut listed = String::new();
-    for crd in ehrnet::api::crds() {
+    for crd in ehrnet_api::crds() {
         let name = format!("{}.yaml", crd.spec.names.plural);
         let text = format!("# Printed by `ehrnet crds`.\n{}", serde_yaml::to_string(&crd)?);
         listed.push_str(&format!("  - {name}\n"));
@@ -125,7 +125,7 @@ fn definitions() -> Result<(), Failed> {
 fn printed() -> Result<(), Failed> {
     let output = Command::new(env!("CARGO_BIN_EXE_ehrnet")).arg("crds").output()?;
     let objects = objects(&String::from_utf8(output.stdout)?)?;
-    let expected: Vec<Value> = ehrnet::api::crds().iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+    let expected: Vec<Value> = ehrnet_api::crds().iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
     if objects == expected { Ok(()) } else { Err("`ehrnet crds` prints something else than the definitions".into()) }
 }
 
@@ -207,19 +207,20 @@ fn embedded_ledger(helm: &Path) -> Result<(), Failed> {
     let embedded = objects(&template(helm, &["ledger.embedded=true", "image.repository=r", "image.tag=t"])?)?;
     for node in ["ORDERER", "PEER"] {
         let image = variable(&embedded, &format!("EHRNET_{node}_IMAGE"));
-        ensure(image.as_deref() == Some("r:t"), || format!("{node} runs {image:?} and not the operator's image"))?;
+        ensure(image.as_deref() == Some("r-devledger:t"), || format!("{node} runs {image:?}"))?;
         let command = variable(&embedded, &format!("EHRNET_{node}_COMMAND")).unwrap_or_default();
         ensure(command.contains("devledger"), || format!("{node} is started by {command}"))?;
     }
-    // A contract's image goes with its command: the operator's own, or another one's own.
+    let named = objects(&template(helm, &["ledger.embedded=true", "ledger.embeddedImage=other:1"])?)?;
+    let image = variable(&named, "EHRNET_PEER_IMAGE");
+    ensure(image.as_deref() == Some("other:1"), || format!("peers run {image:?} where an image is named"))?;
     let contract = |values: &[&str]| -> Result<_, Failed> {
-        let objects = objects(&template(helm, values)?)?;
-        Ok(["IMAGE", "COMMAND"].map(|part| variable(&objects, &format!("EHRNET_CONTRACT_{part}")).unwrap_or_default()))
+        Ok(variable(&objects(&template(helm, values)?)?, "EHRNET_CONTRACT_IMAGE").unwrap_or_default())
     };
     let own = contract(&["image.repository=r", "image.tag=t"])?;
-    ensure(own == ["r:t", "/usr/local/bin/ehrnet contract"], || format!("contracts run {own:?} by default"))?;
+    ensure(own == "r-contract:t", || format!("contracts run {own} by default"))?;
     let other = contract(&["contract.image=other:1"])?;
-    ensure(other == ["other:1", ""], || format!("contracts run {other:?} where an image is named"))?;
+    ensure(other == "other:1", || format!("contracts run {other} where an image is named"))?;
     Ok(())
 }
 

@@ -4,16 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ehrnet::fabric::blocks;
-use ehrnet::fabric::envelope::{Stamp, tx_id};
-use ehrnet::fabric::genesis::{
+use ehrnet_fabric::blocks;
+use ehrnet_fabric::envelope::{Stamp, tx_id};
+use ehrnet_fabric::genesis::{
     self, ApplicationOrg, Batch, BftConsenter, BftOptions, ChannelDefinition, Consensus, Endpoint, OrdererOrg,
     RaftConsenter, RaftOptions,
 };
-use ehrnet::fabric::msp::MspDefinition;
-use ehrnet::fabric::plan::plan;
-use ehrnet::fabric::proto::common::implicit_meta_policy::Rule;
-use ehrnet::fabric::proto::common::{
+use ehrnet_fabric::msp::MspDefinition;
+use ehrnet_fabric::plan::plan;
+use ehrnet_fabric::proto::common::implicit_meta_policy::Rule;
+use ehrnet_fabric::proto::common::{
     Block, Capabilities, ChannelHeader, Config, ConfigGroup, ConfigUpdate, Envelope, Payload, SignatureHeader,
 };
 use prost::Message;

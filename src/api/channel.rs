@@ -1,11 +1,11 @@
 //! `Channel`: a ledger shared by the hospitals that are its members.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
+use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::duration::GoDuration;
+use ehrnet_consent::vocabulary::GoDuration;
 
 /// A channel: one ledger, the hospitals that share it and the orderers that order its blocks.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]

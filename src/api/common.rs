@@ -7,29 +7,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Affinity, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::KubeSchema;
+use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Reference to a resource in the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!has(self.namespace)", "references stay within the namespace: remove namespace and create the resource beside this one"))]
-pub struct LocalRef {
-    /// Name of the resource, in the namespace of the resource that refers to it.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
-    pub name: String,
-    /// Not allowed: it is here only so that a reference to another namespace is refused instead of silently pruned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-}
-
-impl LocalRef {
-    /// A reference to `name`.
-    pub fn to(name: impl Into<String>) -> Self {
-        Self { name: name.into(), namespace: None }
-    }
-}
+pub use ehrnet_consent::vocabulary::{GoDuration, LocalRef};
 
 /// What happens to ledgers and CA keys when the resource is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

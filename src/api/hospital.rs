@@ -1,12 +1,12 @@
 //! `Hospital`: an organisation of the network (Fabric: an MSP) with its certificate authorities and admin identity.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResource, KubeSchema};
+use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::{CertificateStatus, DeletionPolicy, LocalRef};
-use super::duration::GoDuration;
+use ehrnet_consent::vocabulary::GoDuration;
 
 /// A hospital: one organisation of the ledger network, with its own signing CA, TLS CA and admin identity.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::runtime::client::lease_lost;
-use crate::runtime::lease::LeaseLost;
+use ehrnet_runtime::client::lease_lost;
+use ehrnet_runtime::lease::LeaseLost;
 
 /// What was asked of the API server. The names are those of RBAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

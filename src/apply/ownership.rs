@@ -8,7 +8,7 @@
 use kube::{Resource, ResourceExt};
 
 use super::error::ApplyError;
-use crate::desired::names;
+use ehrnet_desired::names;
 
 /// The resource for which objects are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Peer;
+    use ehrnet_api::Peer;
     use k8s_openapi::api::core::v1::Secret;
     use names::{COMPONENT, INSTANCE, MANAGED_BY};
     use serde_json::json;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tower_test::mock;
 
 use super::*;
-use crate::api::{NodeStatus, Peer};
+use ehrnet_api::{NodeStatus, Peer};
 
 type Handle = mock::Handle<Request<Body>, Response<Body>>;
 

@@ -16,7 +16,7 @@ use super::drift::drift;
 use super::error::{ApplyError, Verb};
 use super::ownership::Owner;
 use super::unsettled::Unsettled;
-use crate::desired::names::MANAGER;
+use ehrnet_desired::names::MANAGER;
 
 /// A namespaced kind that the operator writes.
 pub trait Child:

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::ledger::{LedgerArgs, PatientArgs, code_value};
 use super::{BadInput, CommandError, NO};
-use crate::client::access;
-use crate::client::explain::Asked;
-use crate::client::{Bundle, ClientError, Ledger};
-use crate::consent::decision::Effect;
-use crate::contract::messages::{DecisionDetail, HeldDecision, RequestAccess};
+use ehrnet_client::access;
+use ehrnet_client::explain::Asked;
+use ehrnet_client::{Bundle, ClientError, Ledger};
+use ehrnet_consent::decision::Effect;
+use ehrnet_contract::messages::{DecisionDetail, HeldDecision, RequestAccess};
 
 /// Arguments of `ehrnet access`.
 #[derive(Debug, Args)]

@@ -11,9 +11,9 @@ use super::decide::{self, DecideArgs};
 use super::files::read_json;
 use super::ledger::{LedgerArgs, PatientArgs, short};
 use super::{BadInput, CommandError};
-use crate::client::consents::{self, Given};
-use crate::client::table;
-use crate::contract::messages::{ConsentStatus, ConsentVersion};
+use ehrnet_client::consents::{self, Given};
+use ehrnet_client::table;
+use ehrnet_contract::messages::{ConsentStatus, ConsentVersion};
 
 /// Arguments of `ehrnet consent`.
 #[derive(Debug, Args)]

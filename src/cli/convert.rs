@@ -10,9 +10,9 @@ use serde_json::json;
 use super::decide::{dialect, in_file, read_spec};
 use super::files::read_json;
 use super::{BadInput, CommandError};
-use crate::api::consent_policy::{ConsentPolicySpec, FhirVersion, Period};
-use crate::consent::tree::Soil;
-use crate::consent::{self, export, fhir};
+use ehrnet_consent::tree::Soil;
+use ehrnet_consent::vocabulary::{FhirVersion, Period, PolicySpec};
+use ehrnet_consent::{self as consent, export, fhir};
 
 /// Arguments of `ehrnet consent import`.
 #[derive(Debug, Args)]
@@ -55,8 +55,8 @@ pub fn import(args: &ImportArgs) -> Result<(), CommandError> {
 }
 
 /// What the consent says; the rest keeps its defaults, which a manifest need not repeat.
-fn stated(spec: &ConsentPolicySpec) -> Result<serde_json::Value, CommandError> {
-    let (all, defaults) = (json(spec)?, json(&ConsentPolicySpec::default())?);
+fn stated(spec: &PolicySpec) -> Result<serde_json::Value, CommandError> {
+    let (all, defaults) = (json(spec)?, json(&PolicySpec::default())?);
     let members = all.as_object().into_iter().flatten();
     Ok(members
         .filter(|(name, value)| defaults[name.as_str()] != **value)
@@ -64,7 +64,7 @@ fn stated(spec: &ConsentPolicySpec) -> Result<serde_json::Value, CommandError> {
         .collect())
 }
 
-fn json(spec: &ConsentPolicySpec) -> Result<serde_json::Value, CommandError> {
+fn json(spec: &PolicySpec) -> Result<serde_json::Value, CommandError> {
     serde_json::to_value(spec).map_err(told)
 }
 

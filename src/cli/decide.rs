@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
-use kube::CustomResourceExt;
+use kube_core::CustomResourceExt;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::BadInput;
 use super::files::{read, read_json};
-use crate::api::consent_policy::{ConsentPolicy, ConsentPolicySpec, FhirVersion};
-use crate::consent::{self, Decision, FieldError, Policy, Request};
+use ehrnet_api::ConsentPolicy;
+use ehrnet_consent::vocabulary::{FhirVersion, PolicySpec};
+use ehrnet_consent::{self as consent, Decision, FieldError, Policy, Request};
 
 /// Arguments of `ehrnet consent decide`.
 #[derive(Debug, Args)]
@@ -77,7 +78,7 @@ fn read_policy(path: &Path) -> Result<Policy, BadInput> {
 }
 
 /// The one ConsentPolicy in a file, which may hold other resources beside it.
-pub(super) fn read_spec(path: &Path) -> Result<ConsentPolicySpec, BadInput> {
+pub(super) fn read_spec(path: &Path) -> Result<PolicySpec, BadInput> {
     let wrong = |message: &dyn std::fmt::Display| BadInput::one(format_args!("{}: {message}", path.display()));
     let text = read(path)?;
     let documents = serde_yaml::Deserializer::from_str(&text).map(Value::deserialize);

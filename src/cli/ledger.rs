@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::CommandError;
-use crate::api::consent_policy::Coding;
-use crate::client::ledger::Reach;
-use crate::client::{Bundle, Endpoint, Ledger};
-use crate::contract::hash;
+use ehrnet_client::ledger::Reach;
+use ehrnet_client::{Bundle, Endpoint, Ledger};
+use ehrnet_consent::vocabulary::Coding;
+use ehrnet_contract::hash;
 
 /// Which ledger, as whom, and how the answer is printed.
 #[derive(Debug, Args)]

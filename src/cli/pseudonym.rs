@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::CommandError;
 use super::ledger::OutputArgs;
-use crate::client::Bundle;
-use crate::contract::hash;
+use ehrnet_client::Bundle;
+use ehrnet_contract::hash;
 
 /// Arguments of `ehrnet pseudonym`.
 #[derive(Debug, Args)]

@@ -11,11 +11,11 @@ use serde_json::Value;
 use super::files::read_json;
 use super::ledger::{LedgerArgs, PatientArgs, coding, short, word};
 use super::{BadInput, CommandError, NO};
-use crate::api::consent_codes::{ACT_CODE, RESOURCE_TYPES};
-use crate::api::consent_policy::Coding;
-use crate::client::object::{CHUNK_SIZE, ObjectHashes};
-use crate::client::records::{self, Body};
-use crate::contract::messages::{EraseRecord, ErasureReason, RegisterRecord, Verification};
+use ehrnet_client::object::{CHUNK_SIZE, ObjectHashes};
+use ehrnet_client::records::{self, Body};
+use ehrnet_consent::vocabulary::Coding;
+use ehrnet_consent::vocabulary::code_systems::{ACT_CODE, RESOURCE_TYPES};
+use ehrnet_contract::messages::{EraseRecord, ErasureReason, RegisterRecord, Verification};
 
 /// Arguments of `ehrnet record`.
 #[derive(Debug, Args)]

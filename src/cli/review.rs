@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 
 use super::CommandError;
 use super::ledger::{LedgerArgs, short, word};
-use crate::client::{audit, audit_csv, table};
-use crate::contract::messages::Verdict;
+use ehrnet_client::{audit, audit_csv, table};
+use ehrnet_contract::messages::Verdict;
 
 /// Arguments of `ehrnet review`.
 #[derive(Debug, Args)]

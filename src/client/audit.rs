@@ -2,7 +2,7 @@
 
 use super::ledger::salt;
 use super::{ClientError, Ledger};
-use crate::contract::messages::{
+use ehrnet_contract::messages::{
     AuditEntry, BreakGlassReview, ListReviews, Page, QueryAudit, Review, ReviewSecret, Verdict,
 };
 

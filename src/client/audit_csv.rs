@@ -1,6 +1,6 @@
 //! The audit as CSV (RFC 4180), one entry a line.
 
-use crate::contract::messages::AuditEntry;
+use ehrnet_contract::messages::AuditEntry;
 
 const HEADING: [&str; 24] = [
     "at",
@@ -52,7 +52,7 @@ fn row(entry: &AuditEntry) -> [String; 24] {
     let review = entry.review.as_deref();
     let text = |text: Option<&String>| text.cloned().unwrap_or_default();
     let code =
-        |code: &Option<crate::consent::code::Code>| code.as_ref().map(|code| code.code.clone()).unwrap_or_default();
+        |code: &Option<ehrnet_consent::code::Code>| code.as_ref().map(|code| code.code.clone()).unwrap_or_default();
     [
         entry.at.to_string(),
         word(&entry.kind),
@@ -89,7 +89,7 @@ pub fn word(value: &impl serde::Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::audit::tests::entry;
+    use crate::audit::tests::entry;
     use serde_json::json;
 
     #[test]

@@ -9,9 +9,9 @@
 use serde_json::{Map, Value, json};
 
 use super::audit_csv::word;
-use crate::consent::code::Code;
-use crate::consent::decision::Effect;
-use crate::contract::messages::{AuditEntry, AuditKind};
+use ehrnet_consent::code::Code;
+use ehrnet_consent::decision::Effect;
+use ehrnet_contract::messages::{AuditEntry, AuditKind};
 
 const DCM: &str = "http://dicom.nema.org/resources/ontology/DCM";
 const BALP: &str = "https://profiles.ihe.net/ITI/BALP";
@@ -215,7 +215,7 @@ fn without_nulls(value: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::audit::tests::entry;
+    use crate::audit::tests::entry;
 
     fn agents<'a>(event: &'a Value, code: &str) -> Vec<&'a Value> {
         let agents = event["agent"].as_array().expect("agents");

@@ -2,7 +2,7 @@
 
 use super::audit_csv::word;
 use super::table;
-use crate::contract::messages::AuditEntry;
+use ehrnet_contract::messages::AuditEntry;
 
 /// One line per entry, below a heading.
 pub fn lines(entries: &[AuditEntry]) -> Vec<String> {
@@ -31,7 +31,7 @@ fn row(entry: &AuditEntry) -> [String; 9] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::audit::tests::entry;
+    use crate::audit::tests::entry;
     use serde_json::json;
 
     #[test]

@@ -18,9 +18,9 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::ClientError;
-use crate::contract::messages::attribute;
-use crate::fabric::identity::SigningIdentity;
-use crate::pki::Certificate;
+use ehrnet_contract::messages::attribute;
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_pki::Certificate;
 
 /// Keys of the Secret that are used, and where SDKs want the same as a file.
 const KEYS: [(&str, Option<&str>); 7] = [
@@ -198,7 +198,7 @@ fn channels(files: &Files) -> Result<Vec<String>, ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::testing::Ca;
+    use ehrnet_fabric::testing::Ca;
 
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::ledger::salt;
 use super::{ClientError, Ledger};
-use crate::consent::fhir;
-use crate::consent::tree::Soil;
-use crate::contract::messages::{ConsentSecret, ConsentVersion, GetConsents, Page, PutConsent, RevokeConsent};
+use ehrnet_consent::fhir;
+use ehrnet_consent::tree::Soil;
+use ehrnet_contract::messages::{ConsentSecret, ConsentVersion, GetConsents, Page, PutConsent, RevokeConsent};
 
 /// Entries that are asked for at a time.
 const PAGE: u16 = 100;

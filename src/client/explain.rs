@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::consent::decision::Effect;
-use crate::consent::rules::{Basis, Reason};
-use crate::contract::messages::{DecisionDetail, Refusal};
+use ehrnet_consent::decision::Effect;
+use ehrnet_consent::rules::{Basis, Reason};
+use ehrnet_contract::messages::{DecisionDetail, Refusal};
 
 /// What was asked, for people.
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +141,7 @@ pub fn provision_at<'a>(resource: &'a Value, path: &str) -> Option<&'a Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consent::{self, Policy, Request, fhir};
+    use ehrnet_consent::{self as consent, Policy, Request, fhir};
     use serde_json::json;
 
     const ASKED: Asked = Asked { who: "Practitioner/7", record: Some("r-1"), purpose: "TREAT" };

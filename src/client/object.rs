@@ -8,8 +8,8 @@ use std::io::{self, Read};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::contract::hash::document_digest;
-use crate::contract::messages::Manifest;
+use ehrnet_contract::hash::document_digest;
+use ehrnet_contract::messages::Manifest;
 
 /// Bytes of a chunk unless another size is asked for.
 pub const CHUNK_SIZE: u64 = 4 * 1024 * 1024;

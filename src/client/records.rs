@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::ledger::salt;
 use super::object::ObjectHashes;
 use super::{ClientError, Ledger};
-use crate::api::consent_codes::{CONFIDENTIALITY, RESOURCE_TYPES};
-use crate::api::consent_policy::Coding;
-use crate::contract::hash::document_digest;
-use crate::contract::messages::{Record, RecordSecret, RegisterRecord, Verification, VerifyRecord};
+use ehrnet_consent::vocabulary::Coding;
+use ehrnet_consent::vocabulary::code_systems::{CONFIDENTIALITY, RESOURCE_TYPES};
+use ehrnet_contract::hash::document_digest;
+use ehrnet_contract::messages::{Record, RecordSecret, RegisterRecord, Verification, VerifyRecord};
 
 /// The content of a record.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::FieldError;
 use super::json::At;
-use crate::api::consent_codes::{CONFIDENTIALITY, CONFIDENTIALITY_CODES};
-use crate::api::consent_policy::{Coding, ProvisionType};
+use crate::vocabulary::code_systems::{CONFIDENTIALITY, CONFIDENTIALITY_CODES};
+use crate::vocabulary::{Coding, ProvisionType};
 
 /// A code, with the system it is from where that is known. Two are equal whatever their words are.
 #[derive(Clone, Debug, Default, Eq, Serialize, Deserialize)]

@@ -8,8 +8,8 @@ use super::code::Code;
 use super::evaluate::{break_glass_ends, review_due};
 use super::policy::Policy;
 use super::rules::{Basis, Outcome, Reason, Rule, Rules, Source, Term, Verdict};
-use crate::api::consent_codes::ACT_CODE;
-use crate::api::consent_policy::{DataMeaning, Period, ProvisionType};
+use crate::vocabulary::code_systems::ACT_CODE;
+use crate::vocabulary::{DataMeaning, Period, ProvisionType};
 
 /// Code system of the obligations that HL7 has no code for.
 const OBLIGATION: &str = "https://ehrnet.dev/CodeSystem/obligation";
@@ -212,7 +212,7 @@ fn redact(residual: &[Residual]) -> Option<Obligation> {
 
 /// Every use of break-glass is reviewed.
 fn review(policy: &Policy, now: Timestamp) -> Obligation {
-    let within = crate::api::duration::GoDuration(policy.break_glass.review_within).to_string();
+    let within = crate::vocabulary::GoDuration(policy.break_glass.review_within).to_string();
     let parameters = json!({"reviewWithin": within, "dueBy": review_due(policy, now)});
     Obligation { id: code(OBLIGATION, "break-glass-review"), parameters }
 }

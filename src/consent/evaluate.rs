@@ -13,8 +13,8 @@ use super::policy::Policy;
 use super::request::Request;
 use super::rules::{Basis, Outcome, Reason, Rules, Source, TooEntangled, Verdict, strictest};
 use super::tree::Node;
-use crate::api::consent_codes::ACT_REASON;
-use crate::api::consent_policy::{BasePolicy, BreakGlassMode, Combining, ProvisionType};
+use crate::vocabulary::code_systems::ACT_REASON;
+use crate::vocabulary::{BasePolicy, BreakGlassMode, Combining, ProvisionType};
 
 /// Attribute of a certificate whose holder may break the glass, when it is `true`.
 pub const BREAK_GLASS_ATTRIBUTE: &str = "ehr.breakglass";

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::error::FieldError;
 use super::fhir::Consent;
 use super::tree::{below, give_types};
-use crate::api::consent_policy::{Actor, Coding, ConsentPolicySpec, ConsentScope, FhirVersion, Period, Provision};
+use crate::vocabulary::{Actor, Coding, ConsentScope, FhirVersion, Period, PolicySpec, Provision};
 
 /// Code system of scopes (R4; R5 has them among the categories).
 const CONSENT_SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";
@@ -16,16 +16,16 @@ const SCOPES: [ConsentScope; 2] = [ConsentScope::PatientPrivacy, ConsentScope::R
 
 /// A policy that offers patients what this consent says: scope, category and template, in R4's words, which can say every
 /// tree. `period` is that of the resource as a whole (R5). Whether the policy is valid is not looked at.
-pub fn policy(consent: &Consent, period: Option<Period>) -> ConsentPolicySpec {
+pub fn policy(consent: &Consent, period: Option<Period>) -> PolicySpec {
     let is_scope = |coding: &&Coding| SCOPES.iter().any(|scope| scope.code() == coding.code);
     let mut template = consent.provision.clone();
     template.period = template.period.or(period);
-    ConsentPolicySpec {
+    PolicySpec {
         fhir_version: FhirVersion::R4,
         scope: SCOPES.into_iter().find(|scope| consent.is_about(*scope)),
         category: consent.category.iter().filter(|coding| !is_scope(coding)).cloned().collect(),
         template: Some(template),
-        ..ConsentPolicySpec::default()
+        ..PolicySpec::default()
     }
 }
 
@@ -33,7 +33,7 @@ pub fn policy(consent: &Consent, period: Option<Period>) -> ConsentPolicySpec {
 ///
 /// # Errors
 /// The policy has no template, or one that `version` cannot say.
-pub fn consent(spec: &ConsentPolicySpec, patient: &str, version: FhirVersion) -> Result<Value, FieldError> {
+pub fn consent(spec: &PolicySpec, patient: &str, version: FhirVersion) -> Result<Value, FieldError> {
     let missing = || FieldError::new("spec.template", "is required: there is nothing that a patient could agree to");
     let mut template = spec.template.clone().ok_or_else(missing)?;
     let base = || FieldError::new("spec.template", "needs type under R4, decision under R5");

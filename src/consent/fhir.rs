@@ -14,8 +14,8 @@ use super::json::At;
 use super::policy::digest;
 use super::time::{Moments, Period};
 use super::tree::{Node, Soil, check_size, give_types, grow};
-use crate::api::consent_codes::{ACT_CODE, PARTICIPATION_TYPE};
-use crate::api::consent_policy::{
+use crate::vocabulary::code_systems::{ACT_CODE, PARTICIPATION_TYPE};
+use crate::vocabulary::{
     self as api, Actor, Coding, ConsentScope, DataMeaning, DataReference, FhirVersion, Identifier, Provision,
     ProvisionType,
 };

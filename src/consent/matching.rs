@@ -6,7 +6,7 @@ use super::code::Code;
 use super::request::{Record, Request, Requester};
 use super::rules::Term;
 use super::tree::{ActorRule, DataRule, Elements, Node, Who};
-use crate::api::consent_policy::{DataMeaning, ProvisionType};
+use crate::vocabulary::{DataMeaning, ProvisionType};
 
 /// Result of matching one provision.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -13,9 +13,9 @@ use super::error::FieldError;
 use super::fhir::Consent;
 use super::time;
 use super::tree::{Node, Soil, check_size, give_types, grow};
-use crate::api::ConsentPolicySpec;
-use crate::api::consent_codes::{CodedElement, OPEN_SYSTEMS};
-use crate::api::consent_policy::{
+use crate::vocabulary::PolicySpec;
+use crate::vocabulary::code_systems::{CodedElement, OPEN_SYSTEMS};
+use crate::vocabulary::{
     Actor, BasePolicy, BreakGlassMode, BreakGlassSpec, Coding, Combining, ConsentScope, FhirVersion, Provision,
     ProvisionType,
 };
@@ -117,7 +117,7 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 }
 
 /// The policy of a resource, or everything that is wrong with it.
-pub fn validate(spec: &ConsentPolicySpec) -> Result<Policy, Vec<FieldError>> {
+pub fn validate(spec: &PolicySpec) -> Result<Policy, Vec<FieldError>> {
     let mut spec = spec.clone();
     let mut errors = Vec::new();
     spec.channel_ref = None;
@@ -311,7 +311,7 @@ fn names(element: CodedElement) -> String {
     element.closed_systems().iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ")
 }
 
-fn organizations(spec: &ConsentPolicySpec, errors: &mut Vec<FieldError>) -> BTreeMap<String, String> {
+fn organizations(spec: &PolicySpec, errors: &mut Vec<FieldError>) -> BTreeMap<String, String> {
     let mut map = BTreeMap::new();
     for (i, mapping) in spec.organizations.iter().enumerate() {
         let key = super::code::reference_key(&mapping.reference).to_owned();
@@ -324,7 +324,7 @@ fn organizations(spec: &ConsentPolicySpec, errors: &mut Vec<FieldError>) -> BTre
 }
 
 /// What the schema checks as well, for policies that did not come through an API server.
-fn check_lists(spec: &ConsentPolicySpec, errors: &mut Vec<FieldError>) {
+fn check_lists(spec: &PolicySpec, errors: &mut Vec<FieldError>) {
     let break_glass = &spec.break_glass;
     if break_glass.purposes.is_empty() {
         errors.push(FieldError::new("spec.breakGlass.purposes", "needs at least one purpose"));
@@ -355,7 +355,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn spec(json: Value) -> ConsentPolicySpec {
+    fn spec(json: Value) -> PolicySpec {
         serde_json::from_value(json).expect("a spec")
     }
 

@@ -12,8 +12,8 @@ use super::code::{Code, RecordLabels, reference_key};
 use super::error::FieldError;
 use super::json::At;
 use super::time::Moments;
-use crate::api::consent_codes::{ACT_REASON, RESEARCH_CODES};
-use crate::api::consent_policy::Identifier;
+use crate::vocabulary::Identifier;
+use crate::vocabulary::code_systems::{ACT_REASON, RESEARCH_CODES};
 
 /// A request for access.
 #[derive(Clone, Debug, Default)]

@@ -8,7 +8,7 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Span, Timestamp};
 
 use super::error::FieldError;
-use crate::api::consent_policy as api;
+use crate::vocabulary as api;
 
 /// The time zone with this IANA name.
 pub fn zone(name: &str) -> Result<TimeZone, String> {

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::code::{Code, Labels, reference_key};
 use super::error::FieldError;
 use super::time::Period;
-use crate::api::consent_policy::{self as api, Coding, FhirVersion, Identifier, MAX_DEPTH, Provision, ProvisionType};
+use crate::vocabulary::{self as api, Coding, FhirVersion, Identifier, MAX_DEPTH, Provision, ProvisionType};
 
 /// Provisions that one tree may have: a bound on the work of a decision.
 pub const MAX_PROVISIONS: usize = 4_096;

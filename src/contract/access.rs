@@ -23,13 +23,13 @@ use super::messages::{
 use super::records::Kept;
 use super::transaction::Transaction;
 use super::{consents, hash, keys, policies, reviews};
-use crate::api::consent_policy::ConsentScope;
-use crate::consent::code::Code;
-use crate::consent::decision::Effect;
-use crate::consent::evaluate::review_due;
-use crate::consent::request::is_research;
-use crate::consent::rules::Basis;
-use crate::consent::{self, Decision, Policy, Request};
+use ehrnet_consent::code::Code;
+use ehrnet_consent::decision::Effect;
+use ehrnet_consent::evaluate::review_due;
+use ehrnet_consent::request::is_research;
+use ehrnet_consent::rules::Basis;
+use ehrnet_consent::vocabulary::ConsentScope;
+use ehrnet_consent::{self as consent, Decision, Policy, Request};
 
 /// Longest justification.
 const MAX_JUSTIFICATION: usize = 4_096;

@@ -11,10 +11,10 @@ use super::messages::{
 };
 use super::transaction::Transaction;
 use super::{hash, keys};
-use crate::api::consent_codes::{ACT_REASON, CodedElement};
-use crate::api::consent_policy::Coding;
-use crate::consent::code::Code;
-use crate::consent::policy::known_code;
+use ehrnet_consent::code::Code;
+use ehrnet_consent::policy::known_code;
+use ehrnet_consent::vocabulary::Coding;
+use ehrnet_consent::vocabulary::code_systems::{ACT_REASON, CodedElement};
 
 /// Longest text about the recipient of a disclosure.
 const MAX_TEXT: usize = 4_096;

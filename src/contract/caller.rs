@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::error::ContractError;
 use super::hash;
 use super::messages::{Person, attribute, role};
-use crate::fabric::proto::msp::SerializedIdentity;
-use crate::pki::Certificate;
+use ehrnet_fabric::proto::msp::SerializedIdentity;
+use ehrnet_pki::Certificate;
 
 /// What the system of an identifier begins with, before the MSP id; the value is the certificate's common name.
 pub const MSP_SYSTEM: &str = "urn:ehrnet:msp:";

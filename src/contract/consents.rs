@@ -15,10 +15,10 @@ use super::messages::{
 };
 use super::transaction::Transaction;
 use super::{hash, keys};
-use crate::api::consent_policy::Period;
-use crate::consent::FieldError;
-use crate::consent::fhir::{self, Consent};
-use crate::consent::tree::Soil;
+use ehrnet_consent::FieldError;
+use ehrnet_consent::fhir::{self, Consent};
+use ehrnet_consent::tree::Soil;
+use ehrnet_consent::vocabulary::Period;
 
 /// Longest description of who gave a consent.
 const MAX_PERFORMER: usize = 1_024;

@@ -12,10 +12,10 @@ use super::messages::{
     ApprovePolicy, Event, GetPolicy, PolicyApproval, PolicyVersion, PutPolicy, WithdrawPolicy, event,
 };
 use super::transaction::Transaction;
-use crate::api::ConsentPolicySpec;
-use crate::api::consent_policy::ConsentScope;
-use crate::consent::Policy;
-use crate::consent::policy::validate;
+use ehrnet_consent::Policy;
+use ehrnet_consent::policy::validate;
+use ehrnet_consent::vocabulary::ConsentScope;
+use ehrnet_consent::vocabulary::PolicySpec;
 
 /// Name of the scope of a policy that names none.
 const ANY_SCOPE: &str = "any";
@@ -106,9 +106,9 @@ fn scope_name(scope: Option<ConsentScope>) -> &'static str {
 }
 
 /// Reads a policy in canonical form.
-fn read(policy: &serde_json::Value) -> Result<(ConsentPolicySpec, Policy), ContractError> {
+fn read(policy: &serde_json::Value) -> Result<(PolicySpec, Policy), ContractError> {
     let wrong = |why: &dyn std::fmt::Display| ContractError::malformed(format_args!("the policy is not valid: {why}"));
-    let spec: ConsentPolicySpec = serde_path_to_error::deserialize(policy).map_err(|error| wrong(&error))?;
+    let spec: PolicySpec = serde_path_to_error::deserialize(policy).map_err(|error| wrong(&error))?;
     let policy_read = validate(&spec).map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         wrong(&errors.join("; "))

@@ -12,11 +12,11 @@ use super::messages::{
 };
 use super::transaction::Transaction;
 use super::{access, hash, keys};
-use crate::api::consent_codes::{CONFIDENTIALITY_CODES, CodedElement};
-use crate::api::consent_policy::Coding;
-use crate::consent::decision::Effect;
-use crate::consent::policy::known_code;
-use crate::consent::time::Moments;
+use ehrnet_consent::decision::Effect;
+use ehrnet_consent::policy::known_code;
+use ehrnet_consent::time::Moments;
+use ehrnet_consent::vocabulary::Coding;
+use ehrnet_consent::vocabulary::code_systems::{CONFIDENTIALITY_CODES, CodedElement};
 
 /// Who may register records.
 const WRITERS: &[&str] = &[role::REGISTRAR, role::PHYSICIAN, role::NURSE, role::DEVICE];

@@ -9,12 +9,12 @@ use kube::{Api, ResourceExt};
 
 use super::context::Context;
 use super::keys::Pair;
-use crate::api::Hospital;
-use crate::api::conditions::Reason;
-use crate::api::hospital::ExistingCa;
-use crate::desired::names;
-use crate::pki::Authority;
-use crate::status::Finding;
+use ehrnet_api::Hospital;
+use ehrnet_api::conditions::Reason;
+use ehrnet_api::hospital::ExistingCa;
+use ehrnet_desired::names;
+use ehrnet_pki::Authority;
+use ehrnet_status::Finding;
 
 /// A hospital's CAs.
 #[derive(Clone)]

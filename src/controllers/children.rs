@@ -3,8 +3,8 @@
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::context::Context;
-use crate::apply::{ApplyError, Child, Live, Owner};
-use crate::desired::resources::{Applied, Objects, Prepared, Resources};
+use ehrnet_apply::{ApplyError, Child, Live, Owner};
+use ehrnet_desired::resources::{Applied, Objects, Prepared, Resources};
 
 /// Applies all objects in the order of the fields: what a pod mounts before the pod.
 pub async fn apply(

@@ -8,11 +8,11 @@ use kube::ResourceExt;
 use super::authorities;
 use super::context::Context;
 use super::hospital::Material;
-use crate::api::node::NodeSpec;
-use crate::api::{Channel, Hospital, Peer};
-use crate::desired::connection::{ChannelNodes, Identities, OrdererAddress, Reachable};
-use crate::desired::{Endpoint, Prepared, Resources, hospital, names};
-use crate::pki::{Certificate, KeyPairError, PrivateKey};
+use ehrnet_api::node::NodeSpec;
+use ehrnet_api::{Channel, Hospital, Peer};
+use ehrnet_desired::connection::{ChannelNodes, Identities, OrdererAddress, Reachable};
+use ehrnet_desired::{Endpoint, Prepared, Resources, hospital, names};
+use ehrnet_pki::{Certificate, KeyPairError, PrivateKey};
 
 /// The objects of a hospital that follow from its keys and from the nodes that its clients reach.
 ///

@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use super::identity::Remembered;
 use super::keys::Pair;
-use crate::apply::Applier;
-use crate::desired::Site;
-use crate::fabric::net::Network;
-use crate::observe::World;
-use crate::observe::cache::Key;
-use crate::runtime::Settings;
-use crate::runtime::events::Reporter;
-use crate::runtime::metrics::Metrics;
+use ehrnet_apply::Applier;
+use ehrnet_desired::Site;
+use ehrnet_fabric::net::Network;
+use ehrnet_observe::World;
+use ehrnet_observe::cache::Key;
+use ehrnet_runtime::Settings;
+use ehrnet_runtime::events::Reporter;
+use ehrnet_runtime::metrics::Metrics;
 
 /// The present, injected so that tests can move it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

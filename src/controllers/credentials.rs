@@ -6,13 +6,13 @@ use super::key_pairs::{self, Issued, Slot, Want};
 use super::keys::{Pair, Replaceable};
 use super::nodes::Ground;
 use super::outcome::ReconcileError;
-use crate::api::common::CertificateStatus;
-use crate::api::conditions::Reason;
-use crate::apply::Owner;
-use crate::desired::plan::{HospitalPlan, NodePlan};
-use crate::desired::{names, secret};
-use crate::pki::{Authority, AuthorityName, Certificate, Window};
-use crate::status::Finding;
+use ehrnet_api::common::CertificateStatus;
+use ehrnet_api::conditions::Reason;
+use ehrnet_apply::Owner;
+use ehrnet_desired::plan::{HospitalPlan, NodePlan};
+use ehrnet_desired::{names, secret};
+use ehrnet_pki::{Authority, AuthorityName, Certificate, Window};
+use ehrnet_status::Finding;
 
 /// Ten years: nobody but the operator's own orderers trusts this CA, and both are renewed together.
 const OPERATOR_CA: Window = Window { validity: DAY.saturating_mul(3650), renew_before: DAY.saturating_mul(365) };

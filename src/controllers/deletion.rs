@@ -9,10 +9,10 @@ use kube::ResourceExt;
 use super::context::Context;
 use super::node;
 use super::outcome::{Outcome, ReconcileError};
-use crate::api::channel::ConsensusType;
-use crate::api::conditions::{ConditionType, Reason};
-use crate::api::{Channel, NodeStatus, Orderer};
-use crate::status::{self, Finding};
+use ehrnet_api::channel::ConsensusType;
+use ehrnet_api::conditions::{ConditionType, Reason};
+use ehrnet_api::{Channel, NodeStatus, Orderer};
+use ehrnet_status::{self as status, Finding};
 
 /// Holds the resource until its deletion is harmless.
 pub const FINALIZER: &str = "ehrnet.dev/quorum";

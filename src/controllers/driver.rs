@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::outcome::{Outcome, ReconcileError};
-use crate::observe::Target;
-use crate::runtime::backoff::Backoff;
+use ehrnet_observe::Target;
+use ehrnet_runtime::backoff::Backoff;
 
 /// A request to look at a resource, now or later.
 pub type Request = ScheduleRequest<Target>;
@@ -110,7 +110,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::observe::Kind;
+    use ehrnet_observe::Kind;
 
     fn channel(name: &str) -> Target {
         Target::new(Kind::Channel, "ward", name)
@@ -153,7 +153,7 @@ mod tests {
     fn failures_are_tried_again_later_and_later_and_final_ones_never() {
         let mut backoff = Backoff::default();
         let failure =
-            || ReconcileError::Apply(crate::apply::ApplyError::Leftover { kind: "Service".into(), name: "a".into() });
+            || ReconcileError::Apply(ehrnet_apply::ApplyError::Leftover { kind: "Service".into(), name: "a".into() });
         let first = next_look(&mut backoff, pass(channel("a"), Err(failure())), 1.0).expect("a retry").1;
         let second = next_look(&mut backoff, pass(channel("a"), Err(failure())), 1.0).expect("a retry").1;
         assert!(second > first);

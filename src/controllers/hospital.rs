@@ -12,16 +12,16 @@ use super::key_pairs::{self, Issued, Slot, Want, certificate_status};
 use super::keys::Replaceable;
 use super::outcome::{Outcome, ReconcileError, told};
 use super::{children, connection, pseudonym, rival};
-use crate::api::common::CertificateStatus;
-use crate::api::conditions::{ConditionType, Reason};
-use crate::api::hospital::ExistingCa;
-use crate::api::{Hospital, HospitalStatus};
-use crate::apply::Owner;
-use crate::desired::plan::HospitalPlan;
-use crate::desired::{names, secret};
-use crate::pki::renewal;
-use crate::pki::{Authority, AuthorityName};
-use crate::status::{self, Finding};
+use ehrnet_api::common::CertificateStatus;
+use ehrnet_api::conditions::{ConditionType, Reason};
+use ehrnet_api::hospital::ExistingCa;
+use ehrnet_api::{Hospital, HospitalStatus};
+use ehrnet_apply::Owner;
+use ehrnet_desired::plan::HospitalPlan;
+use ehrnet_desired::{names, secret};
+use ehrnet_pki::renewal;
+use ehrnet_pki::{Authority, AuthorityName};
+use ehrnet_status::{self as status, Finding};
 
 /// Brings one hospital closer to its declaration and reports how far it is.
 pub async fn reconcile(ctx: &Context, hospital: Arc<Hospital>) -> Result<Outcome, ReconcileError> {

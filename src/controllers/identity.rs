@@ -15,13 +15,13 @@ use super::keys::Replaceable;
 use super::nodes::{self, Ground};
 use super::outcome::{Outcome, ReconcileError, told};
 use super::{connection, pseudonym};
-use crate::api::conditions::{ConditionType, Reason};
-use crate::api::{Identity, IdentityStatus};
-use crate::apply::Owner;
-use crate::desired::connection::Identities;
-use crate::desired::{IdentityPlan, secret};
-use crate::pki::{Certificate, PrivateKey, renewal};
-use crate::status::{self, Finding};
+use ehrnet_api::conditions::{ConditionType, Reason};
+use ehrnet_api::{Identity, IdentityStatus};
+use ehrnet_apply::Owner;
+use ehrnet_desired::connection::Identities;
+use ehrnet_desired::{IdentityPlan, secret};
+use ehrnet_pki::{Certificate, PrivateKey, renewal};
+use ehrnet_status::{self as status, Finding};
 
 /// Brings one identity closer to its declaration and reports how far it is.
 pub async fn reconcile(ctx: &Context, identity: Arc<Identity>) -> Result<Outcome, ReconcileError> {

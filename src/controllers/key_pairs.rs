@@ -13,12 +13,12 @@ use super::authorities;
 use super::context::Context;
 use super::keys::{self, CaAction, LeafAction, Pair, Replaceable};
 use super::outcome::ReconcileError;
-use crate::api::common::CertificateStatus;
-use crate::api::conditions::Reason;
-use crate::apply::Owner;
-use crate::pki::renewal::{self, Wanted};
-use crate::pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey, Window};
-use crate::status::Finding;
+use ehrnet_api::common::CertificateStatus;
+use ehrnet_api::conditions::Reason;
+use ehrnet_apply::Owner;
+use ehrnet_pki::renewal::{self, Wanted};
+use ehrnet_pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey, Window};
+use ehrnet_status::Finding;
 
 /// A Secret with a key pair.
 pub struct Slot<'a> {

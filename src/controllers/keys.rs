@@ -4,8 +4,8 @@
 //! put back from memory while this process remembers it; a lost CA key, or the key of a consenter, is reported instead
 //! of replaced, because a new one would be a stranger to every channel.
 
-use crate::pki::renewal::{self, Wanted};
-use crate::pki::{Authority, Certificate, KeyPairError, PrivateKey, RenewalReason, Window};
+use ehrnet_pki::renewal::{self, Wanted};
+use ehrnet_pki::{Authority, Certificate, KeyPairError, PrivateKey, RenewalReason, Window};
 
 /// A certificate and its key, as PEM texts.
 #[derive(Clone)]
@@ -163,7 +163,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::pki::{AuthorityName, Leaf, Profile, Role};
+    use ehrnet_pki::{AuthorityName, Leaf, Profile, Role};
 
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 

@@ -7,14 +7,14 @@ use kube::ResourceExt;
 use super::authorities;
 use super::channel::facts::{ChannelFacts, OrdererFact};
 use super::context::Context;
-use crate::api::Hospital;
-use crate::api::conditions::Reason;
-use crate::desired::names;
-use crate::fabric::identity::SigningIdentity;
-use crate::fabric::net::{Target, TlsIdentity};
-use crate::fabric::{LedgerError, gateway, operations, orderer, participation, peer};
-use crate::pki::Certificate;
-use crate::status::Finding;
+use ehrnet_api::Hospital;
+use ehrnet_api::conditions::Reason;
+use ehrnet_desired::names;
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_fabric::net::{Target, TlsIdentity};
+use ehrnet_fabric::{LedgerError, gateway, operations, orderer, participation, peer};
+use ehrnet_pki::Certificate;
+use ehrnet_status::Finding;
 
 /// The finding that a failed call to a node stands for.
 pub fn finding(node: &str, error: &LedgerError) -> Finding {

@@ -3,9 +3,9 @@
 use kube::core::{ApiResource, GroupVersionKind};
 
 use super::context::Context;
-use crate::api::conditions::{ConditionType, Reason};
-use crate::observe::Target;
-use crate::status::{self, Finding};
+use ehrnet_api::conditions::{ConditionType, Reason};
+use ehrnet_observe::Target;
+use ehrnet_status::{self as status, Finding};
 
 /// Puts a condition on a resource that cannot be read. Its status is a watch event too, so the same error is said once.
 pub async fn report(ctx: &Context, target: &Target, error: &str) {
@@ -17,7 +17,7 @@ pub async fn report(ctx: &Context, target: &Target, error: &str) {
     let message = format!("the resource cannot be read by this version of the operator: {error}");
     let finding = Finding::not(Reason::InvalidSpec, message);
     let conditions = status::conditions(&[], None, (ctx.clock)(), &[(ConditionType::Accepted, finding)]);
-    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(crate::api::GROUP, "v1alpha1", target.kind.as_str()));
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(ehrnet_api::GROUP, "v1alpha1", target.kind.as_str()));
     match ctx.applier.conditions_of_unreadable(&kind, &target.namespace, &target.name, &conditions).await {
         Ok(()) => ctx.malformed.remember(key, error.to_owned()),
         Err(failure) => tracing::warn!(%target, %failure, "the condition could not be written"),

@@ -6,9 +6,9 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 
-use crate::api::conditions::Reason;
-use crate::observe::World;
-use crate::status::Finding;
+use ehrnet_api::conditions::Reason;
+use ehrnet_observe::World;
+use ehrnet_status::Finding;
 
 /// Whether the pod of a node answers, whatever revision it is.
 pub fn is_ready(world: &World, namespace: &str, name: &str) -> bool {

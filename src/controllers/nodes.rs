@@ -14,16 +14,16 @@ use super::context::Context;
 use super::credentials::Credentials;
 use super::node;
 use super::outcome::{Outcome, ReconcileError};
-use crate::api::conditions::{ConditionType, Reason};
-use crate::api::node::NodeChannel;
-use crate::api::{Hospital, NodeStatus};
-use crate::apply::Owner;
-use crate::apply::drift::drift;
-use crate::desired::names;
-use crate::desired::plan::Endpoint;
-use crate::desired::resources::{Prepared, Resources};
-use crate::pki::{Window, renewal};
-use crate::status::Finding;
+use ehrnet_api::conditions::{ConditionType, Reason};
+use ehrnet_api::node::NodeChannel;
+use ehrnet_api::{Hospital, NodeStatus};
+use ehrnet_apply::Owner;
+use ehrnet_apply::drift::drift;
+use ehrnet_desired::names;
+use ehrnet_desired::plan::Endpoint;
+use ehrnet_desired::resources::{Prepared, Resources};
+use ehrnet_pki::{Window, renewal};
+use ehrnet_status::Finding;
 
 /// How often a node is asked about its ledger without news.
 pub const LEDGER_LOOK: Duration = Duration::from_secs(60);

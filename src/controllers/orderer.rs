@@ -9,13 +9,13 @@ use super::keys::Replaceable;
 use super::nodes::{self, Ground, Said};
 use super::outcome::{Outcome, ReconcileError, told};
 use super::{ledger, node};
-use crate::api::Orderer;
-use crate::api::conditions::Reason;
-use crate::api::node::NodeChannel;
-use crate::apply::Owner;
-use crate::desired::plan::{OrdererPlan, material};
-use crate::desired::{self, names};
-use crate::status::{self, Finding};
+use ehrnet_api::Orderer;
+use ehrnet_api::conditions::Reason;
+use ehrnet_api::node::NodeChannel;
+use ehrnet_apply::Owner;
+use ehrnet_desired::plan::{OrdererPlan, material};
+use ehrnet_desired::{self as desired, names};
+use ehrnet_status::{self as status, Finding};
 
 /// Brings one orderer closer to its declaration and reports how far it is.
 pub async fn reconcile(ctx: &Context, orderer: Arc<Orderer>, turn: Turn) -> Result<Outcome, ReconcileError> {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::api::conditions::{ConditionType, Reason};
-use crate::apply::ApplyError;
-use crate::status::Finding;
+use ehrnet_api::conditions::{ConditionType, Reason};
+use ehrnet_apply::ApplyError;
+use ehrnet_status::Finding;
 
 /// A reconcile that did all it could for now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,15 +12,15 @@ use super::keys::Replaceable;
 use super::nodes::{self, Ground, Said};
 use super::outcome::{Outcome, ReconcileError, told};
 use super::{ledger, node};
-use crate::api::conditions::{ConditionType, Reason};
-use crate::api::node::{NodeChannel, StateDatabase};
-use crate::api::{Channel, Peer};
-use crate::apply::Owner;
-use crate::desired::plan::{PeerPlan, material};
-use crate::desired::{self, names, secret};
-use crate::fabric::peer;
-use crate::fabric::verbs::ensure_peer_joined;
-use crate::status::{self, Finding};
+use ehrnet_api::conditions::{ConditionType, Reason};
+use ehrnet_api::node::{NodeChannel, StateDatabase};
+use ehrnet_api::{Channel, Peer};
+use ehrnet_apply::Owner;
+use ehrnet_desired::plan::{PeerPlan, material};
+use ehrnet_desired::{self as desired, names, secret};
+use ehrnet_fabric::peer;
+use ehrnet_fabric::verbs::ensure_peer_joined;
+use ehrnet_status::{self as status, Finding};
 
 /// How soon a peer that copies blocks is asked again.
 const COPYING_LOOK: Duration = Duration::from_secs(1);

@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 
 use super::context::Context;
 use super::outcome::ReconcileError;
-use crate::api::conditions::Reason;
-use crate::apply::Owner;
-use crate::desired::{names, secret};
-use crate::status::Finding;
+use ehrnet_api::conditions::Reason;
+use ehrnet_apply::Owner;
+use ehrnet_desired::{names, secret};
+use ehrnet_status::Finding;
 
 /// The key, hexadecimal.
 pub async fn key(ctx: &Context, namespace: &str) -> Result<Result<Zeroizing<String>, Finding>, ReconcileError> {

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::driver::Pass;
 use super::outcome::{Outcome, ReconcileError};
 use super::{chaincode, channel, hospital, identity, orderer, peer};
-use crate::observe::{Kind, Target};
+use ehrnet_observe::{Kind, Target};
 
 /// Repairs what was made for one resource.
 pub async fn run(ctx: Arc<Context>, target: Target) -> Pass {

@@ -2,7 +2,7 @@
 
 use kube::{Resource, ResourceExt};
 
-use crate::observe::cache::{Cache, Cached};
+use ehrnet_observe::cache::{Cache, Cached};
 
 /// Name of an older resource of the same namespace that claims the same thing.
 pub fn older<K>(cache: &Cache<K>, resource: &K, claims_same: impl Fn(&K) -> bool) -> Option<String>

@@ -7,7 +7,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::client::Endpoint;
+use ehrnet_client::Endpoint;
 
 /// The open port; it closes with this value.
 pub struct Forward {

@@ -26,7 +26,7 @@ use super::{DemoError, Ledger};
 pub(super) const RELEASE: &str = "ehrnet";
 /// Where the operator runs.
 pub(super) const SYSTEM_NAMESPACE: &str = "ehrnet-system";
-const REPOSITORY: &str = "ehrnet.dev/ehrnet";
+const REGISTRY: &str = "ehrnet.dev";
 /// How long the operator may take to let go of a network.
 const DELETION_LIMIT: Duration = Duration::from_secs(120);
 /// Variable that the chart sets only for the embedded ledger.
@@ -34,23 +34,46 @@ const EMBEDDED: &str = "EHRNET_PEER_COMMAND";
 /// Field manager of what the demo applies.
 const MANAGER: &str = "ehrnet-demo";
 
-/// Packs this very binary as the operator's image, loads it and returns the image's name. The tag is a digest of the
-/// binary, so that a new build rolls out and an old one changes nothing.
-pub(super) async fn load_operator_image(project: &Path, cluster: &Cluster) -> Result<String, DemoError> {
+/// The programs that run in the cluster; the image of each is named as the program.
+const PROGRAMS: [&str; 3] = ["ehrnet", "ehrnet-contract", "ehrnet-devledger"];
+
+/// Builds the programs, packs and loads an image of each, and returns the name of the operator's image. The tag is a digest
+/// of the programs, so that a new build rolls out and an old one changes nothing.
+pub(super) async fn load_images(project: &Path, cluster: &Cluster) -> Result<String, DemoError> {
     if !cfg!(target_os = "linux") {
         return Err(DemoError::CannotPack);
     }
-    let binary = std::env::current_exe()?;
-    let bytes = std::fs::read(&binary).map_err(|source| DemoError::File { path: binary.clone(), source })?;
-    let image = format!("{REPOSITORY}:demo-{}", &hex::encode(Sha256::digest(&bytes))[..12]);
+    let programs = build_programs(project).await?;
+    let mut digest = Sha256::new();
+    for binary in &programs {
+        digest.update(std::fs::read(binary).map_err(|source| DemoError::File { path: binary.clone(), source })?);
+    }
+    let tag = format!("demo-{}", &hex::encode(digest.finalize())[..12]);
     let folder = tempfile::tempdir()?;
-    let archive = folder.path().join("operator.tar");
-    let mut pack = command(local_script(project), ["pack", &image]);
-    pack.arg(&archive).args(["--user", "65532:65532", "--entrypoint", "/usr/local/bin/ehrnet"]);
-    pack.arg(format!("{}:/usr/local/bin/ehrnet", binary.display()));
-    output(pack).await?;
-    cluster.load(&archive).await?;
-    Ok(image)
+    for (program, binary) in PROGRAMS.iter().zip(&programs) {
+        let target = format!("/usr/local/bin/{program}");
+        let archive = folder.path().join(format!("{program}.tar"));
+        let mut pack = command(local_script(project), ["pack", &format!("{REGISTRY}/{program}:{tag}")]);
+        pack.arg(&archive).args(["--user", "65532:65532", "--entrypoint", &target]);
+        pack.arg(format!("{}:{target}", binary.display()));
+        output(pack).await?;
+        cluster.load(&archive).await?;
+    }
+    Ok(format!("{REGISTRY}/ehrnet:{tag}"))
+}
+
+/// Builds the programs as this one was built: Cargo made only this one, and the others may be of an older source.
+async fn build_programs(project: &Path) -> Result<Vec<PathBuf>, DemoError> {
+    let this = std::env::current_exe()?;
+    let folder = this.parent().unwrap_or(project);
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = command(cargo, ["build", "--quiet", "--locked", "--manifest-path"]);
+    build.arg(project.join("Cargo.toml")).args(PROGRAMS.iter().flat_map(|program| ["--bin", program]));
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    output_with_progress(build).await?;
+    Ok(PROGRAMS.iter().map(|program| folder.join(program)).collect())
 }
 
 /// Packs and loads the images of Fabric's peer and orderer from a folder laid out as its release archive.
@@ -89,7 +112,7 @@ pub(super) async fn install_chart(
     }
     output(helm).await?;
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    try_join_all(crate::api::crds().into_iter().map(|crd| {
+    try_join_all(ehrnet_api::crds().into_iter().map(|crd| {
         let definitions = definitions.clone();
         async move { await_condition(definitions, &crd.name_any(), is_crd_established()).await }
     }))

@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 use super::DemoError;
 use super::forward::Forward;
 use super::install::Sample;
-use crate::client::ledger::Reach;
-use crate::client::{Bundle, Ledger};
-use crate::contract::hash;
-use crate::contract::messages::{attribute, role};
+use ehrnet_client::ledger::Reach;
+use ehrnet_client::{Bundle, Ledger};
+use ehrnet_contract::hash;
+use ehrnet_contract::messages::{attribute, role};
 
 /// The patient's id at the hospital. The ledger never sees it.
 const PATIENT_ID: &str = "MRN-0423-1957";

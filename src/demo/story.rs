@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::people::{self, Desk, Patient};
 use super::table::elapsed;
 use super::{DemoArgs, DemoError, watch};
-use crate::client::consents::{self, Given};
-use crate::client::records::{self, Body, Description};
-use crate::client::{ClientError, access, audit, audit_table, ledger};
-use crate::contract::messages::{
+use ehrnet_client::consents::{self, Given};
+use ehrnet_client::records::{self, Body, Description};
+use ehrnet_client::{ClientError, access, audit, audit_table, ledger};
+use ehrnet_contract::messages::{
     AuditSubject, ConsentVersion, Page, QueryAudit, Record, RegisterRecord, RequestAccess,
 };
 
@@ -210,8 +210,8 @@ mod tests {
 
     #[test]
     fn the_consent_and_the_record_are_such_as_the_contract_takes() {
-        let soil = crate::consent::tree::Soil::default();
-        assert!(crate::consent::fhir::read(&treatment(people::PHYSICIAN), None, &soil).is_ok());
+        let soil = ehrnet_consent::tree::Soil::default();
+        assert!(ehrnet_consent::fhir::read(&treatment(people::PHYSICIAN), None, &soil).is_ok());
         let Description { class, confidentiality, codes, .. } = Description::of(&observation());
         assert!(class.is_some() && codes.is_some_and(|codes| codes.len() == 1));
         assert_eq!(confidentiality.as_deref(), Some("N"));

@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout_at};
 use super::DemoError;
 use super::install::SYSTEM_NAMESPACE;
 use super::table::{Key, State, Table, change, elapsed};
-use crate::api::conditions::READY;
+use ehrnet_api::conditions::READY;
 
 /// What an event is about: the word shown for the kind, the condition that says whether it is well, the event itself.
 type Watched = (String, &'static str, watcher::Result<Event<DynamicObject>>);
@@ -53,7 +53,7 @@ pub(super) async fn until_ready(
 
 /// One watch per kind that the project defines, and one of the operator's Deployment, merged.
 fn watch_all(client: &Client, namespace: &str) -> SelectAll<BoxStream<'static, Watched>> {
-    let resources = crate::api::crds().into_iter().map(|crd| {
+    let resources = ehrnet_api::crds().into_iter().map(|crd| {
         let version = crd.spec.versions.first().map(|version| version.name.clone()).unwrap_or_default();
         let names = crd.spec.names;
         let kind = GroupVersionKind::gvk(&crd.spec.group, &version, &names.kind);

@@ -10,8 +10,8 @@
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, Volume};
 
-use crate::fabric::package::Connection;
-use crate::pki::Certificate;
+use ehrnet_fabric::package::Connection;
+use ehrnet_pki::Certificate;
 
 use super::names::{self, CA_CRT, TLS_CRT, TLS_KEY};
 use super::node::{self, GRPC, Port};

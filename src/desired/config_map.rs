@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt;
+use kube_core::ResourceExt;
 use sha2::{Digest, Sha256};
 
-use crate::api::Channel;
-use crate::pki::Certificate;
+use ehrnet_api::Channel;
+use ehrnet_pki::Certificate;
 
 use super::names::{self, Parent};
 use super::plan::HospitalPlan;

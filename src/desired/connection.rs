@@ -21,7 +21,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use crate::pki::{Certificate, PrivateKey};
+use ehrnet_pki::{Certificate, PrivateKey};
 
 use super::config_map::NODE_OUS;
 use super::names;

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::Resource;
+use kube_core::Resource;
 
 /// gRPC of an orderer.
 pub const ORDERER_PORT: u16 = 7050;

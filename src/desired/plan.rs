@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::api::common::{DeletionPolicy, Image, PullPolicy, Resources, Scheduling, Storage};
-use crate::api::hospital::Lifetime;
-use crate::api::identity::IdentityType;
-use crate::api::node::{NodeSpec, StateDatabase};
-use crate::api::{Chaincode, Hospital, Identity, Orderer, Peer};
-use crate::pki::{Attributes, AuthorityName, Leaf, Profile, Role, SubjectAltNames, Window};
+use ehrnet_api::common::{DeletionPolicy, Image, PullPolicy, Resources, Scheduling, Storage};
+use ehrnet_api::hospital::Lifetime;
+use ehrnet_api::identity::IdentityType;
+use ehrnet_api::node::{NodeSpec, StateDatabase};
+use ehrnet_api::{Chaincode, Hospital, Identity, Orderer, Peer};
+use ehrnet_pki::{Attributes, AuthorityName, Leaf, Profile, Role, SubjectAltNames, Window};
 
 use super::names::{self, Parent};
 

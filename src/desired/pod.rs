@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::api::common::{PullPolicy, Resources};
+use ehrnet_api::common::{PullPolicy, Resources};
 
 /// User and group of ledger nodes; no user of the published images, which bring none of their own.
 pub const NODE_UID: i64 = 10_001;

@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use zeroize::Zeroizing;
 
-use crate::api::common::DeletionPolicy;
-use crate::pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey, Profile};
+use ehrnet_api::common::DeletionPolicy;
+use ehrnet_pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey, Profile};
 
 use super::connection::{self, Identities, Reachable};
 use super::names::{self, BUILDER_JSON, CA_CRT, CA_KEY, Parent, TLS_CRT, TLS_KEY};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements};
 
-use crate::api::common::Storage;
+use ehrnet_api::common::Storage;
 
 use super::plan::NodePlan;
 use super::secret::node_meta;

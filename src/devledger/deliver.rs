@@ -11,9 +11,9 @@ use super::channel::{self, Opened, SignedData, certificate};
 use super::faults::{Faults, Operation};
 use super::ledger::ChannelLedger;
 use super::stop::Stop;
-use crate::fabric::proto::common::{Block, Envelope, Status};
-use crate::fabric::proto::orderer::seek_info::{SeekBehavior, SeekContentType, SeekErrorResponse};
-use crate::fabric::proto::orderer::{SeekInfo, SeekPosition, seek_position::Type};
+use ehrnet_fabric::proto::common::{Block, Envelope, Status};
+use ehrnet_fabric::proto::orderer::seek_info::{SeekBehavior, SeekContentType, SeekErrorResponse};
+use ehrnet_fabric::proto::orderer::{SeekInfo, SeekPosition, seek_position::Type};
 
 /// Where blocks come from, and who may have them.
 pub trait Library: Send + Sync + 'static {

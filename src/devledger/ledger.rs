@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use super::channel::bundle::Bundle;
 use super::store::blocks::{BlockStore, Tip};
 use super::store::records::StoreError;
-use crate::fabric::blocks;
-use crate::fabric::proto::common::Block;
+use ehrnet_fabric::blocks;
+use ehrnet_fabric::proto::common::Block;
 
 /// Why a block was not taken.
 #[derive(Debug, thiserror::Error)]

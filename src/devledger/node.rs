@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::channel::certificate;
-use crate::fabric::identity::SigningIdentity;
-use crate::fabric::membership::Membership;
-use crate::fabric::proto::msp::{FabricMspConfig, FabricNodeOUs, FabricOuIdentifier};
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_fabric::membership::Membership;
+use ehrnet_fabric::proto::msp::{FabricMspConfig, FabricNodeOUs, FabricOuIdentifier};
 
 /// Why the MSP folder cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -12,12 +12,12 @@ use super::dial::{self, Callee, TlsIdentity};
 use super::hosts::Hosts;
 use super::ledger::ChannelLedger;
 use super::stop::Stop;
-use crate::fabric::envelope::{self, Stamp};
-use crate::fabric::identity::SigningIdentity;
-use crate::fabric::proto::common::{Block, HeaderType, Status};
-use crate::fabric::proto::orderer::atomic_broadcast_client::AtomicBroadcastClient;
-use crate::fabric::proto::orderer::seek_info::{SeekBehavior, SeekErrorResponse};
-use crate::fabric::proto::orderer::{SeekInfo, SeekPosition, SeekSpecified, deliver_response, seek_position};
+use ehrnet_fabric::envelope::{self, Stamp};
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_fabric::proto::common::{Block, HeaderType, Status};
+use ehrnet_fabric::proto::orderer::atomic_broadcast_client::AtomicBroadcastClient;
+use ehrnet_fabric::proto::orderer::seek_info::{SeekBehavior, SeekErrorResponse};
+use ehrnet_fabric::proto::orderer::{SeekInfo, SeekPosition, SeekSpecified, deliver_response, seek_position};
 
 /// Pause before the second attempt.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -131,7 +131,7 @@ impl Puller {
         Err("it closed the connection".into())
     }
 
-    fn seek(&self, ledger: &ChannelLedger) -> crate::fabric::proto::common::Envelope {
+    fn seek(&self, ledger: &ChannelLedger) -> ehrnet_fabric::proto::common::Envelope {
         let at = |number| Some(SeekPosition { r#type: Some(seek_position::Type::Specified(SeekSpecified { number })) });
         let seek = SeekInfo {
             start: at(ledger.height()),

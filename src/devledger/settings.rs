@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::fabric::duration;
+use ehrnet_fabric::duration;
 
 /// Why the environment does not describe a node.
 #[derive(Debug, thiserror::Error)]

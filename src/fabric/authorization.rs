@@ -221,11 +221,11 @@ impl Need {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::config_tree::{ADMINS, put_policy};
-    use crate::fabric::msp::MspDefinition;
-    use crate::fabric::policy::{any_role, implicit_meta, n_out_of, role_principal};
-    use crate::fabric::proto::common::msp_role::MspRoleType::{Admin, Member, Peer};
-    use crate::fabric::testing::Ca;
+    use crate::config_tree::{ADMINS, put_policy};
+    use crate::msp::MspDefinition;
+    use crate::policy::{any_role, implicit_meta, n_out_of, role_principal};
+    use crate::proto::common::msp_role::MspRoleType::{Admin, Member, Peer};
+    use crate::testing::Ca;
 
     struct World {
         group: ConfigGroup,

@@ -134,7 +134,7 @@ pub(super) fn pem_to_der(pem: &[u8]) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::testing::Ca;
+    use crate::testing::Ca;
 
     #[test]
     fn signatures_verify_and_are_low_s() {

@@ -241,9 +241,9 @@ fn crl_der(pem: &[u8]) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::msp::MspDefinition;
-    use crate::fabric::policy::role_principal;
-    use crate::fabric::testing::Ca;
+    use crate::msp::MspDefinition;
+    use crate::policy::role_principal;
+    use crate::testing::Ca;
 
     fn membership(ca: &Ca) -> Membership {
         let definition = MspDefinition { id: "OrgMSP".into(), root_certs: vec![ca.pem()], ..Default::default() };

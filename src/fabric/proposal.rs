@@ -174,8 +174,8 @@ fn read_response(envelope: &Envelope) -> Result<Response, prost::DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::proto::common::ChannelHeader;
-    use crate::fabric::testing::Ca;
+    use crate::proto::common::ChannelHeader;
+    use crate::testing::Ca;
 
     fn asked() -> (SignedProposal, String, SigningIdentity) {
         let signer = Ca::new("ca").identity("OrgMSP", "client");
@@ -210,7 +210,7 @@ mod tests {
         assert!(!find(&envelope.payload, b"private words"), "the ledger does not");
         assert!(find(&envelope.payload, b"PutConsent"));
         let certificate = signer.certificate_pem().as_bytes();
-        assert_eq!(crate::fabric::identity::verify(certificate, &envelope.payload, &envelope.signature), Ok(()));
+        assert_eq!(crate::identity::verify(certificate, &envelope.payload, &envelope.signature), Ok(()));
         let header = Payload::decode(envelope.payload.as_slice()).expect("payload").header.expect("header");
         let channel = ChannelHeader::decode(header.channel_header.as_slice()).expect("channel header");
         assert_eq!((channel.tx_id, channel.channel_id.as_str()), (tx_id, "records"));

@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::target::{Kind, Target};
 use super::world::World;
-use crate::api::{Chaincode, Channel, ConsentPolicy, ConsentPolicySpec, Hospital, Identity, Orderer, Peer};
-use crate::desired::names;
-use crate::status;
+use ehrnet_api::{Chaincode, Channel, ConsentPolicy, ConsentPolicySpec, Hospital, Identity, Orderer, Peer};
+use ehrnet_desired::names;
+use ehrnet_status as status;
 
 fn target<K: Resource>(kind: Kind, object: &K) -> Target {
     Target::new(kind, object.namespace().unwrap_or_default(), object.name_any())
@@ -166,7 +166,7 @@ pub fn by_identity(_: &World, identity: &Identity) -> Vec<Target> {
 pub fn owner<K: Resource>(child: &K) -> Vec<Target> {
     let namespace = child.namespace().unwrap_or_default();
     let by_reference = child.owner_references().iter().filter_map(|owner| {
-        (owner.api_version.starts_with(crate::api::GROUP))
+        (owner.api_version.starts_with(ehrnet_api::GROUP))
             .then(|| Kind::parse(&owner.kind))
             .flatten()
             .map(|kind| Target::new(kind, namespace.clone(), owner.name.clone()))

@@ -10,7 +10,7 @@ use std::sync::{Arc, RwLock};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
 
-use crate::apply::Live;
+use ehrnet_apply::Live;
 
 /// Namespace and name.
 pub type Key = (String, String);

@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 
 use super::cache::{Cache, Cached, Change};
 use super::target::{Kind, Target};
-use crate::api::{Chaincode, Channel, ConsentPolicy, Hospital, Identity, Orderer, Peer};
-use crate::apply::slim;
+use ehrnet_api::{Chaincode, Channel, ConsentPolicy, Hospital, Identity, Orderer, Peer};
+use ehrnet_apply::slim;
 
 /// Selects the children that the operator made.
 const MANAGED: &str = "app.kubernetes.io/managed-by=ehrnet";

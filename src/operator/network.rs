@@ -5,9 +5,9 @@ use std::io;
 use async_trait::async_trait;
 use tokio::net::TcpStream;
 
-use crate::fabric::net::{LedgerAct, Network, NotAllowed};
-use crate::runtime::lease::Fence;
-use crate::runtime::metrics::Metrics;
+use ehrnet_fabric::net::{LedgerAct, Network, NotAllowed};
+use ehrnet_runtime::lease::Fence;
+use ehrnet_runtime::metrics::Metrics;
 
 /// Dials by name; writes only while the lease is held.
 pub struct ClusterNetwork {

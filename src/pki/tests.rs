@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use p256::ecdsa::Signature;
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -388,7 +389,7 @@ fn the_next_look_is_at_the_first_due_time() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))), ..ProptestConfig::default() })]
 
     /// Wherever the present lies in the life of a CA, and however long a leaf is asked to live.
     #[test]

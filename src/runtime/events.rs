@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter as Instance};
 use kube::{Client, Resource};
 
-use crate::api::conditions::READY;
+use ehrnet_api::conditions::READY;
 
 /// The `reportingController` of the Events.
 const CONTROLLER: &str = "ehrnet.dev/operator";

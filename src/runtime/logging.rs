@@ -17,7 +17,7 @@ use super::settings::LogFormat;
 pub enum LoggingError {
     /// The filter is not one.
     #[error(
-        "the log filter {filter:?} makes no sense: {source}; give a level such as `info` or directives such as `info,ehrnet::fabric=debug`"
+        "the log filter {filter:?} makes no sense: {source}; give a level such as `info` or directives such as `info,ehrnet_fabric=debug`"
     )]
     Filter {
         /// What was given.

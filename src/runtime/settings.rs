@@ -40,7 +40,7 @@ pub struct Settings {
     #[arg(long, env = "EHRNET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
 
-    /// What is logged: a level, or directives such as `info,ehrnet::fabric=debug`.
+    /// What is logged: a level, or directives such as `info,ehrnet_fabric=debug`.
     #[arg(long, env = "EHRNET_LOG", default_value = "info")]
     pub log: String,
 
@@ -73,10 +73,10 @@ pub struct Images {
     #[arg(long, env = "EHRNET_COUCHDB_COMMAND", default_value = "", hide_default_value = true)]
     pub couchdb_command: Words,
     /// Image of contracts.
-    #[arg(long, env = "EHRNET_CONTRACT_IMAGE", default_value = concat!("ehrnet.dev/ehrnet:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, env = "EHRNET_CONTRACT_IMAGE", default_value = concat!("ehrnet.dev/ehrnet-contract:", env!("CARGO_PKG_VERSION")))]
     pub contract_image: String,
     /// Command of contracts, words separated by blanks; the image's own if empty.
-    #[arg(long, env = "EHRNET_CONTRACT_COMMAND", default_value = "/usr/local/bin/ehrnet contract")]
+    #[arg(long, env = "EHRNET_CONTRACT_COMMAND", default_value = "", hide_default_value = true)]
     pub contract_command: Words,
 }
 

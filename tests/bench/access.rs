@@ -12,11 +12,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ehrnet::fabric::LedgerError;
-use ehrnet::fabric::chaincode::ChaincodeDefinition;
-use ehrnet::fabric::proposal::Call;
+use ehrnet_fabric::LedgerError;
+use ehrnet_fabric::chaincode::ChaincodeDefinition;
+use ehrnet_fabric::proposal::Call;
 // Where `testing` looks for `identity`.
-use ehrnet::fabric::{gateway, identity};
+use ehrnet_fabric::gateway;
 use futures::future::join_all;
 
 #[allow(dead_code)]
@@ -31,10 +31,9 @@ mod network;
 #[allow(dead_code)]
 #[path = "../real_fabric/nodes.rs"]
 mod nodes;
-// Shared with tests, which use other parts of it.
 #[allow(dead_code)]
-#[path = "../../src/fabric/testing.rs"]
-mod testing;
+#[path = "../support/programs.rs"]
+mod programs;
 
 use contract::{Cast, Contract};
 use network::{CHANNEL, Network};

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use ehrnet::consent::{Consent, Policy, Request, decide, fhir};
+use ehrnet_consent::{Consent, Policy, Request, decide, fhir};
 use serde_json::{Value, json};
 
 const PURPOSE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";

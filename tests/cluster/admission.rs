@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ehrnet::api;
+use ehrnet_api as api;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use ehrnet::apply::{Applier, Change, Child, Live, Owner};
+use ehrnet_apply::{Applier, Change, Child, Live, Owner};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;

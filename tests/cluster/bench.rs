@@ -4,12 +4,11 @@
 //! namespace, sends them all at once, and does each act on the ledger the moment its node is up.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ehrnet::desired::names;
-use ehrnet::fabric::proto::common::Block;
+use ehrnet_desired::names;
+use ehrnet_fabric::proto::common::Block;
 use futures::StreamExt;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -83,11 +82,10 @@ const NETWORKS: usize = 100;
 const MANY: Duration = Duration::from_secs(1200);
 const THREE_HOSPITALS: &str = include_str!("three-hospitals.yaml");
 
-/// What the operator takes as a process of its own (`EHRNET_TEST_BINARY`), without nodes: with one network of three
+/// What the operator takes as a process of its own (`EHRNET_TEST_PROGRAMS`), without nodes: with one network of three
 /// hospitals, an orderer and a peer each, and with a hundred of them.
 pub async fn operator_memory(cluster: Arc<TestCluster>) {
-    let program =
-        std::env::var_os("EHRNET_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_ehrnet").into(), PathBuf::from);
+    let program = crate::programs::ehrnet();
     let kubeconfig = cluster.folder().join("operator.kubeconfig");
     std::fs::write(&kubeconfig, cluster.kubeconfig()).expect("a file");
     let address = cluster.subnet.take();

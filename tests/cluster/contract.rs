@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ehrnet::contract::messages::{ApprovePolicy, GetPolicy, PutPolicy};
-use ehrnet::desired::names;
-use ehrnet::pki::Certificate;
+use ehrnet_contract::messages::{ApprovePolicy, GetPolicy, PutPolicy};
+use ehrnet_desired::names;
+use ehrnet_pki::Certificate;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ehrnet::runtime::client;
-use ehrnet::runtime::lease::{Candidate, Fence, LeaseLost};
-use ehrnet::runtime::metrics::Metrics;
+use ehrnet_runtime::client;
+use ehrnet_runtime::lease::{Candidate, Fence, LeaseLost};
+use ehrnet_runtime::metrics::Metrics;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::DeleteParams;

@@ -15,6 +15,9 @@ mod libraries;
 mod network;
 mod node;
 mod orderers;
+#[allow(dead_code)]
+#[path = "../support/programs.rs"]
+mod programs;
 mod rbac;
 mod refusals;
 mod silence;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ehrnet::desired::names;
-use ehrnet::fabric::proto::common::Config;
-use ehrnet::fabric::proto::{orderer, protos};
+use ehrnet_desired::names;
+use ehrnet_fabric::proto::common::Config;
+use ehrnet_fabric::proto::{orderer, protos};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret};
 use kube::{Api, ResourceExt};

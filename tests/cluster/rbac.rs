@@ -55,7 +55,7 @@ pub async fn uses_exactly_the_rights_it_has(cluster: Arc<TestCluster>) {
 /// `OwnerReferencesPermissionEnforcement`, which the test's API server runs, asks for this right without a request of
 /// its own, so the audit log cannot show it.
 fn is_asked_by_admission((group, resource, verb): &Right) -> bool {
-    group == ehrnet::api::GROUP && resource.ends_with("/finalizers") && verb == "update"
+    group == ehrnet_api::GROUP && resource.ends_with("/finalizers") && verb == "update"
 }
 
 /// The lease is read only after somebody else has written it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ehrnet::pki::{Authority, AuthorityName, PrivateKey};
+use ehrnet_pki::{Authority, AuthorityName, PrivateKey};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};

@@ -5,7 +5,7 @@
 //! provisions and base policies; and the provision that decided, which must be among those that Cedar says determined
 //! its answer. What Cedar has no notion of is not compared: a result NotApplicable (here it is a guard on what stands
 //! below), residual rules and with them requests that leave something unsaid, obligations, expiry, and break-glass.
-//! Reading FHIR, inheritance and the types of provisions are done before ([`ehrnet::consent::tree`]); the oracle beside
+//! Reading FHIR, inheritance and the types of provisions are done before ([`ehrnet_consent::tree`]); the oracle beside
 //! the evaluator's own tests does those a second time.
 //!
 //! Cedar skips a policy that fails, so that a failing `forbid` would permit. Two things stand against it: the compiled
@@ -22,10 +22,10 @@ use std::str::FromStr;
 
 use cedar_policy::{Authorizer, Decision, Policy as CedarPolicy, PolicyId, PolicySet, Request as CedarRequest};
 use cedar_policy::{Entities, Schema, ValidationMode, Validator};
-use ehrnet::api;
-use ehrnet::consent::decision::Effect;
-use ehrnet::consent::rules::{Basis, Reason};
-use ehrnet::consent::{self, Consent, Policy, Request, fhir};
+use ehrnet_api as api;
+use ehrnet_consent::decision::Effect;
+use ehrnet_consent::rules::{Basis, Reason};
+use ehrnet_consent::{self as consent, Consent, Policy, Request, fhir};
 use generate::{LabelsIn, codings, r4, request};
 use proptest::prelude::*;
 use proptest::sample::select;

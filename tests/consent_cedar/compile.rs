@@ -4,11 +4,11 @@
 //! "matches, and no child applies", and applies itself where it or anything below does. That strictest verdict wins is
 //! Cedar's own rule. Layers and newer consents stand above others by a guard: "and nothing above applies".
 
-use ehrnet::api::consent_codes::{ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES};
-use ehrnet::api::consent_policy::{BasePolicy, Combining, ConsentPolicySpec, DataMeaning, Period, ProvisionType};
-use ehrnet::consent::code::{Code, Labels};
-use ehrnet::consent::tree::{ActorRule, DataRule, Elements, Node, Who};
-use ehrnet::consent::{Consent, Policy};
+use ehrnet_api::consent_codes::{ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES};
+use ehrnet_api::consent_policy::{BasePolicy, Combining, ConsentPolicySpec, DataMeaning, Period, ProvisionType};
+use ehrnet_consent::code::{Code, Labels};
+use ehrnet_consent::tree::{ActorRule, DataRule, Elements, Node, Who};
+use ehrnet_consent::{Consent, Policy};
 use jiff::ToSpan;
 use jiff::civil::Date;
 

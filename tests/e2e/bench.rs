@@ -3,6 +3,7 @@
 //! Goals and the rival's figures are those of the project's targets for a machine with two processors; on a machine
 //! that does other things at the same time only the ratios mean something.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -15,6 +16,7 @@ use crate::audit::Audit;
 use crate::bench_script::{Script, Site, sweep};
 use crate::declared::{self, channel, contract, hospital, kind_of, orderer, peer};
 use crate::operator::change_leader;
+use crate::programs;
 use crate::scene::{Scene, condition, is_ready};
 
 const ROUNDS: usize = 3;
@@ -116,11 +118,12 @@ async fn at_rest(scene: &Scene) {
     change_leader(scene).await;
     tokio::time::sleep(RESTART).await;
     let restart = audit.writes_to(&scene.namespace).len();
-    let size = std::fs::metadata(&scene.cluster.binary).expect("the binary").len() as f64 / 1e6;
+    let megabytes = |program: PathBuf| std::fs::metadata(program).expect("the program").len() as f64 / 1e6;
     for (what, here, goal) in [
         ("operator resident, MB", resident, 30.0),
         ("operator's peak, MB", peak, 30.0),
-        ("binary, MB", size, 40.0),
+        ("operator, MB", megabytes(programs::ehrnet()), 25.0),
+        ("contract, MB", megabytes(programs::contract()), 12.0),
         ("writes in 60 s idle", idle as f64, 0.0),
         ("writes after a restart", restart as f64, 0.0),
     ] {

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use ehrnet::fabric::identity::SigningIdentity;
-use ehrnet::fabric::net::{LedgerAct, Network, NotAllowed, Target, TlsIdentity};
-use ehrnet::fabric::participation::ChannelStatus;
-use ehrnet::fabric::proto::common::Block;
-use ehrnet::fabric::{participation, peer};
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_fabric::net::{LedgerAct, Network, NotAllowed, Target, TlsIdentity};
+use ehrnet_fabric::participation::ChannelStatus;
+use ehrnet_fabric::proto::common::Block;
+use ehrnet_fabric::{participation, peer};
 use futures::future::join_all;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;

@@ -17,6 +17,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::RwLock;
 
+use crate::programs;
 use crate::scene::LIMIT;
 
 /// The chart's release: its name, that of the operator's Deployment, account and Lease.
@@ -44,8 +45,7 @@ pub struct Cluster {
     context: Option<String>,
     started: bool,
     helm: PathBuf,
-    /// What is tested.
-    pub binary: PathBuf,
+    /// Of the operator; the contract's and the embedded ledger's have its name with a suffix.
     image: String,
     namespaces: Vec<String>,
     pub ledger: Ledger,
@@ -75,12 +75,10 @@ impl Cluster {
             Some(helm) => helm,
             None => PathBuf::from(run(Command::new(&script).args(["tools", "helm"]))?),
         };
-        let binary =
-            std::env::var_os("EHRNET_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_ehrnet").into(), PathBuf::from);
-        let image = std::env::var("EHRNET_TEST_IMAGE").unwrap_or_else(|_| digest_name(&binary));
+        let image = std::env::var("EHRNET_TEST_IMAGE").unwrap_or_else(|_| digest_name());
         let namespaces = namespaces.map(str::to_owned).collect();
         let gate = Arc::default();
-        let cluster = Self { project, kubeconfig, context, started, helm, binary, image, namespaces, ledger, gate };
+        let cluster = Self { project, kubeconfig, context, started, helm, image, namespaces, ledger, gate };
         println!("ledger: {ledger:?}; cluster: {}", cluster.how_to_reach());
         cluster.prepare(&script, fabric.as_deref()).inspect_err(|_| {
             if started {
@@ -102,32 +100,38 @@ impl Cluster {
     fn load_images(&self, script: &Path, fabric: Option<&Path>) -> Result<(), String> {
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
         let at = |name: &str| folder.path().join(name);
-        let (binary, liar) = (at("ehrnet"), at("liar"));
         let this = std::env::current_exe().map_err(|e| e.to_string())?;
-        for (source, target) in [(&self.binary, &binary), (&this, &liar)] {
+        let sources = [programs::ehrnet(), programs::contract(), programs::devledger(), this];
+        for (source, name) in sources.iter().zip(["ehrnet", "ehrnet-contract", "ehrnet-devledger", "liar"]) {
             // Debug information is most of a binary for tests; where it cannot be stripped, the image is only bigger.
-            if run(Command::new("strip").arg("-o").args([target, source])).is_err() {
-                std::fs::copy(source, target).map_err(|e| e.to_string())?;
+            if run(Command::new("strip").arg("-o").arg(at(name)).arg(source)).is_err() {
+                std::fs::copy(source, at(name)).map_err(|e| e.to_string())?;
             }
         }
-        let mut archives = vec![at("operator.tar"), at("shell.tar"), at("liar.tar")];
-        let program = "/usr/local/bin/ehrnet";
-        run(Command::new(script)
-            .args(["pack", &self.image])
-            .arg(&archives[0])
-            .args(["--user", "65532:65532", "--entrypoint", program])
-            .arg(format!("{}:{program}", binary.display())))?;
-        run(Command::new(script)
-            .args(["pack", SHELL_IMAGE])
-            .arg(&archives[1])
-            .args(["--user", "65532:65532", "--entrypoint", "/bin/bash", "/bin/bash:/bin/bash"])
-            .args(["/usr/bin/timeout:/usr/bin/timeout", "/bin/sleep:/bin/sleep"]))?;
+        let (repository, tag) = self.image.rsplit_once(':').unwrap_or((&self.image, "latest"));
+        let of_suffix = |suffix: &str| format!("{repository}{suffix}:{tag}");
+        let mut archives = Vec::new();
+        let mut pack = |image: &str, entrypoint: &[&str], files: &[(PathBuf, &str)]| {
+            let archive = folder.path().join(format!("image-{}.tar", archives.len()));
+            let mut pack = Command::new(script);
+            pack.args(["pack", image]).arg(&archive).args(["--user", "65532:65532"]);
+            entrypoint.iter().for_each(|word| {
+                pack.args(["--entrypoint", word]);
+            });
+            pack.args(files.iter().map(|(source, target)| format!("{}:{target}", source.display())));
+            archives.push(archive);
+            run(&mut pack).map(drop)
+        };
+        for suffix in ["", "-contract", "-devledger"] {
+            let name = format!("ehrnet{suffix}");
+            let program = format!("/usr/local/bin/{name}");
+            pack(&of_suffix(suffix), &[&program], &[(at(&name), &program)])?;
+        }
+        let of_machine = ["/bin/bash", "/usr/bin/timeout", "/bin/sleep"].map(|path| (PathBuf::from(path), path));
+        pack(SHELL_IMAGE, &["/bin/bash"], &of_machine)?;
         let lies = "/usr/local/bin/liar";
-        run(Command::new(script)
-            .args(["pack", LIAR_IMAGE])
-            .arg(&archives[2])
-            .args(["--user", "65532:65532", "--entrypoint", lies, "--entrypoint", crate::liar::COMMAND])
-            .args([format!("{}:{program}", binary.display()), format!("{}:{lies}", liar.display())]))?;
+        let honest = (at("ehrnet-contract"), "/usr/local/bin/ehrnet-contract");
+        pack(LIAR_IMAGE, &[lies, crate::liar::COMMAND], &[honest, (at("liar"), lies)])?;
         if let (Ledger::Fabric, Some(release)) = (self.ledger, fabric) {
             let packed = run(Command::new(script).arg("fabric-images").arg(release).arg(folder.path()))?;
             archives.extend(packed.lines().map(PathBuf::from));
@@ -286,9 +290,12 @@ fn local(script: &Path) -> Result<(Option<PathBuf>, bool), String> {
 }
 
 /// The tag says what is in it, so that a new build rolls out.
-fn digest_name(binary: &Path) -> String {
-    let bytes = std::fs::read(binary).expect("the binary under test");
-    format!("ehrnet.dev/ehrnet:test-{}", &hex::encode(Sha256::digest(bytes))[..12])
+fn digest_name() -> String {
+    let mut digest = Sha256::new();
+    for program in [programs::ehrnet(), programs::contract(), programs::devledger()] {
+        digest.update(std::fs::read(program).expect("the programs under test"));
+    }
+    format!("ehrnet.dev/ehrnet:test-{}", &hex::encode(digest.finalize())[..12])
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

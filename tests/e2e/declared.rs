@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ehrnet::api;
+use ehrnet_api as api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};

@@ -8,10 +8,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use ehrnet::fabric::proto::protos::chaincode_client::ChaincodeClient;
-use ehrnet::fabric::proto::protos::chaincode_message::Type;
-use ehrnet::fabric::proto::protos::chaincode_server::{Chaincode, ChaincodeServer};
-use ehrnet::fabric::proto::protos::{ChaincodeMessage, PutState, Response as Answer, WriteBatchState};
+use ehrnet_fabric::proto::protos::chaincode_client::ChaincodeClient;
+use ehrnet_fabric::proto::protos::chaincode_message::Type;
+use ehrnet_fabric::proto::protos::chaincode_server::{Chaincode, ChaincodeServer};
+use ehrnet_fabric::proto::protos::{ChaincodeMessage, PutState, Response as Answer, WriteBatchState};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
@@ -30,8 +30,7 @@ const LIES: [(&str, &str); 2] = [("\"DENY\"", "\"PERMIT\""), ("\"forbid\"", "\"a
 
 /// Serves as the environment says, which is that of any contract.
 pub fn run() -> ExitCode {
-    let mut contract = Command::new("/usr/local/bin/ehrnet");
-    contract.arg("contract");
+    let mut contract = Command::new("/usr/local/bin/ehrnet-contract");
     if !setting("HOSTNAME").starts_with(LIAR) {
         eprintln!("{}", contract.exec());
         return ExitCode::FAILURE;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ehrnet::contract::messages::{AccessSecret, CHAINCODE_NAME, Function, RequestAccess};
-use ehrnet::fabric::LedgerError;
-use ehrnet::fabric::gateway::{Client, Endorsed};
-use ehrnet::fabric::proposal::Call;
-use ehrnet::fabric::proto::protos::TxValidationCode;
+use ehrnet_contract::messages::{AccessSecret, CHAINCODE_NAME, Function, RequestAccess};
+use ehrnet_fabric::LedgerError;
+use ehrnet_fabric::gateway::{Client, Endorsed};
+use ehrnet_fabric::proposal::Call;
+use ehrnet_fabric::proto::protos::TxValidationCode;
 use tokio::task::JoinHandle;
 
 use crate::scene::{LIMIT, Scene, eventually};
@@ -128,7 +128,7 @@ where
 fn request() -> Call<'static> {
     let ask = RequestAccess { patient: "6b".repeat(32), purpose: "TREAT".into(), ..RequestAccess::default() };
     let mut call = Call::new("care", CHAINCODE_NAME, ask.arguments().expect("JSON"));
-    let secret = AccessSecret { salt: ehrnet::client::ledger::salt(), justification: None };
+    let secret = AccessSecret { salt: ehrnet_client::ledger::salt(), justification: None };
     call.transient.insert("access".into(), serde_json::to_vec(&secret).expect("JSON"));
     call
 }

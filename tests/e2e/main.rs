@@ -29,6 +29,8 @@ mod lying;
 mod operator;
 mod outage;
 mod privacy;
+#[path = "../support/programs.rs"]
+mod programs;
 mod repair;
 mod sample;
 mod scene;

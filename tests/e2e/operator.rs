@@ -39,7 +39,7 @@ pub async fn a_network_outlives_the_chart(scene: Scene) {
 
     scene.cluster.uninstall().expect("uninstall");
     let definitions: Api<CustomResourceDefinition> = Api::all(scene.client.clone());
-    for definition in ehrnet::api::crds() {
+    for definition in ehrnet_api::crds() {
         definitions.get(&definition.name_any()).await.expect("the definition stays");
     }
     scene.ready(&network).await;

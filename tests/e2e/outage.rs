@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ehrnet::api::consent_policy::Coding;
-use ehrnet::client::consents::{self, Given};
-use ehrnet::contract::messages::*;
-use ehrnet::fabric::blocks::header_hash;
-use ehrnet::fabric::net::{Target, TlsIdentity};
-use ehrnet::fabric::proto::common::{Block, BlockMetadataIndex};
-use ehrnet::fabric::{participation, peer};
-use ehrnet::pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey, Profile};
+use ehrnet_client::consents::{self, Given};
+use ehrnet_consent::vocabulary::Coding;
+use ehrnet_contract::messages::*;
+use ehrnet_fabric::blocks::header_hash;
+use ehrnet_fabric::net::{Target, TlsIdentity};
+use ehrnet_fabric::proto::common::{Block, BlockMetadataIndex};
+use ehrnet_fabric::{participation, peer};
+use ehrnet_pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey, Profile};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{DynamicObject, EvictParams, ListParams};
@@ -164,7 +164,7 @@ async fn evict_a_peer(scene: &Scene, pseudonym: &str, loads: &[Load]) {
     scene.until(&pods, "mercy-peer-0", "evicted", leaves).await;
 
     let ask = DecideAccess(RequestAccess { patient: pseudonym.into(), purpose: "TREAT".into(), ..Default::default() });
-    let secret = AccessSecret { salt: ehrnet::client::ledger::salt(), justification: None };
+    let secret = AccessSecret { salt: ehrnet_client::ledger::salt(), justification: None };
     let decided = lakeside.ledger.call(&ask, Some(&secret)).await.expect("an answer");
     assert_eq!(decided.detail.consent.as_deref(), Some("c-1"), "Lakeside decides by the consent given at Mercy");
     for load in &loads[1..] {
@@ -186,7 +186,7 @@ async fn evict_a_peer(scene: &Scene, pseudonym: &str, loads: &[Load]) {
 }
 
 /// Somebody of each hospital at their desks.
-async fn desks(scene: &Scene) -> [ehrnet::demo::people::Desk; 3] {
+async fn desks(scene: &Scene) -> [ehrnet_demo::people::Desk; 3] {
     let [one, two, three] = HOSPITALS.map(|name| {
         let scene = scene.clone();
         async move { scene.desk(&format!("{name}-staff")).await }
@@ -256,7 +256,7 @@ async fn take_a_hospital_away(scene: &Scene, pseudonym: &str, loads: &[Load]) {
         manifest: None,
     };
     let secret = RecordSecret {
-        salt: ehrnet::client::ledger::salt(),
+        salt: ehrnet_client::ledger::salt(),
         digest: "11".repeat(32),
         storage: "https://fhir.lakeside.example/1".into(),
         codes: None,

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use ehrnet::client::ClientError;
-use ehrnet::client::records::Body;
-use ehrnet::contract::hash;
-use ehrnet::contract::messages::*;
-use ehrnet::demo::people::Desk;
+use ehrnet_client::ClientError;
+use ehrnet_client::records::Body;
+use ehrnet_contract::hash;
+use ehrnet_contract::messages::*;
+use ehrnet_demo::people::Desk;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
 use rand::Rng;
@@ -144,7 +144,7 @@ struct Cast {
 
 impl Cast {
     async fn of(scene: &Scene, private: &Private) -> Self {
-        let key = ehrnet::demo::people::bundle(&scene.client, &scene.namespace, "mercy-connection").await;
+        let key = ehrnet_demo::people::bundle(&scene.client, &scene.namespace, "mercy-connection").await;
         let key = key.expect("the hospital's bundle").pseudonym_key().expect("a key");
         let patient_key = hash::pseudonym(&key, &private.get("patient identifier"));
         let role = |role: &str| json!({ attribute::ROLE: role });

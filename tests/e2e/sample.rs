@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ehrnet::client::access;
-use ehrnet::contract::messages::{RequestAccess, attribute, role};
+use ehrnet_client::access;
+use ehrnet_contract::messages::{RequestAccess, attribute, role};
 use http::Request;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Namespace;

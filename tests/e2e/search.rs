@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use ehrnet::demo::forward::Forward;
+use ehrnet_demo::forward::Forward;
 use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use kube::api::{DynamicObject, ListParams, LogParams};
 use kube::discovery::{Discovery, verbs};

@@ -6,11 +6,11 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ehrnet::client::Bundle;
-use ehrnet::demo::forward::Forward;
-use ehrnet::demo::people::{self, Desk};
-use ehrnet::fabric::net::{LedgerAct, Network, NotAllowed, Target};
-use ehrnet::fabric::{gateway, peer};
+use ehrnet_client::Bundle;
+use ehrnet_demo::forward::Forward;
+use ehrnet_demo::people::{self, Desk};
+use ehrnet_fabric::net::{LedgerAct, Network, NotAllowed, Target};
+use ehrnet_fabric::{gateway, peer};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
 use kube::api::ListParams;

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 // Where `testing` looks for it.
-use ehrnet::fabric::identity;
-use ehrnet::fabric::package::Package;
+use ehrnet_fabric::package::Package;
 use tokio::net::TcpStream;
 
 // Shared with other tests, which use other parts of it.
@@ -25,8 +24,8 @@ mod network;
 #[path = "../real_fabric/nodes.rs"]
 mod nodes;
 #[allow(dead_code)]
-#[path = "../../src/fabric/testing.rs"]
-mod testing;
+#[path = "../support/programs.rs"]
+mod programs;
 
 use libraries::libraries;
 use network::{CHANNEL, Network, agree, call, definition, package, services};

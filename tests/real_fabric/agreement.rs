@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use ehrnet::fabric::chaincode::{ChaincodeDefinition, EndorsementPolicy, Rule};
-use ehrnet::fabric::envelope::Stamp;
-use ehrnet::fabric::gateway::Since;
-use ehrnet::fabric::lifecycle::{self, Endorser, ensure_committed, next_sequence};
-use ehrnet::fabric::package::{Connection, Package};
-use ehrnet::fabric::proposal::{self, Call};
-use ehrnet::fabric::proto::protos::TxValidationCode;
-use ehrnet::fabric::{LedgerError, gateway, peer};
+use ehrnet_fabric::chaincode::{ChaincodeDefinition, EndorsementPolicy, Rule};
+use ehrnet_fabric::envelope::Stamp;
+use ehrnet_fabric::gateway::Since;
+use ehrnet_fabric::lifecycle::{self, Endorser, ensure_committed, next_sequence};
+use ehrnet_fabric::package::{Connection, Package};
+use ehrnet_fabric::proposal::{self, Call};
+use ehrnet_fabric::proto::protos::TxValidationCode;
+use ehrnet_fabric::{LedgerError, gateway, peer};
 use futures::StreamExt;
 
 use crate::network::{CHANNEL, Network, agree, approve, call, definition, services};

@@ -1,9 +1,9 @@
 //! Calls that are not just one contract's transaction, on real Fabric and on the embedded ledger: those that initialise
 //! a contract, and those from one contract to another.
 
-use ehrnet::fabric::chaincode::ChaincodeDefinition;
-use ehrnet::fabric::gateway::Client;
-use ehrnet::fabric::proposal::Call;
+use ehrnet_fabric::chaincode::ChaincodeDefinition;
+use ehrnet_fabric::gateway::Client;
+use ehrnet_fabric::proposal::Call;
 
 use crate::network::{Network, agree, call, definition, services};
 use crate::nodes::eventually;

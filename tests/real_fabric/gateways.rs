@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ehrnet::fabric::chaincode::{ChaincodeDefinition, EndorsementPolicy, Rule};
-use ehrnet::fabric::lifecycle::{CommitOutcome, Endorser, ensure_committed, ensure_installed};
-use ehrnet::fabric::{LedgerError, gateway};
+use ehrnet_fabric::chaincode::{ChaincodeDefinition, EndorsementPolicy, Rule};
+use ehrnet_fabric::lifecycle::{CommitOutcome, Endorser, ensure_committed, ensure_installed};
+use ehrnet_fabric::{LedgerError, gateway};
 
 use crate::network::{CHANNEL, Network, approve, call, definition, services};
 use crate::nodes::{Org, eventually};

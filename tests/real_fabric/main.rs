@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ehrnet::fabric::envelope::Stamp;
-use ehrnet::fabric::genesis::{self, BftOptions, ChannelDefinition, Consensus, Endpoint};
-use ehrnet::fabric::identity::{self, SigningIdentity};
-use ehrnet::fabric::participation::ConsensusRelation;
-use ehrnet::fabric::verbs::{ConfigOutcome, ensure_config, ensure_peer_joined, read_config};
-use ehrnet::fabric::{LedgerError, blocks, orderer, plan};
+use ehrnet_fabric::envelope::Stamp;
+use ehrnet_fabric::genesis::{self, BftOptions, ChannelDefinition, Consensus, Endpoint};
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_fabric::participation::ConsensusRelation;
+use ehrnet_fabric::verbs::{ConfigOutcome, ensure_config, ensure_peer_joined, read_config};
+use ehrnet_fabric::{LedgerError, blocks, orderer, plan};
 
 mod agreement;
 mod calls;
@@ -32,11 +32,10 @@ mod network;
 // Each test crate uses a part of it.
 #[allow(dead_code)]
 mod nodes;
-mod records;
-// The room's own helper for its unit tests; not all of it is used here.
 #[allow(dead_code)]
-#[path = "../../src/fabric/testing.rs"]
-mod testing;
+#[path = "../support/programs.rs"]
+mod programs;
+mod records;
 
 use network::{channel, joined, raft};
 use nodes::{Node, Org, Site, eventually};

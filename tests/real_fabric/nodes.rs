@@ -10,14 +10,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ehrnet::fabric::genesis::{ApplicationOrg, BftConsenter, Endpoint, OrdererOrg, RaftConsenter};
-use ehrnet::fabric::identity::SigningIdentity;
-use ehrnet::fabric::msp::MspDefinition;
-use ehrnet::fabric::net::{LedgerAct, Network, NotAllowed, Target, TlsIdentity};
-use ehrnet::fabric::{gateway, operations, orderer, participation, peer};
+use ehrnet_fabric::genesis::{ApplicationOrg, BftConsenter, Endpoint, OrdererOrg, RaftConsenter};
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_fabric::msp::MspDefinition;
+use ehrnet_fabric::net::{LedgerAct, Network, NotAllowed, Target, TlsIdentity};
+use ehrnet_fabric::testing::Ca;
+use ehrnet_fabric::{gateway, operations, orderer, participation, peer};
 use tokio::net::TcpStream;
 
-use crate::testing::Ca;
+use crate::programs;
 
 /// Dials by address and counts the writes it gave leave for.
 #[derive(Default)]
@@ -113,7 +114,7 @@ impl Site {
         fs::create_dir_all(fabric.join("bin")).expect("folder");
         for role in ["orderer", "peer"] {
             let path = fabric.join("bin").join(role);
-            let script = format!("#!/bin/sh\nexec '{}' devledger {role}\n", program().display());
+            let script = format!("#!/bin/sh\nexec '{}' {role}\n", programs::devledger().display());
             fs::write(&path, script).expect("program");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
         }
@@ -229,9 +230,9 @@ impl Site {
         let log = File::create(&node.log).expect("log");
         let mut command = match node.is_embedded {
             false => Command::new(self.fabric.join("bin").join(program)),
-            true => Command::new(self::program()),
+            true => Command::new(programs::devledger()),
         };
-        let args = if node.is_embedded { &["devledger", program] } else { args };
+        let args = if node.is_embedded { &[program] } else { args };
         command.args(args).env_clear().envs(&node.env).stdout(log.try_clone().expect("log")).stderr(log);
         command
     }
@@ -286,11 +287,6 @@ impl Site {
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
-}
-
-/// Our program: the one just built, or the one that `EHRNET_TEST_BINARY` names.
-pub fn program() -> PathBuf {
-    std::env::var_os("EHRNET_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_ehrnet").into(), PathBuf::from)
 }
 
 /// Makes a local MSP of a new identity with one role; its certificate.

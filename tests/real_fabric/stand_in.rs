@@ -1,10 +1,10 @@
 //! The embedded ledger's peer beside one of Fabric: on the same blocks both must come to the same endorsements, byte for
 //! byte, the same verdicts and the same commit hashes.
 
-use ehrnet::fabric::net::ActKind;
-use ehrnet::fabric::proposal::{self, Call};
-use ehrnet::fabric::proto::common::{BlockMetadataIndex, Envelope};
-use ehrnet::fabric::proto::protos::TxValidationCode as Code;
+use ehrnet_fabric::net::ActKind;
+use ehrnet_fabric::proposal::{self, Call};
+use ehrnet_fabric::proto::common::{BlockMetadataIndex, Envelope};
+use ehrnet_fabric::proto::protos::TxValidationCode as Code;
 use prost::Message;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn endorse(network: &Network, call: &Call<'_>) -> (Envelope, String) {
 }
 
 /// Fabric gives it in no order.
-fn interest(response: ehrnet::fabric::proto::protos::ProposalResponse) -> Vec<Vec<u8>> {
+fn interest(response: ehrnet_fabric::proto::protos::ProposalResponse) -> Vec<Vec<u8>> {
     let mut calls: Vec<_> =
         response.interest.unwrap_or_default().chaincodes.iter().map(Message::encode_to_vec).collect();
     calls.sort();

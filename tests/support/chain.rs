@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ehrnet::fabric::peer;
-use ehrnet::fabric::proposal::Call;
-use ehrnet::fabric::proto::common::{Block, BlockMetadataIndex, ChannelHeader, Envelope, Payload};
-use ehrnet::fabric::proto::protos::TxValidationCode as Code;
+use ehrnet_fabric::peer;
+use ehrnet_fabric::proposal::Call;
+use ehrnet_fabric::proto::common::{Block, BlockMetadataIndex, ChannelHeader, Envelope, Payload};
+use ehrnet_fabric::proto::protos::TxValidationCode as Code;
 use prost::Message;
 
 /// A block of a peer (`qscc`).

@@ -22,15 +22,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use ehrnet::fabric::chaincode::Rule;
-use ehrnet::fabric::proto::protos::chaincode_message::Type;
-use ehrnet::fabric::proto::protos::chaincode_server::{Chaincode, ChaincodeServer};
-use ehrnet::fabric::proto::protos::{
+use ehrnet_fabric::chaincode::Rule;
+use ehrnet_fabric::proto::protos::chaincode_message::Type;
+use ehrnet_fabric::proto::protos::chaincode_server::{Chaincode, ChaincodeServer};
+use ehrnet_fabric::proto::protos::{
     ChaincodeEvent, ChaincodeId, ChaincodeInput, ChaincodeMessage, ChaincodeProposalPayload, ChaincodeSpec,
     GetHistoryForKey, GetState, GetStateByRange, Proposal, PurgePrivateState, PutState, PutStateMetadata,
     QueryMetadata, QueryResponse, QueryResponseMetadata, QueryStateNext, Response as Answer, StateMetadata,
 };
-use ehrnet::fabric::proto::queryresult::{KeyModification, Kv};
+use ehrnet_fabric::proto::queryresult::{KeyModification, Kv};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;

@@ -7,17 +7,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ehrnet::consent::decision::Effect;
-use ehrnet::contract::messages::*;
-use ehrnet::fabric::chaincode::{ChaincodeDefinition, Collection, EndorsementPolicy, Rule};
-use ehrnet::fabric::package::{Connection, Package};
-use ehrnet::fabric::proposal::Call;
-use ehrnet::fabric::{LedgerError, gateway};
+use ehrnet_consent::decision::Effect;
+use ehrnet_contract::messages::*;
+use ehrnet_fabric::chaincode::{ChaincodeDefinition, Collection, EndorsementPolicy, Rule};
+use ehrnet_fabric::package::{Connection, Package};
+use ehrnet_fabric::proposal::Call;
+use ehrnet_fabric::{LedgerError, gateway};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
 use crate::network::{CHANNEL, Network, agree};
-use crate::nodes::{Node, Org, eventually, program};
+use crate::nodes::{Node, Org, eventually};
+use crate::programs;
 
 /// A hospital's contract: a process that serves over mutual TLS. It is killed when dropped.
 pub struct Contract {
@@ -46,8 +47,8 @@ impl Contract {
             network.site.file(&name, text.as_bytes());
             network.site.path(&name)
         };
-        let mut command = Command::new(program());
-        command.arg("contract").env_clear().env("RUST_LOG", "warn");
+        let mut command = Command::new(programs::contract());
+        command.env_clear().env("RUST_LOG", "warn");
         command.env("EHRNET_MEMBERS", members);
         command.env("CHAINCODE_SERVER_ADDRESS", &address).env("CHAINCODE_ID", &package.id);
         command.env("CHAINCODE_TLS_DISABLED", "false").env("CHAINCODE_TLS_CERT", file("tls.crt", &certificate));
@@ -271,7 +272,7 @@ async fn puts_consent(user: &User) -> Result<ConsentVersion, LedgerError> {
 
 async fn policy_comes_first(network: &Network) {
     let spec = serde_json::from_value(json!({"breakGlass": {"mode": "allow"}})).expect("a spec");
-    let policy = ehrnet::consent::validate(&spec).expect("a policy");
+    let policy = ehrnet_consent::validate(&spec).expect("a policy");
     let admin = User(network.site.gateway(&network.peer_a, &network.a.admin));
     let canonical = serde_json::from_str(policy.canonical_json()).expect("JSON");
     let approve = ApprovePolicy { name: "base".into(), digest: policy.digest(), replaces: 0 };

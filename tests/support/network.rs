@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ehrnet::fabric::chaincode::{ChaincodeDefinition, Collection, EndorsementPolicy, Rule};
-use ehrnet::fabric::envelope::Stamp;
-use ehrnet::fabric::genesis::{
+use ehrnet_fabric::chaincode::{ChaincodeDefinition, Collection, EndorsementPolicy, Rule};
+use ehrnet_fabric::envelope::Stamp;
+use ehrnet_fabric::genesis::{
     self, ApplicationOrg, BftOptions, ChannelDefinition, Consensus, Endpoint, OrdererOrg, RaftOptions,
 };
-use ehrnet::fabric::identity::SigningIdentity;
-use ehrnet::fabric::lifecycle::{
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_fabric::lifecycle::{
     self, CommitOutcome, Endorser, approved, ensure_approved, ensure_committed, ensure_installed, next_sequence,
 };
-use ehrnet::fabric::package::{Connection, Package};
-use ehrnet::fabric::participation::{ChannelStatus, ConsensusRelation};
-use ehrnet::fabric::proposal::Call;
-use ehrnet::fabric::proto::common::Block;
-use ehrnet::fabric::verbs::{ensure_orderer_joined, ensure_peer_joined, read_config};
-use ehrnet::fabric::{LedgerError, gateway, orderer, peer};
+use ehrnet_fabric::package::{Connection, Package};
+use ehrnet_fabric::participation::{ChannelStatus, ConsensusRelation};
+use ehrnet_fabric::proposal::Call;
+use ehrnet_fabric::proto::common::Block;
+use ehrnet_fabric::verbs::{ensure_orderer_joined, ensure_peer_joined, read_config};
+use ehrnet_fabric::{LedgerError, gateway, orderer, peer};
 
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 

@@ -6,12 +6,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use ehrnet::contract::hash;
-use ehrnet::contract::messages::{attribute, collection, role};
+use ehrnet_contract::hash;
+use ehrnet_contract::messages::{attribute, collection, role};
 // Where `testing` looks for it.
-use ehrnet::fabric::chaincode::{ChaincodeDefinition, Collection};
-use ehrnet::fabric::identity;
-use ehrnet::fabric::package::Package;
+use ehrnet_fabric::chaincode::{ChaincodeDefinition, Collection};
+use ehrnet_fabric::package::Package;
 use prost::Message;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -28,11 +27,11 @@ mod network;
 #[path = "../real_fabric/nodes.rs"]
 mod nodes;
 #[allow(dead_code)]
-#[path = "../../src/fabric/testing.rs"]
-mod testing;
+#[path = "../support/programs.rs"]
+mod programs;
 
 use network::{CHANNEL, Network, agree, definition, package};
-use nodes::{Node, Org, Site, eventually, program};
+use nodes::{Node, Org, Site, eventually};
 
 /// The network's secret.
 const SECRET: [u8; 32] = [7; 32];
@@ -53,8 +52,8 @@ impl Contract {
     async fn start() -> (Self, Package) {
         let free: SocketAddr = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
         let package = package("ehr", &free.to_string());
-        let mut contract = Command::new(program());
-        contract.arg("contract").env("CHAINCODE_SERVER_ADDRESS", free.to_string()).env("CHAINCODE_ID", &package.id);
+        let mut contract = Command::new(programs::contract());
+        contract.env("CHAINCODE_SERVER_ADDRESS", free.to_string()).env("CHAINCODE_ID", &package.id);
         contract.env("CHAINCODE_TLS_DISABLED", "true").stderr(Stdio::null());
         let contract = Self(contract.spawn().expect("the contract starts"));
         eventually("the contract listens", async || TcpStream::connect(free).await.is_ok()).await;
@@ -118,7 +117,7 @@ impl Desk {
 
     /// Runs `ehrnet` with the words of `line`, then `more`.
     fn run(&self, line: &str, more: &[&str]) -> Said {
-        let mut command = Command::new(program());
+        let mut command = Command::new(programs::ehrnet());
         let output = command.env("EHRNET_BUNDLE", self.folder.path()).args(line.split_whitespace()).args(more);
         let output = output.output().expect("the binary runs");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");

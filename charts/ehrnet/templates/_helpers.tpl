@@ -30,6 +30,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* The other programs of the same build: their images go with the operator's version. */}}
+{{- define "ehrnet.contractImage" -}}
+{{ .Values.contract.image | default (printf "%s-contract:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion)) }}
+{{- end -}}
+
+{{- define "ehrnet.devledgerImage" -}}
+{{ .Values.ledger.embeddedImage | default (printf "%s-devledger:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion)) }}
+{{- end -}}
+
 {{/* Watched namespaces as a JSON list; empty where all are watched. */}}
 {{- define "ehrnet.namespaces" -}}
 {{- if .Values.watchAllNamespaces -}}

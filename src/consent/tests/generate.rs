@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
 
-use crate::api::consent_codes::{ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES, CONSENT_ACTION};
+use crate::vocabulary::code_systems::{ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES, CONSENT_ACTION};
 
 /// An active consent of `Patient/ex-patient` with these members besides.
 pub fn consent(members: Value) -> Value {

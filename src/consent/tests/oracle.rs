@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::consent_codes::{CONFIDENTIALITY, CONFIDENTIALITY_CODES};
+use crate::vocabulary::code_systems::{CONFIDENTIALITY, CONFIDENTIALITY_CODES};
 
 const NAMES: [&str; 9] =
     ["period", "purpose", "actor", "action", "securityLabel", "class", "code", "dataPeriod", "data"];

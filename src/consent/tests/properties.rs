@@ -6,14 +6,15 @@
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use proptest::test_runner::FileFailurePersistence;
 use serde_json::{Value, json};
 
 use super::generate::{LabelsIn, codings, consent, elements, r4, request};
 use super::oracle::{oracle, permitted_by};
 use super::{decide, policy};
-use crate::api::consent_codes::{ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES};
-use crate::api::consent_policy::FhirVersion;
-use crate::consent::{Policy, export, fhir};
+use crate::vocabulary::FhirVersion;
+use crate::vocabulary::code_systems::{ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES};
+use crate::{Policy, export, fhir};
 
 fn without_record(request: &Value) -> Value {
     let mut request = request.clone();
@@ -63,7 +64,7 @@ fn labels_cross(node: &Value, declared_by: &Value) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, max_global_rejects: 65_536, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, max_global_rejects: 65_536, failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))), ..ProptestConfig::default() })]
 
     #[test]
     fn a_known_record_is_decided_as_the_text_says(
@@ -222,7 +223,7 @@ proptest! {
             prop_assert_eq!(&request["purpose"], "BTG");
             prop_assert_eq!(&request["actor"]["attributes"]["ehr.breakglass"], "true");
             prop_assert!(!result["expiresAt"].is_null());
-            prop_assert_ne!(policy.break_glass.mode, crate::api::consent_policy::BreakGlassMode::Forbid);
+            prop_assert_ne!(policy.break_glass.mode, crate::vocabulary::BreakGlassMode::Forbid);
         }
     }
 }
@@ -282,7 +283,7 @@ fn what_takes_too_much_work_is_a_denial_with_reason_error() {
     let entangled = decide(&[many("class"), many("code")], &Policy::default(), &json!({}));
     assert_eq!((&entangled["decision"], &entangled["reason"]), (&json!("DENY"), &json!("error")));
     assert_eq!(decide(&[many("class")], &Policy::default(), &json!({}))["decision"], "PERMIT");
-    let many = vec![consent(json!({"provision": {"type": "permit"}})); crate::consent::evaluate::MAX_CONSENTS + 1];
+    let many = vec![consent(json!({"provision": {"type": "permit"}})); crate::evaluate::MAX_CONSENTS + 1];
     assert_eq!(decide(&many, &Policy::default(), &json!({}))["reason"], "error");
     assert_eq!(decide(&many[1..], &Policy::default(), &json!({}))["decision"], "PERMIT");
 }

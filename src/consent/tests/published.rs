@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::generate::{codings, consent};
 use super::{decide, policy};
-use crate::api::consent_codes::{ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONSENT_ACTION, PARTICIPATION_TYPE};
-use crate::api::consent_policy::{ConsentPolicySpec, FhirVersion};
-use crate::consent::tree::Soil;
-use crate::consent::{Policy, export, fhir, validate};
+use crate::tree::Soil;
+use crate::vocabulary::code_systems::{ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONSENT_ACTION, PARTICIPATION_TYPE};
+use crate::vocabulary::{FhirVersion, PolicySpec};
+use crate::{Policy, export, fhir, validate};
 
 /// A PCF example: the root permits treatment, payment and operations, and says besides what `members` say.
 fn pcf(members: Value) -> Value {
@@ -78,7 +78,7 @@ fn there_and_back(page: &str, consent: &Value) -> Value {
     let read = fhir::read(consent, None, &Soil::default()).expect("a consent");
     let period = consent.get("period").map(|period| serde_json::from_value(period.clone()).expect("a period"));
     let spec = export::policy(&read, period);
-    let stored: ConsentPolicySpec = serde_json::from_value(json!(spec)).expect("a spec");
+    let stored: PolicySpec = serde_json::from_value(json!(spec)).expect("a spec");
     let refused = validate(&stored).err().unwrap_or_default();
     assert!(refused.iter().all(|error| error.message.starts_with("code")), "{page}: {refused:?}");
     export::consent(&stored, &read.patient.expect("a patient"), FhirVersion::R4).expect("R4")

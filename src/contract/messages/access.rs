@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::AuditEntry;
-use crate::consent::decision::{Effect, Obligation, Residual};
-use crate::consent::rules::Basis;
+use ehrnet_consent::decision::{Effect, Obligation, Residual};
+use ehrnet_consent::rules::Basis;
 
 /// Requests access. The answer is PERMIT or DENY, and either is committed with an audit entry: release nothing before
 /// the commit. What the answer may not say in public (residual rules, obligations, the provision that decided) is read
@@ -68,7 +68,7 @@ pub struct DecisionDetail {
     pub decision: Effect,
     /// Layer that decided; `implicit` if the contract denies by itself.
     pub basis: Basis,
-    /// Why: a [`crate::consent::rules::Reason`] or a [`Refusal`].
+    /// Why: a [`ehrnet_consent::rules::Reason`] or a [`Refusal`].
     pub reason: String,
     /// Consent that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,7 +189,7 @@ pub struct Review {
     pub patient: String,
     /// MSP of who broke it.
     pub actor_msp: String,
-    /// Who broke it: [`crate::contract::hash::actor`].
+    /// Who broke it: [`crate::hash::actor`].
     pub actor: String,
     /// When.
     pub at: Timestamp,
@@ -200,7 +200,7 @@ pub struct Review {
     /// MSP of the officer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reviewer_msp: Option<String>,
-    /// The officer: [`crate::contract::hash::actor`].
+    /// The officer: [`crate::hash::actor`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reviewer: Option<String>,
     /// When it was reviewed.

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{DecisionDetail, Review};
 use super::{Page, Person};
-use crate::consent::code::Code;
-use crate::consent::decision::Effect;
-use crate::consent::rules::Basis;
+use ehrnet_consent::code::Code;
+use ehrnet_consent::decision::Effect;
+use ehrnet_consent::rules::Basis;
 
 /// What an audit entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub struct AuditEntry {
     pub record: Option<String>,
     /// MSP of who acted.
     pub actor_msp: String,
-    /// Who acted: [`crate::contract::hash::actor`].
+    /// Who acted: [`crate::hash::actor`].
     pub actor: String,
     /// What was to be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,7 +57,7 @@ pub struct AuditEntry {
     /// Layer that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basis: Option<Basis>,
-    /// Why: a [`crate::consent::rules::Reason`] or a [`super::access::Refusal`].
+    /// Why: a [`ehrnet_consent::rules::Reason`] or a [`super::access::Refusal`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Whether records have still to be compared with residual rules.

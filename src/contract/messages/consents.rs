@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Page, Person};
-use crate::api::consent_policy::Period;
+use ehrnet_consent::vocabulary::Period;
 
 /// Puts a consent, or a new version of it. For the patient or a delegate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ pub struct ConsentVersion {
     pub tx_id: String,
     /// MSP of the signer.
     pub signer_msp: String,
-    /// The signer: [`crate::contract::hash::actor`].
+    /// The signer: [`crate::hash::actor`].
     pub signer: String,
     /// What is private; in answers to who may read it, never on the public ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]

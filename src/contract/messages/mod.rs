@@ -16,7 +16,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::consent::decision::Effect;
+use ehrnet_consent::decision::Effect;
 
 mod access;
 mod audit;
@@ -64,7 +64,7 @@ pub mod attribute {
     /// Pseudonyms of the patients that a patient, delegate or device is bound to, separated by commas.
     pub const PATIENT: &str = "ehr.patient";
     /// `true` for who may break the glass.
-    pub const BREAK_GLASS: &str = crate::consent::evaluate::BREAK_GLASS_ATTRIBUTE;
+    pub const BREAK_GLASS: &str = ehrnet_consent::evaluate::BREAK_GLASS_ATTRIBUTE;
     /// Groups as FHIR references (`Group/er`), separated by commas.
     pub const GROUPS: &str = "ehr.groups";
 }

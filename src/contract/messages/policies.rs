@@ -11,7 +11,7 @@ use serde_json::Value;
 pub struct PutPolicy {
     /// Name, that of the ConsentPolicy resource.
     pub name: String,
-    /// [`crate::consent::Policy::canonical_json`], as JSON. Another spelling of it is refused: the digest on the ledger
+    /// [`ehrnet_consent::Policy::canonical_json`], as JSON. Another spelling of it is refused: the digest on the ledger
     /// is that of these very bytes.
     pub policy: Value,
     /// Version that this one replaces: 0 for none. Another one on the ledger is an error, so that nobody overwrites
@@ -26,7 +26,7 @@ pub struct PutPolicy {
 pub struct ApprovePolicy {
     /// Name.
     pub name: String,
-    /// Digest of the policy ([`crate::consent::Policy::digest`]); empty for its withdrawal.
+    /// Digest of the policy ([`ehrnet_consent::Policy::digest`]); empty for its withdrawal.
     pub digest: String,
     /// Version that is replaced: 0 for none.
     pub replaces: u64,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::api::consent_policy::Coding;
+use ehrnet_consent::vocabulary::Coding;
 
 /// Registers a record; again for a new version, or for the same content at another storage. The hospital that registers
 /// is the record's author and custodian.
@@ -48,7 +48,7 @@ pub struct Manifest {
 pub struct RecordSecret {
     /// 32 random bytes, in hexadecimal. The same again keeps the hash of unchanged content.
     pub salt: String,
-    /// [`crate::contract::hash::document_digest`] of the body.
+    /// [`crate::hash::document_digest`] of the body.
     pub digest: String,
     /// Where the body is: a URI that the hospital can resolve.
     pub storage: String,
@@ -72,7 +72,7 @@ pub struct Record {
     pub version: u64,
     /// MSP that registered it.
     pub author: String,
-    /// [`crate::contract::hash::salted`] hash of the body's digest (32 bytes).
+    /// [`crate::hash::salted`] hash of the body's digest (32 bytes).
     pub hash: String,
     /// Kind.
     pub class: Coding,
@@ -146,7 +146,7 @@ pub struct EraseRecord {
 pub struct VerifyRecord {
     /// Id of the record.
     pub record: String,
-    /// [`crate::contract::hash::document_digest`] of the body at hand.
+    /// [`crate::hash::document_digest`] of the body at hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// Digest of the manifest at hand.

@@ -19,9 +19,9 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
-use crate::contract::Members;
-use crate::fabric::proto::protos::ChaincodeMessage;
-use crate::fabric::proto::protos::chaincode_server::{Chaincode, ChaincodeServer};
+use crate::Members;
+use ehrnet_fabric::proto::protos::ChaincodeMessage;
+use ehrnet_fabric::proto::protos::chaincode_server::{Chaincode, ChaincodeServer};
 
 mod session;
 mod stub;

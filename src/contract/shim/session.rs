@@ -12,9 +12,9 @@ use tracing::{info, warn};
 
 use super::stub::{Limits, Stub};
 use super::unpack;
-use crate::contract::{ContractError, Members, invoke};
-use crate::fabric::proto::protos::chaincode_message::Type;
-use crate::fabric::proto::protos::{
+use crate::{ContractError, Members, invoke};
+use ehrnet_fabric::proto::protos::chaincode_message::Type;
+use ehrnet_fabric::proto::protos::{
     ChaincodeAdditionalParams, ChaincodeEvent, ChaincodeId, ChaincodeMessage, Response,
 };
 

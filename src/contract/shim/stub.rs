@@ -5,15 +5,15 @@ use prost::Message;
 use tokio::sync::mpsc;
 
 use super::session::Outgoing;
-use crate::contract::keys::Range;
-use crate::contract::ledger::{Entry, Ledger, LedgerFailure, Write};
-use crate::fabric::proto::protos::chaincode_message::Type;
-use crate::fabric::proto::protos::{
+use crate::keys::Range;
+use crate::ledger::{Entry, Ledger, LedgerFailure, Write};
+use ehrnet_fabric::proto::protos::chaincode_message::Type;
+use ehrnet_fabric::proto::protos::{
     ChaincodeAdditionalParams, ChaincodeMessage, DelState, GetState, GetStateByRange, GetStateMultiple,
     GetStateMultipleResult, PurgePrivateState, PutState, QueryMetadata, QueryResponse, QueryResponseMetadata,
     QueryStateNext, WriteBatchState, WriteRecord, write_record,
 };
-use crate::fabric::proto::queryresult::Kv;
+use ehrnet_fabric::proto::queryresult::Kv;
 
 /// What the peer takes in one message; 0 where it takes one thing at a time.
 #[derive(Clone, Copy, Debug, Default)]

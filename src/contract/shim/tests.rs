@@ -13,17 +13,17 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Status, Streaming};
 
 use super::{ContractArgs, ServeError, Service};
-use crate::contract::Members;
-use crate::contract::messages::*;
-use crate::contract::tests::world::{MERCY, State, access, patient, salt};
-use crate::fabric::envelope::Stamp;
-use crate::fabric::proposal::{Call, proposal};
-use crate::fabric::proto::msp::SerializedIdentity;
-use crate::fabric::proto::protos::chaincode_client::ChaincodeClient;
-use crate::fabric::proto::protos::chaincode_message::Type;
-use crate::fabric::proto::protos::*;
-use crate::fabric::proto::queryresult::Kv;
-use crate::pki::{Attributes, Authority, AuthorityName, Leaf, PrivateKey, Profile, Role, SubjectAltNames};
+use crate::Members;
+use crate::messages::*;
+use crate::tests::world::{MERCY, State, access, patient, salt};
+use ehrnet_fabric::envelope::Stamp;
+use ehrnet_fabric::proposal::{Call, proposal};
+use ehrnet_fabric::proto::msp::SerializedIdentity;
+use ehrnet_fabric::proto::protos::chaincode_client::ChaincodeClient;
+use ehrnet_fabric::proto::protos::chaincode_message::Type;
+use ehrnet_fabric::proto::protos::*;
+use ehrnet_fabric::proto::queryresult::Kv;
+use ehrnet_pki::{Attributes, Authority, AuthorityName, Leaf, PrivateKey, Profile, Role, SubjectAltNames};
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -316,7 +316,7 @@ async fn a_long_result_is_read_to_its_end() {
             signer: String::new(),
             detail: None,
         };
-        let key = crate::contract::keys::consent(&patient(1), &consent.consent);
+        let key = crate::keys::consent(&patient(1), &consent.consent);
         peer.state.public.insert(key, serde_json::to_vec(&consent).expect("JSON"));
     }
     peer.start(&physician(), &access(1, None, "TREAT"), Some(&secret())).await;

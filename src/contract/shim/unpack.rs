@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use prost::Message;
 
-use crate::contract::caller::Caller;
-use crate::contract::{Call, ContractError};
-use crate::fabric::proto::common::{ChannelHeader, Header, SignatureHeader};
-use crate::fabric::proto::protos::{ChaincodeInput, ChaincodeMessage, ChaincodeProposalPayload, Proposal};
+use crate::caller::Caller;
+use crate::{Call, ContractError};
+use ehrnet_fabric::proto::common::{ChannelHeader, Header, SignatureHeader};
+use ehrnet_fabric::proto::protos::{ChaincodeInput, ChaincodeMessage, ChaincodeProposalPayload, Proposal};
 
 /// The call that the peer asks to run. The peer has checked the proposal's signature and the creator's certificate.
 pub fn call(message: &ChaincodeMessage) -> Result<Call, ContractError> {

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::world::*;
-use crate::consent::decision::Effect;
-use crate::consent::rules::Basis;
-use crate::contract::Call;
-use crate::contract::caller::Caller;
-use crate::contract::messages::*;
+use crate::Call;
+use crate::caller::Caller;
+use crate::messages::*;
+use ehrnet_consent::decision::Effect;
+use ehrnet_consent::rules::Basis;
 
 fn answer(entry: &AuditEntry) -> (Effect, &str) {
     (entry.decision.expect("a decision"), entry.reason.as_deref().expect("a reason"))

@@ -4,14 +4,14 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::world::*;
-use crate::consent::decision::Effect;
-use crate::contract::messages::*;
+use crate::messages::*;
+use ehrnet_consent::decision::Effect;
 
 fn of(n: u8) -> QueryAudit {
     QueryAudit { of: AuditSubject::Patient(patient(n)), from: None, until: None, page: Page::default() }
 }
 
-fn all(world: &mut World, caller: &crate::contract::caller::Caller, query: &QueryAudit) -> Vec<AuditEntry> {
+fn all(world: &mut World, caller: &crate::caller::Caller, query: &QueryAudit) -> Vec<AuditEntry> {
     let mut entries = Vec::new();
     let mut query = query.clone();
     query.page.size = Some(3);

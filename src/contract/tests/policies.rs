@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::world::*;
-use crate::consent::decision::Effect;
-use crate::contract::Members;
-use crate::contract::messages::*;
+use crate::Members;
+use crate::messages::*;
+use ehrnet_consent::decision::Effect;
 
 /// C10: what the contract keeps is what ConfigMap and status have, to the byte.
 #[test]
@@ -15,7 +15,7 @@ fn a_policy_is_versioned_under_the_digest_that_everybody_else_computes() {
     let none = world.evaluate(&world.admin(MERCY), &GetPolicy { name: "base".into(), version: None }).expect("none");
     assert_eq!((none.version, none.digest.as_str()), (0, ""));
     let first = world.policy("base", 0, spec.clone()).expect("put");
-    let expected = crate::consent::validate(&serde_json::from_value(spec).expect("a spec")).expect("a policy");
+    let expected = ehrnet_consent::validate(&serde_json::from_value(spec).expect("a spec")).expect("a policy");
     assert_eq!((first.version, first.digest.clone()), (1, expected.digest()));
     assert_eq!(first.author, MERCY);
     let second = world.policy("base", 1, json!({"basePolicy": "deny"})).expect("put");

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::world::*;
-use crate::contract::ledger::Write;
-use crate::contract::messages::*;
-use crate::contract::{Call, ContractError};
+use crate::ledger::Write;
+use crate::messages::*;
+use crate::{Call, ContractError};
 
 impl Ran {
     /// Keys that it writes; those of collections after the collection's name.
@@ -65,7 +65,7 @@ fn everything(world: &mut World, canary: &[String]) -> Vec<Call> {
     secret.storage = format!("s3://{}/{}", canary[0], canary[1]);
     secret.codes = Some(vec![
         code(&canary[2]),
-        crate::api::consent_policy::Coding { system: Some(canary[3].clone()), ..code(&canary[4]) },
+        ehrnet_consent::vocabulary::Coding { system: Some(canary[3].clone()), ..code(&canary[4]) },
     ]);
     calls.push(world.call(&registrar, &argument, Some(&secret)));
     let mut resource = fhir(json!({
@@ -199,7 +199,7 @@ fn transient_input_is_bounded_known_and_needed() {
     let secret = AccessSecret { salt: salt(1), justification: Some("x".repeat(5_000)) };
     let error = world.submit(&physician, &access(1, None, "BTG"), Some(&secret)).expect_err("long");
     assert!(error.message.contains("justification may have 4096 bytes"), "{error}");
-    let secret = AccessSecret { salt: salt(1), justification: Some("x".repeat(crate::contract::call::MAX_TRANSIENT)) };
+    let secret = AccessSecret { salt: salt(1), justification: Some("x".repeat(crate::call::MAX_TRANSIENT)) };
     let error = world.submit(&physician, &access(1, None, "BTG"), Some(&secret)).expect_err("too long");
     assert!(error.status == 400 && error.message.contains("at most 262144 are allowed"), "{error}");
     let error = world.submit(&physician, &access(1, None, "BTG"), None).expect_err("none");
@@ -226,7 +226,7 @@ fn transient_input_is_bounded_known_and_needed() {
 
 #[test]
 fn what_is_no_certificate_calls_nothing() {
-    use crate::contract::caller::Caller;
+    use crate::caller::Caller;
     for creator in [b"nonsense".to_vec(), Vec::new()] {
         assert_eq!(Caller::from_creator(&creator).expect_err("nobody").status, 403);
     }

@@ -9,15 +9,15 @@ use jiff::{SignedDuration, Timestamp};
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::api::ConsentPolicySpec;
-use crate::consent::validate;
-use crate::contract::caller::Caller;
-use crate::contract::keys::Range;
-use crate::contract::ledger::{Effects, Entry, Ledger, LedgerFailure, Write};
-use crate::contract::messages::*;
-use crate::contract::{Call, ContractError, Members, invoke};
-use crate::fabric::proto::msp::SerializedIdentity;
-use crate::pki::{Attributes, Authority, AuthorityName, Leaf, PrivateKey, Profile, Role};
+use crate::caller::Caller;
+use crate::keys::Range;
+use crate::ledger::{Effects, Entry, Ledger, LedgerFailure, Write};
+use crate::messages::*;
+use crate::{Call, ContractError, Members, invoke};
+use ehrnet_consent::validate;
+use ehrnet_consent::vocabulary::PolicySpec;
+use ehrnet_fabric::proto::msp::SerializedIdentity;
+use ehrnet_pki::{Attributes, Authority, AuthorityName, Leaf, PrivateKey, Profile, Role};
 
 const DECADE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
@@ -287,8 +287,8 @@ pub fn record(n: u8, id: &str, confidentiality: &str) -> (RegisterRecord, Record
     (argument, secret)
 }
 
-pub fn code(code: &str) -> crate::api::consent_policy::Coding {
-    crate::api::consent_policy::Coding { system: None, code: code.into(), display: None }
+pub fn code(code: &str) -> ehrnet_consent::vocabulary::Coding {
+    ehrnet_consent::vocabulary::Coding { system: None, code: code.into(), display: None }
 }
 
 pub fn consent_secret(n: u8, resource: Value) -> ConsentSecret {
@@ -320,12 +320,12 @@ pub fn access(n: u8, record: Option<&str>, purpose: &str) -> RequestAccess {
 
 /// Digest of a policy.
 pub fn digest(spec: Value) -> String {
-    let spec: ConsentPolicySpec = serde_json::from_value(spec).expect("a spec");
+    let spec: PolicySpec = serde_json::from_value(spec).expect("a spec");
     validate(&spec).expect("a policy").digest()
 }
 
 /// A policy in canonical form.
 pub fn canonical(spec: Value) -> Value {
-    let spec: ConsentPolicySpec = serde_json::from_value(spec).expect("a spec");
+    let spec: PolicySpec = serde_json::from_value(spec).expect("a spec");
     serde_json::from_str(validate(&spec).expect("a policy").canonical_json()).expect("JSON")
 }

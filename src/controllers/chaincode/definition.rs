@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 
 use super::facts::ChaincodeFacts;
-use crate::api::Chaincode;
-use crate::api::chaincode::{CollectionSpec, EndorsementSpec};
-use crate::api::conditions::Reason;
-use crate::fabric::chaincode::{ChaincodeDefinition, Collection, EndorsementPolicy, Rule};
-use crate::status::Finding;
+use ehrnet_api::Chaincode;
+use ehrnet_api::chaincode::{CollectionSpec, EndorsementSpec};
+use ehrnet_api::conditions::Reason;
+use ehrnet_fabric::chaincode::{ChaincodeDefinition, Collection, EndorsementPolicy, Rule};
+use ehrnet_status::Finding;
 
 /// Name of a contract on the ledger.
 pub fn name(chaincode: &Chaincode) -> String {

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use super::definition;
-use crate::api::conditions::Reason;
-use crate::api::{Chaincode, Peer};
-use crate::controllers::channel::facts::ChannelFacts;
-use crate::controllers::context::Context;
-use crate::controllers::node;
-use crate::controllers::nodes::{self, Ground};
-use crate::controllers::rival;
-use crate::status::Finding;
+use crate::channel::facts::ChannelFacts;
+use crate::context::Context;
+use crate::node;
+use crate::nodes::{self, Ground};
+use crate::rival;
+use ehrnet_api::conditions::Reason;
+use ehrnet_api::{Chaincode, Peer};
+use ehrnet_status::Finding;
 
 /// What is known of a contract.
 pub struct ChaincodeFacts {

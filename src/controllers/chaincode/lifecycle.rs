@@ -11,16 +11,16 @@ use jiff::SignedDuration;
 
 use super::facts::{ChaincodeFacts, Member};
 use super::services::Service;
-use crate::api::conditions::Reason;
-use crate::controllers::context::Context;
-use crate::controllers::ledger;
-use crate::fabric::chaincode::ChaincodeDefinition;
-use crate::fabric::lifecycle::{
+use crate::context::Context;
+use crate::ledger;
+use ehrnet_api::conditions::Reason;
+use ehrnet_fabric::chaincode::ChaincodeDefinition;
+use ehrnet_fabric::lifecycle::{
     self, CommitOutcome, Committed, Endorser, Readiness, ensure_approved, ensure_committed, ensure_installed,
 };
-use crate::fabric::proposal::Call;
-use crate::fabric::{LedgerError, orderer, peer};
-use crate::status::{Finding, State};
+use ehrnet_fabric::proposal::Call;
+use ehrnet_fabric::{LedgerError, orderer, peer};
+use ehrnet_status::{Finding, State};
 
 /// Seconds from its creation in which a contract's first approvals wait for each other.
 const TOGETHER: i64 = 20;

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use super::context::{Context, Turn};
 use super::outcome::{Outcome, ReconcileError, told};
-use crate::api::Chaincode;
-use crate::api::conditions::{ConditionType, Reason};
-use crate::pki::renewal;
-use crate::status::{self, Finding};
+use ehrnet_api::Chaincode;
+use ehrnet_api::conditions::{ConditionType, Reason};
+use ehrnet_pki::renewal;
+use ehrnet_status::{self as status, Finding};
 use facts::ChaincodeFacts;
 use lifecycle::Agreement;
 use services::Service;

@@ -5,9 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::View;
 use super::facts::{ChaincodeFacts, Member};
 use super::{definition, services};
-use crate::api::ChaincodeStatus;
-use crate::api::chaincode::ChaincodeHospital;
-use crate::controllers::context::Context;
+use crate::context::Context;
+use ehrnet_api::ChaincodeStatus;
+use ehrnet_api::chaincode::ChaincodeHospital;
 
 /// The whole status. What could not be asked this time keeps its last known value.
 pub fn status(ctx: &Context, facts: &ChaincodeFacts, view: &View, conditions: Vec<Condition>) -> ChaincodeStatus {

@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{ChaincodeFacts, Member};
-use crate::api::conditions::Reason;
-use crate::apply::Owner;
-use crate::controllers::context::Context;
-use crate::controllers::key_pairs::{self, Issued, Slot, Want};
-use crate::controllers::keys::Replaceable;
-use crate::controllers::nodes::Ground;
-use crate::controllers::outcome::ReconcileError;
-use crate::controllers::{children, credentials, node};
-use crate::desired::plan::{ContractPlan, material};
-use crate::desired::{self, names, secret};
-use crate::fabric::package::Package;
-use crate::status::Finding;
+use crate::context::Context;
+use crate::key_pairs::{self, Issued, Slot, Want};
+use crate::keys::Replaceable;
+use crate::nodes::Ground;
+use crate::outcome::ReconcileError;
+use crate::{children, credentials, node};
+use ehrnet_api::conditions::Reason;
+use ehrnet_apply::Owner;
+use ehrnet_desired::plan::{ContractPlan, material};
+use ehrnet_desired::{self as desired, names, secret};
+use ehrnet_fabric::package::Package;
+use ehrnet_status::Finding;
 
 /// A contract at one hospital.
 pub struct Service {

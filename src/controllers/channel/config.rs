@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use super::facts::ChannelFacts;
 use super::orderers::OrdererView;
-use crate::api::conditions::Reason;
-use crate::controllers::context::Context;
-use crate::controllers::ledger;
-use crate::fabric::LedgerError;
-use crate::fabric::definition::ChannelDefinition;
-use crate::fabric::identity::SigningIdentity;
-use crate::fabric::orderer;
-use crate::fabric::participation::ChannelStatus;
-use crate::fabric::plan::{Short, Step, plan};
-use crate::fabric::proto::common::Config;
-use crate::fabric::verbs::{ConfigOutcome, ensure_config};
-use crate::status::Finding;
+use crate::context::Context;
+use crate::ledger;
+use ehrnet_api::conditions::Reason;
+use ehrnet_fabric::LedgerError;
+use ehrnet_fabric::definition::ChannelDefinition;
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_fabric::orderer;
+use ehrnet_fabric::participation::ChannelStatus;
+use ehrnet_fabric::plan::{Short, Step, plan};
+use ehrnet_fabric::proto::common::Config;
+use ehrnet_fabric::verbs::{ConfigOutcome, ensure_config};
+use ehrnet_status::Finding;
 
 /// The configuration on the ledger, compared with the declared one.
 pub struct ConfigView {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 
 use super::facts::{ChannelFacts, OrdererFact};
-use crate::api::channel::{BftOptions, ConsensusType, Quorum, RaftOptions};
-use crate::api::conditions::Reason;
-use crate::desired::names;
-use crate::fabric::definition as fabric;
-use crate::fabric::msp::MspDefinition;
-use crate::fabric::proto::common::implicit_meta_policy::Rule;
-use crate::status::Finding;
+use ehrnet_api::channel::{BftOptions, ConsensusType, Quorum, RaftOptions};
+use ehrnet_api::conditions::Reason;
+use ehrnet_desired::names;
+use ehrnet_fabric::definition as fabric;
+use ehrnet_fabric::msp::MspDefinition;
+use ehrnet_fabric::proto::common::implicit_meta_policy::Rule;
+use ehrnet_status::Finding;
 
 /// The channel as declared, or what has to exist before it can be written down.
 pub fn definition(facts: &ChannelFacts) -> Result<fabric::ChannelDefinition, Finding> {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
-use crate::api::conditions::Reason;
-use crate::api::{Channel, Hospital, Orderer, Peer};
-use crate::controllers::authorities::{self, Authorities};
-use crate::controllers::context::Context;
-use crate::controllers::rival;
-use crate::desired::names;
-use crate::status::Finding;
+use crate::authorities::{self, Authorities};
+use crate::context::Context;
+use crate::rival;
+use ehrnet_api::conditions::Reason;
+use ehrnet_api::{Channel, Hospital, Orderer, Peer};
+use ehrnet_desired::names;
+use ehrnet_status::Finding;
 
 /// A hospital that takes part in the channel, as member, through an orderer, or both.
 #[derive(Clone)]
@@ -142,8 +142,8 @@ impl ChannelFacts {
 }
 
 /// Advice on sets of orderers that work but buy nothing.
-fn consenter_advice(spec: &crate::api::ChannelSpec) -> Option<String> {
-    use crate::api::channel::ConsensusType::{Bft, Raft};
+fn consenter_advice(spec: &ehrnet_api::ChannelSpec) -> Option<String> {
+    use ehrnet_api::channel::ConsensusType::{Bft, Raft};
     let n = spec.consensus.orderers.len();
     match spec.consensus.type_ {
         Raft if n.is_multiple_of(2) => {
@@ -179,6 +179,6 @@ fn orderer_fact(ctx: &Context, namespace: &str, name: &str) -> OrdererFact {
         orderer: world.orderers.get(namespace, name),
         tls_certificate: certificate(&names::node_tls(name)),
         identity_certificate: certificate(&names::node_identity(name)),
-        ready: crate::controllers::node::is_ready(world, namespace, name),
+        ready: crate::node::is_ready(world, namespace, name),
     }
 }

@@ -8,17 +8,17 @@ use kube::ResourceExt;
 use prost::Message;
 
 use super::facts::ChannelFacts;
-use crate::api::conditions::Reason;
-use crate::apply::Owner;
-use crate::controllers::context::Context;
-use crate::controllers::ledger;
-use crate::controllers::outcome::ReconcileError;
-use crate::desired::{self, names};
-use crate::fabric::definition::ChannelDefinition;
-use crate::fabric::envelope::Stamp;
-use crate::fabric::proto::common::Block;
-use crate::fabric::{blocks, genesis};
-use crate::status::Finding;
+use crate::context::Context;
+use crate::ledger;
+use crate::outcome::ReconcileError;
+use ehrnet_api::conditions::Reason;
+use ehrnet_apply::Owner;
+use ehrnet_desired::{self as desired, names};
+use ehrnet_fabric::definition::ChannelDefinition;
+use ehrnet_fabric::envelope::Stamp;
+use ehrnet_fabric::proto::common::Block;
+use ehrnet_fabric::{blocks, genesis};
+use ehrnet_status::Finding;
 
 /// A channel's first block.
 #[derive(Clone)]

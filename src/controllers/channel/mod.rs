@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use super::context::{Context, Turn};
 use super::outcome::{Outcome, ReconcileError, told};
-use crate::api::Channel;
-use crate::api::conditions::{ConditionType, Reason};
-use crate::status::{self, Finding};
+use ehrnet_api::Channel;
+use ehrnet_api::conditions::{ConditionType, Reason};
+use ehrnet_status::{self as status, Finding};
 use facts::ChannelFacts;
 
 /// How often the ledger is looked at without news: heights and configurations change without a trace in the cluster.

@@ -4,15 +4,15 @@ use futures::future::join_all;
 
 use super::facts::{ChannelFacts, OrdererFact};
 use super::genesis::Genesis;
-use crate::api::conditions::Reason;
-use crate::controllers::context::Context;
-use crate::controllers::ledger;
-use crate::fabric::LedgerError;
-use crate::fabric::blocks;
-use crate::fabric::participation::{ChannelInfo, ChannelStatus};
-use crate::fabric::proto::common::Block;
-use crate::fabric::verbs::ensure_orderer_joined;
-use crate::status::Finding;
+use crate::context::Context;
+use crate::ledger;
+use ehrnet_api::conditions::Reason;
+use ehrnet_fabric::LedgerError;
+use ehrnet_fabric::blocks;
+use ehrnet_fabric::participation::{ChannelInfo, ChannelStatus};
+use ehrnet_fabric::proto::common::Block;
+use ehrnet_fabric::verbs::ensure_orderer_joined;
+use ehrnet_status::Finding;
 
 /// The channel as one orderer sees it.
 pub struct OrdererView {
@@ -82,7 +82,7 @@ fn client(
     ctx: &Context,
     facts: &ChannelFacts,
     orderer: &OrdererFact,
-) -> Result<crate::fabric::participation::Client, Finding> {
+) -> Result<ehrnet_fabric::participation::Client, Finding> {
     if !orderer.ready {
         return Err(Finding::not(Reason::WaitingForDependency, format!("Orderer {} is not ready", orderer.name)));
     }

@@ -6,13 +6,13 @@ use kube::ResourceExt;
 use super::View;
 use super::facts::ChannelFacts;
 use super::orderers::OrdererView;
-use crate::api::ChannelStatus;
-use crate::api::Peer;
-use crate::api::channel::{ChannelNode, NodeKind};
-use crate::api::conditions::Reason;
-use crate::desired::names;
-use crate::fabric::participation::ConsensusRelation;
-use crate::status::Finding;
+use ehrnet_api::ChannelStatus;
+use ehrnet_api::Peer;
+use ehrnet_api::channel::{ChannelNode, NodeKind};
+use ehrnet_api::conditions::Reason;
+use ehrnet_desired::names;
+use ehrnet_fabric::participation::ConsensusRelation;
+use ehrnet_status::Finding;
 
 /// The conditions as they were.
 pub fn previous(facts: &ChannelFacts) -> Vec<Condition> {

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use super::ledger::{Contract, Refusal};
-use crate::api::conditions::Reason;
-use crate::api::{Chaincode, ConsentPolicy};
-use crate::consent::policy::Policy;
-use crate::contract::messages::{GetPolicy, PolicyVersion, PutPolicy, WithdrawPolicy};
-use crate::controllers::context::Context;
-use crate::controllers::rival;
-use crate::status::Finding;
+use crate::context::Context;
+use crate::rival;
+use ehrnet_api::conditions::Reason;
+use ehrnet_api::{Chaincode, ConsentPolicy};
+use ehrnet_consent::policy::Policy;
+use ehrnet_contract::messages::{GetPolicy, PolicyVersion, PutPolicy, WithdrawPolicy};
+use ehrnet_status::Finding;
 
 /// A policy on the ledger as it was read, and what had to be done.
 pub struct Anchor {
@@ -145,7 +145,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fabric::LedgerError;
+    use ehrnet_fabric::LedgerError;
 
     fn policy(status: serde_json::Value) -> ConsentPolicy {
         let object = json!({

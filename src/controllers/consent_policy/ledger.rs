@@ -5,16 +5,16 @@ use std::sync::Arc;
 use futures::future::join_all;
 use kube::ResourceExt;
 
-use crate::api::conditions::{READY, Reason};
-use crate::api::{Chaincode, Channel, Peer};
-use crate::contract::Members;
-use crate::contract::messages::{ApprovePolicy, Function, PolicyVersion, PutPolicy, WithdrawPolicy};
-use crate::controllers::chaincode::definition;
-use crate::controllers::context::Context;
-use crate::controllers::{authorities, ledger, node};
-use crate::fabric::proposal::Call;
-use crate::fabric::{LedgerError, gateway};
-use crate::status::Finding;
+use crate::chaincode::definition;
+use crate::context::Context;
+use crate::{authorities, ledger, node};
+use ehrnet_api::conditions::{READY, Reason};
+use ehrnet_api::{Chaincode, Channel, Peer};
+use ehrnet_contract::Members;
+use ehrnet_contract::messages::{ApprovePolicy, Function, PolicyVersion, PutPolicy, WithdrawPolicy};
+use ehrnet_fabric::proposal::Call;
+use ehrnet_fabric::{LedgerError, gateway};
+use ehrnet_status::Finding;
 
 /// The contract of one Chaincode.
 pub struct Contract<'a> {

@@ -16,16 +16,16 @@ use sha2::{Digest, Sha256};
 
 use super::context::Context;
 use super::outcome::{Outcome, ReconcileError, told};
-use crate::api::ConsentPolicy;
-use crate::api::conditions::{ConditionType, Reason};
-use crate::api::consent_policy::ConsentPolicyStatus;
-use crate::apply::Owner;
-use crate::consent::policy::{self, Policy};
-use crate::contract::messages::PolicyVersion;
-use crate::desired::config_map;
-use crate::desired::names::{self, Parent};
-use crate::status::{self, Finding};
 use anchor::Anchor;
+use ehrnet_api::ConsentPolicy;
+use ehrnet_api::conditions::{ConditionType, Reason};
+use ehrnet_api::consent_policy::ConsentPolicyStatus;
+use ehrnet_apply::Owner;
+use ehrnet_consent::policy::{self, Policy};
+use ehrnet_contract::messages::PolicyVersion;
+use ehrnet_desired::config_map;
+use ehrnet_desired::names::{self, Parent};
+use ehrnet_status::{self as status, Finding};
 
 /// How often the ledger is looked at: another policy on it leaves no trace in the cluster, and must not stay unseen.
 const LEDGER_LOOK: Duration = Duration::from_secs(5);
@@ -177,7 +177,7 @@ fn report(resource: &ConsentPolicy, view: &View, conditions: Vec<Condition>) -> 
         short_digest: policy.map(|policy| policy.digest().chars().take(12).collect()).or(before.short_digest),
         digest: policy.map(Policy::digest).or(before.digest),
         config_map_ref: policy
-            .map(|_| crate::api::common::LocalRef::to(names::consent_policy(&resource.name_any())))
+            .map(|_| ehrnet_api::common::LocalRef::to(names::consent_policy(&resource.name_any())))
             .or(before.config_map_ref),
         ledger_version: version.map(|version| version.version).or(before.ledger_version),
         ledger_digest: version.map(|version| version.digest.clone()).or(before.ledger_digest),

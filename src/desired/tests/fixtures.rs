@@ -6,10 +6,10 @@ use std::sync::LazyLock;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
-use crate::api::{Chaincode, Channel, Hospital, Identity, Orderer, Peer};
-use crate::desired::connection::{ChannelNodes, Identities, OrdererAddress, Reachable};
-use crate::desired::*;
-use crate::pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey};
+use crate::connection::{ChannelNodes, Identities, OrdererAddress, Reachable};
+use crate::*;
+use ehrnet_api::{Chaincode, Channel, Hospital, Identity, Orderer, Peer};
+use ehrnet_pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey};
 
 pub struct Keys {
     pub signing: Authority,

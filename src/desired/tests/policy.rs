@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
 use super::fixtures::*;
-use crate::desired::names::Component;
-use crate::desired::*;
+use crate::names::Component;
+use crate::*;
 
 /// Someone on the network.
 struct Someone {

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
+use kube_core::Resource;
 use serde_json::{Value, json};
 
 use super::fixtures::*;
-use crate::api::{Hospital, Peer};
-use crate::desired::*;
-use crate::pki::{Profile, Role, Window};
+use crate::*;
+use ehrnet_api::{Hospital, Peer};
+use ehrnet_pki::{Profile, Role, Window};
 
 fn stateful_sets() -> Vec<StatefulSet> {
     let sets = [
@@ -440,7 +440,7 @@ fn an_image_or_version_makes_no_other_package() {
     let [tls_ca, client] = certificates();
     let package = |plan: &ContractPlan| {
         let connection = chaincode::connection(plan, &tls_ca, &client);
-        crate::fabric::package::Package::ccaas("ehr", &connection, &BTreeMap::new()).expect("a package").id
+        ehrnet_fabric::package::Package::ccaas("ehr", &connection, &BTreeMap::new()).expect("a package").id
     };
     let other = json!({"version": "2.0", "image": {"reference": "mirror.example/contract:2"}});
     assert_eq!(package(&contract_plan()), package(&contract_plan_of(other, &willow())));

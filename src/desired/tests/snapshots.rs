@@ -4,7 +4,7 @@ use insta::assert_yaml_snapshot;
 use serde_json::{Value, json};
 
 use super::fixtures::*;
-use crate::desired::*;
+use crate::*;
 
 #[test]
 fn orderer() {

@@ -7,17 +7,17 @@ use prost::Message;
 
 use super::consenters::Consenters;
 use super::{SignedData, open};
-use crate::fabric::config_rules::{self, value};
-use crate::fabric::config_tree::{ANCHOR_PEERS, APPLICATION};
-use crate::fabric::membership::{Identity, Membership};
-use crate::fabric::proto::common::{
+use ehrnet_fabric::config_rules::{self, value};
+use ehrnet_fabric::config_tree::{ANCHOR_PEERS, APPLICATION};
+use ehrnet_fabric::membership::{Identity, Membership};
+use ehrnet_fabric::proto::common::{
     Block, BlockMetadataIndex, Capabilities, Config, ConfigEnvelope, ConfigGroup, ConfigUpdateEnvelope, Envelope,
     HeaderType, IdentifierHeader, Metadata, OrdererAddresses, Orderers, SignatureHeader,
 };
-use crate::fabric::proto::msp::SerializedIdentity;
-use crate::fabric::proto::orderer::{BatchSize, BatchTimeout, ConsensusType, consensus_type::State};
-use crate::fabric::proto::protos::{AcLs as Acls, AnchorPeers};
-use crate::fabric::{authorization, blocks, config_update, duration, msp};
+use ehrnet_fabric::proto::msp::SerializedIdentity;
+use ehrnet_fabric::proto::orderer::{BatchSize, BatchTimeout, ConsensusType, consensus_type::State};
+use ehrnet_fabric::proto::protos::{AcLs as Acls, AnchorPeers};
+use ehrnet_fabric::{authorization, blocks, config_update, duration, msp};
 
 /// An organisation of the orderer or application group.
 #[derive(Debug, Clone)]

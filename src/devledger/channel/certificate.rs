@@ -3,7 +3,7 @@
 use prost::Message;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::fabric::proto::msp::SerializedIdentity;
+use ehrnet_fabric::proto::msp::SerializedIdentity;
 
 /// DER of the first certificate in a PEM text.
 pub fn der(pem: &[u8]) -> Option<Vec<u8>> {

@@ -10,13 +10,13 @@ use x509_parser::time::ASN1Time;
 
 use super::bundle::{Bundle, OrdererConfig, serialized_identity};
 use super::certificate as certs;
-use crate::devledger::dial::same_key;
-use crate::devledger::raft::Timing;
-use crate::fabric::duration;
-use crate::fabric::proto::common::Consenter;
-use crate::fabric::proto::etcdraft::{self, BlockMetadata, ConfigMetadata};
-use crate::fabric::proto::orderer::ConsensusType;
-use crate::fabric::proto::smartbft;
+use crate::dial::same_key;
+use crate::raft::Timing;
+use ehrnet_fabric::duration;
+use ehrnet_fabric::proto::common::Consenter;
+use ehrnet_fabric::proto::etcdraft::{self, BlockMetadata, ConfigMetadata};
+use ehrnet_fabric::proto::orderer::ConsensusType;
+use ehrnet_fabric::proto::smartbft;
 
 /// The consenters as the configuration lists them.
 #[derive(Debug, Clone)]

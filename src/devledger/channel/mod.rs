@@ -11,7 +11,7 @@ pub mod consenters;
 
 use prost::Message;
 
-use crate::fabric::proto::common::{ChannelHeader, Envelope, Header, Payload, SignatureHeader};
+use ehrnet_fabric::proto::common::{ChannelHeader, Envelope, Header, Payload, SignatureHeader};
 
 /// An envelope taken apart.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +66,6 @@ pub fn open(envelope: &Envelope) -> Result<Opened, String> {
 }
 
 /// Whether a block holds one configuration, by its channel header.
-pub fn is_config_block(block: &crate::fabric::proto::common::Block) -> bool {
-    crate::fabric::blocks::config(block).is_ok()
+pub fn is_config_block(block: &ehrnet_fabric::proto::common::Block) -> bool {
+    ehrnet_fabric::blocks::config(block).is_ok()
 }

@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 use tonic::{Status as Grpc, Streaming};
 
 use super::registrar::{ChannelError, Registrar};
-use crate::devledger::channel;
-use crate::devledger::faults::{Faults, Operation};
-use crate::devledger::stop::Stop;
-use crate::fabric::proto::common::{Envelope, HeaderType, Status};
-use crate::fabric::proto::orderer::BroadcastResponse;
+use crate::channel;
+use crate::faults::{Faults, Operation};
+use crate::stop::Stop;
+use ehrnet_fabric::proto::common::{Envelope, HeaderType, Status};
+use ehrnet_fabric::proto::orderer::BroadcastResponse;
 
 /// Answer a stream of envelopes; it ends after the first that is refused.
 pub async fn run(

@@ -19,15 +19,15 @@ use super::cluster::{Formation, Member, Membership};
 use super::cutter::Cutter;
 use super::filters::{Judge, Rejection};
 use super::writer::{Writer, consenter_ids, last_metadata};
-use crate::devledger::channel::{self, bundle::Bundle, certificate as certs};
-use crate::devledger::deliver::now_seconds;
-use crate::devledger::ledger::ChannelLedger;
-use crate::devledger::raft::log::LogStore;
-use crate::devledger::raft::machine::Machine;
-use crate::devledger::raft::network::Network;
-use crate::devledger::raft::{Batch, Raft};
-use crate::devledger::stop::{Stop, Stopper, switch};
-use crate::fabric::proto::common::{Envelope, HeaderType};
+use crate::channel::{self, bundle::Bundle, certificate as certs};
+use crate::deliver::now_seconds;
+use crate::ledger::ChannelLedger;
+use crate::raft::log::LogStore;
+use crate::raft::machine::Machine;
+use crate::raft::network::Network;
+use crate::raft::{Batch, Raft};
+use crate::stop::{Stop, Stopper, switch};
+use ehrnet_fabric::proto::common::{Envelope, HeaderType};
 
 /// A consenter that does not answer so soon is taken for absent.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
@@ -220,7 +220,7 @@ impl Chain {
     /// What `judge` refuses, or the ledger cannot be read.
     pub fn judge<T>(&self, judge: impl FnOnce(&Judge<'_>) -> Result<T, Rejection>) -> Result<(T, u64), Rejection> {
         let unavailable =
-            |reason: String| Rejection { status: crate::fabric::proto::common::Status::ServiceUnavailable, reason };
+            |reason: String| Rejection { status: ehrnet_fabric::proto::common::Status::ServiceUnavailable, reason };
         let bundle = self.ledger.bundle().ok_or_else(|| unavailable("chain is not started".into()))?;
         let metadata = last_metadata(&self.ledger).map_err(|e| unavailable(e.to_string()))?;
         let judged = judge(&Judge {

@@ -8,12 +8,12 @@ use tokio::task::JoinHandle;
 use super::Node;
 use super::chain::Chain;
 use super::writer::last_metadata;
-use crate::devledger::channel::bundle::Bundle;
-use crate::devledger::ledger::ChannelLedger;
-use crate::devledger::pull::Next;
-use crate::devledger::stop::{Stop, Stopper, switch};
-use crate::fabric::blocks;
-use crate::fabric::proto::common::Block;
+use crate::channel::bundle::Bundle;
+use crate::ledger::ChannelLedger;
+use crate::pull::Next;
+use crate::stop::{Stop, Stopper, switch};
+use ehrnet_fabric::blocks;
+use ehrnet_fabric::proto::common::Block;
 
 /// What this node is in the channel, with Fabric's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,10 +19,10 @@ use tonic::server::{NamedService, UnaryService};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::devledger::dial::{self, Callee, TlsIdentity, same_key};
-use crate::devledger::faults::{Faults, Operation};
-use crate::devledger::hosts::Hosts;
-use crate::devledger::listen::Caller;
+use crate::dial::{self, Callee, TlsIdentity, same_key};
+use crate::faults::{Faults, Operation};
+use crate::hosts::Hosts;
+use crate::listen::Caller;
 
 /// Fabric's limit for one message.
 pub const MAX_MESSAGE: usize = 100 * 1024 * 1024;

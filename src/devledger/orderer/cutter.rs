@@ -1,6 +1,6 @@
 //! Cuts a stream of envelopes into batches by count and size, as the channel's batch settings say.
 
-use crate::fabric::proto::orderer::BatchSize;
+use ehrnet_fabric::proto::orderer::BatchSize;
 
 /// Envelopes that wait for their batch to be full, encoded.
 #[derive(Debug, Default)]

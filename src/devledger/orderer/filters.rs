@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 
-use crate::devledger::channel::bundle::Bundle;
-use crate::devledger::channel::{self, SignedData, certificate, consenters};
-use crate::fabric::config_rules;
-use crate::fabric::envelope::{self, Stamp};
-use crate::fabric::identity::SigningIdentity;
-use crate::fabric::proto::common::{ConfigEnvelope, Envelope, HeaderType, Status};
-use crate::fabric::proto::etcdraft::BlockMetadata;
+use crate::channel::bundle::Bundle;
+use crate::channel::{self, SignedData, certificate, consenters};
+use ehrnet_fabric::config_rules;
+use ehrnet_fabric::envelope::{self, Stamp};
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_fabric::proto::common::{ConfigEnvelope, Envelope, HeaderType, Status};
+use ehrnet_fabric::proto::etcdraft::BlockMetadata;
 
 /// Why a message is not ordered: a broadcast status and Fabric's words.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use super::channel::bundle::Bundle;
 use super::faults::Faults;
 use super::pull::Puller;
 use super::settings::OrdererSettings;
-use crate::fabric::identity::SigningIdentity;
+use ehrnet_fabric::identity::SigningIdentity;
 
 /// What all channels of this node share.
 pub struct Node {

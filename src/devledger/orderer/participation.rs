@@ -15,11 +15,11 @@ use prost::Message;
 use serde::Serialize;
 
 use super::registrar::{ChannelError, ChannelInfo, Registrar};
-use crate::devledger::channel::{self, bundle};
-use crate::devledger::faults::{Faults, Operation, Verdict};
-use crate::devledger::web::{self, DropReply};
-use crate::fabric::blocks;
-use crate::fabric::proto::common::{Block, ConfigUpdate, ConfigUpdateEnvelope, Envelope, HeaderType};
+use crate::channel::{self, bundle};
+use crate::faults::{Faults, Operation, Verdict};
+use crate::web::{self, DropReply};
+use ehrnet_fabric::blocks;
+use ehrnet_fabric::proto::common::{Block, ConfigUpdate, ConfigUpdateEnvelope, Envelope, HeaderType};
 
 const BASE: &str = "/participation/v1/channels";
 /// What Go's decoder says of anything that is no message.

@@ -15,15 +15,15 @@ use super::chain;
 use super::channel::{Channel, HALT_LIMIT, JoinBlock, Progress, Relation};
 use super::cluster::{Formation, Handler};
 use super::{Node, channel};
-use crate::devledger::channel::SignedData;
-use crate::devledger::channel::bundle::Bundle;
-use crate::devledger::deliver::Library;
-use crate::devledger::ledger::ChannelLedger;
-use crate::devledger::operations::Gauge;
-use crate::devledger::raft::network;
-use crate::devledger::store::records::replace_file;
-use crate::fabric::blocks;
-use crate::fabric::proto::common::Block;
+use crate::channel::SignedData;
+use crate::channel::bundle::Bundle;
+use crate::deliver::Library;
+use crate::ledger::ChannelLedger;
+use crate::operations::Gauge;
+use crate::raft::network;
+use crate::store::records::replace_file;
+use ehrnet_fabric::blocks;
+use ehrnet_fabric::proto::common::Block;
 
 /// Why a channel was not joined, removed or found; the texts are Fabric's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

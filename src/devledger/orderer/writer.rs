@@ -13,22 +13,22 @@ use prost::Message;
 use tokio::sync::watch;
 
 use super::cluster::Cluster;
-use crate::devledger::channel::consenters::{self, Consenters};
-use crate::devledger::channel::{self, bundle::Bundle};
-use crate::devledger::ledger::{ChannelLedger, LedgerError};
-use crate::devledger::pull::{Next, Puller};
-use crate::devledger::raft::{Batch, machine::Ledger};
-use crate::devledger::stop::Stop;
-use crate::devledger::store::records::StoreError;
-use crate::fabric::blocks;
-use crate::fabric::envelope::Stamp;
-use crate::fabric::identity::SigningIdentity;
-use crate::fabric::policy::bft_quorum;
-use crate::fabric::proto::common::{
+use crate::channel::consenters::{self, Consenters};
+use crate::channel::{self, bundle::Bundle};
+use crate::ledger::{ChannelLedger, LedgerError};
+use crate::pull::{Next, Puller};
+use crate::raft::{Batch, machine::Ledger};
+use crate::stop::Stop;
+use crate::store::records::StoreError;
+use ehrnet_fabric::blocks;
+use ehrnet_fabric::envelope::Stamp;
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_fabric::policy::bft_quorum;
+use ehrnet_fabric::proto::common::{
     Block, BlockMetadataIndex, ConfigEnvelope, Envelope, HeaderType, IdentifierHeader, LastConfig, Metadata,
     MetadataSignature, OrdererBlockMetadata, SignatureHeader,
 };
-use crate::fabric::proto::etcdraft::BlockMetadata;
+use ehrnet_fabric::proto::etcdraft::BlockMetadata;
 
 /// Writes one channel's blocks.
 pub struct Writer {

@@ -3,10 +3,10 @@
 
 use super::endorser::Endorser;
 use super::proposal::Unpacked;
-use crate::devledger::channel::SignedData;
-use crate::devledger::channel::bundle::Bundle;
-use crate::fabric::policy::role_principal;
-use crate::fabric::proto::common::msp_role::MspRoleType;
+use crate::channel::SignedData;
+use crate::channel::bundle::Bundle;
+use ehrnet_fabric::policy::role_principal;
+use ehrnet_fabric::proto::common::msp_role::MspRoleType;
 
 const READERS: &str = "/Channel/Application/Readers";
 const WRITERS: &str = "/Channel/Application/Writers";

@@ -8,13 +8,13 @@ use tokio::task::JoinHandle;
 
 use super::Node;
 use super::joined::Joined;
-use crate::devledger::channel::SignedData;
-use crate::devledger::deliver::Library;
-use crate::devledger::ledger::ChannelLedger;
-use crate::devledger::operations::Gauge;
-use crate::devledger::pull::Next;
-use crate::devledger::stop::{Stopper, switch};
-use crate::fabric::proto::common::Block;
+use crate::channel::SignedData;
+use crate::deliver::Library;
+use crate::ledger::ChannelLedger;
+use crate::operations::Gauge;
+use crate::pull::Next;
+use crate::stop::{Stopper, switch};
+use ehrnet_fabric::proto::common::Block;
 
 /// All channels.
 pub struct Channels {

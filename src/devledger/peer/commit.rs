@@ -15,12 +15,12 @@ use super::private::store::PrivateStore;
 use super::state::Version;
 use super::state::world::State;
 use super::validate::block::{Outcome, envelopes, flag, flags, replay as replayed, validate};
-use crate::devledger::channel;
-use crate::devledger::store::records::StoreError;
-use crate::fabric::blocks;
-use crate::fabric::proto::common::{Block, BlockMetadataIndex, ConfigEnvelope, Envelope, Metadata};
-use crate::fabric::proto::kvrwset::KvrwSet;
-use crate::fabric::proto::protos::TxValidationCode;
+use crate::channel;
+use crate::store::records::StoreError;
+use ehrnet_fabric::blocks;
+use ehrnet_fabric::proto::common::{Block, BlockMetadataIndex, ConfigEnvelope, Envelope, Metadata};
+use ehrnet_fabric::proto::kvrwset::KvrwSet;
+use ehrnet_fabric::proto::protos::TxValidationCode;
 
 impl Joined {
     /// Check, judge and store a block that an orderer delivered.

@@ -15,12 +15,12 @@ use super::proposal::Unpacked;
 use super::simulate::interest::interest;
 use super::simulate::simulator::Simulator;
 use super::{lifecycle, system};
-use crate::devledger::channel::certificate;
-use crate::devledger::deliver::{now_seconds, within};
-use crate::devledger::faults::{Faults, Operation};
-use crate::devledger::node::LocalMembers;
-use crate::fabric::membership::Identity;
-use crate::fabric::proto::protos::{
+use crate::channel::certificate;
+use crate::deliver::{now_seconds, within};
+use crate::faults::{Faults, Operation};
+use crate::node::LocalMembers;
+use ehrnet_fabric::membership::Identity;
+use ehrnet_fabric::proto::protos::{
     ChaincodeAction, ChaincodeEvent, ChaincodeId, ChaincodeInterest, Endorsement, ProposalResponse,
     ProposalResponsePayload, Response, SignedProposal,
 };
@@ -207,7 +207,7 @@ impl Endorser {
             "request unauthorized due to incorrect timestamp {}, peer time {}, peer.authentication.timewindow {}",
             text(sent),
             text(now_seconds()),
-            crate::fabric::duration::format(self.time_window)
+            ehrnet_fabric::duration::format(self.time_window)
         )))
     }
 }

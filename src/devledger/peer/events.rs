@@ -6,16 +6,16 @@ use super::private::reconcile::wanted;
 use super::state::Version;
 use super::validate::block::{Valid, envelopes, flag, flags};
 use super::validate::transaction;
-use crate::devledger::channel;
-use crate::fabric::blocks;
-use crate::fabric::membership::Identity;
-use crate::fabric::proto::common::{Block, Envelope, HeaderType};
-use crate::fabric::proto::protos::filtered_transaction::Data;
-use crate::fabric::proto::protos::{
+use crate::channel;
+use ehrnet_fabric::blocks;
+use ehrnet_fabric::membership::Identity;
+use ehrnet_fabric::proto::common::{Block, Envelope, HeaderType};
+use ehrnet_fabric::proto::protos::filtered_transaction::Data;
+use ehrnet_fabric::proto::protos::{
     BlockAndPrivateData, ChaincodeEvent, FilteredBlock, FilteredChaincodeAction, FilteredTransaction,
     FilteredTransactionActions, TxValidationCode,
 };
-use crate::fabric::proto::rwset::{CollectionPvtReadWriteSet, NsPvtReadWriteSet, TxPvtReadWriteSet};
+use ehrnet_fabric::proto::rwset::{CollectionPvtReadWriteSet, NsPvtReadWriteSet, TxPvtReadWriteSet};
 use prost::Message;
 
 /// Events of a block's valid transactions, in their order.

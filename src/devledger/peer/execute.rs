@@ -15,10 +15,10 @@ use super::lifecycle::system::{OnChannel, Peer, References, invoke};
 use super::proposal::Unpacked;
 use super::simulate::simulator::Simulator;
 use super::{lifecycle, system};
-use crate::devledger::channel::bundle::Bundle;
-use crate::fabric::membership::Identity;
-use crate::fabric::proto::protos::chaincode_message::Type;
-use crate::fabric::proto::protos::{ChaincodeEvent, ChaincodeInput, ChaincodeMessage, ChaincodeSpec, Response};
+use crate::channel::bundle::Bundle;
+use ehrnet_fabric::membership::Identity;
+use ehrnet_fabric::proto::protos::chaincode_message::Type;
+use ehrnet_fabric::proto::protos::{ChaincodeEvent, ChaincodeInput, ChaincodeMessage, ChaincodeSpec, Response};
 
 /// Key under which Fabric notes the version that a chaincode was initialised for.
 const INITIALIZED: &str = "\0\u{10ffff}initialized";

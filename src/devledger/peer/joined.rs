@@ -22,14 +22,14 @@ use super::state::world::State;
 use super::state::{Collection, Version};
 use super::validate::block::envelopes;
 use super::validate::transaction::{self, Endorsed};
-use crate::devledger::channel::bundle::Bundle;
-use crate::devledger::ledger::ChannelLedger;
-use crate::fabric::membership::Identity;
-use crate::fabric::policy::role_principal;
-use crate::fabric::proto::common::msp_role::MspRoleType;
-use crate::fabric::proto::kvrwset::KvrwSet;
-use crate::fabric::proto::protos::TxValidationCode;
-use crate::fabric::proto::queryresult::KeyModification;
+use crate::channel::bundle::Bundle;
+use crate::ledger::ChannelLedger;
+use ehrnet_fabric::membership::Identity;
+use ehrnet_fabric::policy::role_principal;
+use ehrnet_fabric::proto::common::msp_role::MspRoleType;
+use ehrnet_fabric::proto::kvrwset::KvrwSet;
+use ehrnet_fabric::proto::protos::TxValidationCode;
+use ehrnet_fabric::proto::queryresult::KeyModification;
 
 /// One channel.
 pub struct Joined {

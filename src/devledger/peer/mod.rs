@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use super::connections::Connections;
 use super::pull::Puller;
-use crate::fabric::identity::SigningIdentity;
+use ehrnet_fabric::identity::SigningIdentity;
 use private::contacts::Directory;
 use private::exchange::Exchange;
 

@@ -3,12 +3,12 @@
 use prost::Message;
 
 use super::validate::transaction::proposal_hash;
-use crate::devledger::channel::{SignedData, certificate};
-use crate::fabric::envelope::tx_id;
-use crate::fabric::membership::{Identity, Membership};
-use crate::fabric::proto::common::{ChannelHeader, Header, HeaderType, SignatureHeader};
-use crate::fabric::proto::msp::SerializedIdentity;
-use crate::fabric::proto::protos::{
+use crate::channel::{SignedData, certificate};
+use ehrnet_fabric::envelope::tx_id;
+use ehrnet_fabric::membership::{Identity, Membership};
+use ehrnet_fabric::proto::common::{ChannelHeader, Header, HeaderType, SignatureHeader};
+use ehrnet_fabric::proto::msp::SerializedIdentity;
+use ehrnet_fabric::proto::protos::{
     ChaincodeHeaderExtension, ChaincodeInput, ChaincodeInvocationSpec, ChaincodeProposalPayload, Proposal,
     SignedProposal,
 };

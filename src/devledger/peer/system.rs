@@ -6,10 +6,10 @@ use super::endorser::Endorser;
 use super::joined::Joined;
 use super::lifecycle;
 use super::proposal::Unpacked;
-use crate::devledger::channel::{self, bundle::Bundle};
-use crate::fabric::blocks::{self, header_hash};
-use crate::fabric::proto::common::{Block, BlockchainInfo, Envelope};
-use crate::fabric::proto::protos::{
+use crate::channel::{self, bundle::Bundle};
+use ehrnet_fabric::blocks::{self, header_hash};
+use ehrnet_fabric::proto::common::{Block, BlockchainInfo, Envelope};
+use ehrnet_fabric::proto::protos::{
     ChannelInfo, ChannelQueryResponse, JoinBySnapshotStatus, ProcessedTransaction, Response,
 };
 

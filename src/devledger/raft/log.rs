@@ -13,7 +13,7 @@ use openraft::{Entry, LogId, OptionalSend, RaftLogReader, StorageError, StorageI
 use serde::{Deserialize, Serialize};
 
 use super::TypeConfig;
-use crate::devledger::store::records::{RecordFile, StoreError};
+use crate::store::records::{RecordFile, StoreError};
 
 /// Shared handle of one group's log.
 #[derive(Clone)]
@@ -178,7 +178,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::devledger::raft::Batch;
+    use crate::raft::Batch;
     use openraft::{CommittedLeaderId, EntryPayload};
 
     fn log_id(index: u64) -> LogId<u64> {

@@ -12,7 +12,7 @@ use openraft::{EmptyNode, Entry, EntryPayload, LogId, OptionalSend, StorageError
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, Checkpoint, TypeConfig};
-use crate::devledger::store::records::{StoreError, replace_file};
+use crate::store::records::{StoreError, replace_file};
 
 /// Where committed batches go.
 #[async_trait]

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Checkpoint, Raft, TypeConfig};
-use crate::devledger::orderer::cluster::{CallError, Cluster};
+use crate::orderer::cluster::{CallError, Cluster};
 
 /// A raft message on its way.
 #[derive(Debug, Serialize, Deserialize)]

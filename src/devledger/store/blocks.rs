@@ -10,8 +10,8 @@ use prost::Message;
 use tokio::sync::watch;
 
 use super::records::{RecordFile, Span, StoreError};
-use crate::fabric::blocks::{data_hash, header_hash};
-use crate::fabric::proto::common::{Block, BlockData, BlockHeader};
+use ehrnet_fabric::blocks::{data_hash, header_hash};
+use ehrnet_fabric::proto::common::{Block, BlockData, BlockHeader};
 
 /// A channel's blocks.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl BlockStore {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::fabric::blocks::new_block;
+    use ehrnet_fabric::blocks::new_block;
 
     fn three_blocks(folder: &Path) -> BlockStore {
         let store = BlockStore::open(folder, |_| {}).unwrap();

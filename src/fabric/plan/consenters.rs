@@ -7,19 +7,15 @@
 
 use prost::Message;
 
-use crate::fabric::config_rules::value;
-use crate::fabric::config_tree::{
-    CONSENSUS_TYPE, ENDPOINTS, ORDERER, ORDERERS, bft, put_bft_consenters, put_value, raft,
-};
-use crate::fabric::definition::{
-    BftConsenter, BftOptions, ChannelDefinition, Consensus, Endpoint, RaftConsenter, RaftOptions,
-};
-use crate::fabric::duration;
-use crate::fabric::identity::known_by;
-use crate::fabric::proto::common::{ConfigGroup, Consenter, OrdererAddresses, Orderers};
-use crate::fabric::proto::orderer::ConsensusType;
-use crate::fabric::proto::{etcdraft, smartbft};
-use crate::fabric::view::endpoint;
+use crate::config_rules::value;
+use crate::config_tree::{CONSENSUS_TYPE, ENDPOINTS, ORDERER, ORDERERS, bft, put_bft_consenters, put_value, raft};
+use crate::definition::{BftConsenter, BftOptions, ChannelDefinition, Consensus, Endpoint, RaftConsenter, RaftOptions};
+use crate::duration;
+use crate::identity::known_by;
+use crate::proto::common::{ConfigGroup, Consenter, OrdererAddresses, Orderers};
+use crate::proto::orderer::ConsensusType;
+use crate::proto::{etcdraft, smartbft};
+use crate::view::endpoint;
 
 use super::edits::{Edit, org_mut, put_endpoints, section_mut};
 

@@ -7,21 +7,21 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 
-use crate::fabric::config_rules::value;
-use crate::fabric::config_tree::{
+use crate::config_rules::value;
+use crate::config_tree::{
     ANCHOR_PEERS, APPLICATION, BATCH_SIZE, BATCH_TIMEOUT, CAPABILITIES, CONSENSUS_TYPE, ENDORSEMENT, ENDPOINTS,
     LIFECYCLE_ENDORSEMENT, MSP, ORDERER, addresses, anchor_peers, application_org, batch_size, capability, orderer_org,
     put_policy, put_value,
 };
-use crate::fabric::definition::{ApplicationOrg, ChannelDefinition, Endpoint, OrdererOrg};
-use crate::fabric::duration;
-use crate::fabric::error::LedgerError;
-use crate::fabric::msp::{self, MspDefinition};
-use crate::fabric::policy::implicit_meta;
-use crate::fabric::proto::common::{ConfigGroup, OrdererAddresses};
-use crate::fabric::proto::msp::{FabricMspConfig, MspConfig};
-use crate::fabric::proto::orderer::{BatchTimeout, ConsensusType};
-use crate::fabric::proto::protos::AnchorPeers;
+use crate::definition::{ApplicationOrg, ChannelDefinition, Endpoint, OrdererOrg};
+use crate::duration;
+use crate::error::LedgerError;
+use crate::msp::{self, MspDefinition};
+use crate::policy::implicit_meta;
+use crate::proto::common::{ConfigGroup, OrdererAddresses};
+use crate::proto::msp::{FabricMspConfig, MspConfig};
+use crate::proto::orderer::{BatchTimeout, ConsensusType};
+use crate::proto::protos::AnchorPeers;
 
 use super::consenters;
 

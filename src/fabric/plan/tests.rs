@@ -5,21 +5,22 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, subsequence};
+use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
-use crate::fabric::config_rules::value;
-use crate::fabric::config_tree::{ADMINS, APPLICATION, MSP, ORDERER, put_value};
-use crate::fabric::config_update::apply;
-use crate::fabric::definition::{
+use crate::config_rules::value;
+use crate::config_tree::{ADMINS, APPLICATION, MSP, ORDERER, put_value};
+use crate::config_update::apply;
+use crate::definition::{
     ApplicationOrg, Batch, BftConsenter, BftOptions, Consensus, OrdererOrg, Policies, RaftConsenter, RaftOptions,
 };
-use crate::fabric::envelope::Stamp;
-use crate::fabric::membership::Membership;
-use crate::fabric::msp::MspDefinition;
-use crate::fabric::proto::common::implicit_meta_policy::Rule;
-use crate::fabric::proto::orderer::BatchTimeout;
-use crate::fabric::testing::Ca;
-use crate::fabric::{blocks, genesis};
+use crate::envelope::Stamp;
+use crate::membership::Membership;
+use crate::msp::MspDefinition;
+use crate::proto::common::implicit_meta_policy::Rule;
+use crate::proto::orderer::BatchTimeout;
+use crate::testing::Ca;
+use crate::{blocks, genesis};
 
 /// An organization: its CA, the next one it may change to, its admin and its orderers' certificates.
 struct Org {
@@ -198,7 +199,7 @@ fn reach(from: &Draw, to: &Draw) -> Config {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))), ..Default::default() })]
 
     #[test]
     fn every_raft_definition_is_reached_from_every_other(from in draw(false), to in draw(false)) {
@@ -382,7 +383,7 @@ fn bft_consenters_keep_their_ids() {
     let six = definition(&bft(&[(0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]));
     let config = plan(&config, &six).expect("plan").steps.iter().fold(config, |c, step| take(&c, step, &[0, 1, 2, 3]));
     let group = config.channel_group.expect("group");
-    let orderers: crate::fabric::proto::common::Orderers = value(&group.groups[ORDERER], "Orderers").expect("orderers");
+    let orderers: crate::proto::common::Orderers = value(&group.groups[ORDERER], "Orderers").expect("orderers");
     let ids: Vec<_> = orderers.consenter_mapping.iter().map(|c| (c.id, c.host.as_str())).collect();
     assert_eq!(
         ids,

@@ -1,8 +1,8 @@
 //! The decisions, and the requests against a mock API server under a paused clock.
 
 use super::*;
-use crate::runtime::client::Guard;
-use crate::runtime::metrics::Metrics;
+use crate::client::Guard;
+use crate::metrics::Metrics;
 use http::{Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};

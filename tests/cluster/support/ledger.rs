@@ -7,15 +7,15 @@ pub fn fabric() -> Option<PathBuf> {
     std::env::var_os("EHRNET_FABRIC_BIN").map(PathBuf::from)
 }
 
-/// The operator's arguments that choose what the nodes run: this program for contracts, and where Fabric's binaries are
-/// not given for the ledger, too.
+/// The operator's arguments that choose what pods run: our contract, and where Fabric's binaries are not given, the
+/// embedded ledger.
 pub fn arguments() -> Vec<String> {
-    let mut chosen = vec![["--contract-image", "ehrnet"], ["--contract-command", "ehrnet contract"]];
+    let mut chosen = vec![["--contract-image", "ehrnet-contract"], ["--contract-command", "ehrnet-contract"]];
     let embedded = [
-        ["--orderer-image", "ehrnet"],
-        ["--orderer-command", "ehrnet devledger orderer"],
-        ["--peer-image", "ehrnet"],
-        ["--peer-command", "ehrnet devledger peer"],
+        ["--orderer-image", "ehrnet-devledger"],
+        ["--orderer-command", "ehrnet-devledger orderer"],
+        ["--peer-image", "ehrnet-devledger"],
+        ["--peer-command", "ehrnet-devledger peer"],
     ];
     if fabric().is_none() {
         chosen.extend(embedded);

@@ -1,6 +1,6 @@
 //! Objects of any kind by `apiVersion` and `kind`.
 
-use ehrnet::api;
+use ehrnet_api as api;
 use kube::api::{DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};

@@ -237,7 +237,7 @@ pub fn is_ready(object: &DynamicObject) -> bool {
 }
 
 async fn follow(client: Client, namespace: String, board: watch::Sender<Board>) {
-    let definitions = ehrnet::api::crds();
+    let definitions = ehrnet_api::crds();
     let kinds: Vec<String> = definitions.into_iter().map(|d| d.spec.names.kind).collect();
     let watches = kinds.iter().map(|kind| {
         let api = objects::api(&client, &namespace, kind);

@@ -50,7 +50,7 @@ pub async fn normalised(client: &Client, namespace: &str) -> BTreeMap<String, Va
     for ((kind, name), object) in children(client, namespace).await {
         state.insert(format!("{kind} {name}"), normal(&object, namespace));
     }
-    for definition in ehrnet::api::crds() {
+    for definition in ehrnet_api::crds() {
         let kind = definition.spec.names.kind;
         let list = objects::api(client, namespace, &kind).list(&ListParams::default()).await.expect("list");
         state.extend(

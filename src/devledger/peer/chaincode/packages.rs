@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
-use crate::devledger::store::records::replace_file;
-use crate::fabric::package::{self, Connection, Contents};
+use crate::store::records::replace_file;
+use ehrnet_fabric::package::{self, Connection, Contents};
 
 /// The installed packages of a peer.
 pub struct Packages {
@@ -126,7 +126,7 @@ fn file(id: &str, kind: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::package::Package;
+    use ehrnet_fabric::package::Package;
 
     fn package(connection: &Connection) -> Package {
         Package::ccaas("a", connection, &BTreeMap::new()).expect("package")

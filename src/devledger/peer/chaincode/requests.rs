@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use crate::devledger::peer::lifecycle::collections;
-use crate::devledger::peer::rwset::builder::Metadata;
-use crate::devledger::peer::simulate::simulator::Simulator;
-use crate::devledger::peer::state::{Collection, Version};
-use crate::fabric::authorization::evaluate_signature_policy;
-use crate::fabric::membership::Identity;
-use crate::fabric::proto::protos::chaincode_message::Type;
-use crate::fabric::proto::protos::{
+use crate::peer::lifecycle::collections;
+use crate::peer::rwset::builder::Metadata;
+use crate::peer::simulate::simulator::Simulator;
+use crate::peer::state::{Collection, Version};
+use ehrnet_fabric::authorization::evaluate_signature_policy;
+use ehrnet_fabric::membership::Identity;
+use ehrnet_fabric::proto::protos::chaincode_message::Type;
+use ehrnet_fabric::proto::protos::{
     ChaincodeMessage, DelState, GetHistoryForKey, GetQueryResult, GetState, GetStateByRange, GetStateMetadata,
     GetStateMultiple, GetStateMultipleResult, PutState, PutStateMetadata, QueryMetadata, QueryResponse,
     QueryResponseMetadata, QueryResultBytes, QueryStateClose, QueryStateNext, StateMetadata, StateMetadataResult,
     WriteBatchState, write_record,
 };
-use crate::fabric::proto::queryresult::{KeyModification, Kv};
+use ehrnet_fabric::proto::queryresult::{KeyModification, Kv};
 
 /// Results in one message.
 const BATCH: usize = 100;

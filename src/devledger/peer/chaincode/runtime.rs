@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::packages::Packages;
 use super::stream::Stream;
-use crate::devledger::hosts::Hosts;
+use crate::hosts::Hosts;
 
 /// A package's connection; the lock lets one caller connect while the others wait.
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Stream>>>>;

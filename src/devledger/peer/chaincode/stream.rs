@@ -14,14 +14,14 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use super::requests::reply;
-use crate::devledger::dial::{self, Callee, TlsIdentity};
-use crate::devledger::hosts::Hosts;
-use crate::devledger::orderer::cluster::MAX_MESSAGE;
-use crate::fabric::duration;
-use crate::fabric::package::Connection;
-use crate::fabric::proto::protos::chaincode_client::ChaincodeClient;
-use crate::fabric::proto::protos::chaincode_message::Type;
-use crate::fabric::proto::protos::{ChaincodeAdditionalParams, ChaincodeId, ChaincodeMessage};
+use crate::dial::{self, Callee, TlsIdentity};
+use crate::hosts::Hosts;
+use crate::orderer::cluster::MAX_MESSAGE;
+use ehrnet_fabric::duration;
+use ehrnet_fabric::package::Connection;
+use ehrnet_fabric::proto::protos::chaincode_client::ChaincodeClient;
+use ehrnet_fabric::proto::protos::chaincode_message::Type;
+use ehrnet_fabric::proto::protos::{ChaincodeAdditionalParams, ChaincodeId, ChaincodeMessage};
 
 /// Pause between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(200);

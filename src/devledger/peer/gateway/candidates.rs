@@ -3,15 +3,15 @@
 use tonic::Code;
 
 use super::{ENDORSEMENT_LIMIT, Gateway};
-use crate::devledger::orderer::cluster::MAX_MESSAGE;
-use crate::devledger::peer::endorser::Failure;
-use crate::devledger::peer::joined::Joined;
-use crate::devledger::peer::private::contacts::Contact;
-use crate::devledger::peer::system;
-use crate::fabric::proposal;
-use crate::fabric::proto::gateway::ErrorDetail;
-use crate::fabric::proto::protos::endorser_client::EndorserClient;
-use crate::fabric::proto::protos::{ProposalResponse, SignedProposal};
+use crate::orderer::cluster::MAX_MESSAGE;
+use crate::peer::endorser::Failure;
+use crate::peer::joined::Joined;
+use crate::peer::private::contacts::Contact;
+use crate::peer::system;
+use ehrnet_fabric::proposal;
+use ehrnet_fabric::proto::gateway::ErrorDetail;
+use ehrnet_fabric::proto::protos::endorser_client::EndorserClient;
+use ehrnet_fabric::proto::protos::{ProposalResponse, SignedProposal};
 
 /// A peer that may endorse.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +132,7 @@ fn judge(answer: ProposalResponse) -> Result<ProposalResponse, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::proto::protos::Response;
+    use ehrnet_fabric::proto::protos::Response;
 
     fn answer(status: i32, payload: &[u8]) -> ProposalResponse {
         let response = Response { status, message: "words".into(), payload: vec![] };

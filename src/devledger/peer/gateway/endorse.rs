@@ -9,12 +9,12 @@ use tonic::{Code, Status};
 use super::candidates::Candidate;
 use super::plan::{Needs, may_see, protected};
 use super::{Call, Gateway};
-use crate::devledger::channel::bundle::Bundle;
-use crate::devledger::peer::lifecycle::{self, definition::Definition, rules::reference};
-use crate::fabric::gateway::status;
-use crate::fabric::proposal::{Answer, transaction};
-use crate::fabric::proto::gateway::{EndorseRequest, EndorseResponse, ErrorDetail};
-use crate::fabric::proto::protos::{ChaincodeCall, ChaincodeInterest, ProposalResponse, SignedProposal};
+use crate::channel::bundle::Bundle;
+use crate::peer::lifecycle::{self, definition::Definition, rules::reference};
+use ehrnet_fabric::gateway::status;
+use ehrnet_fabric::proposal::{Answer, transaction};
+use ehrnet_fabric::proto::gateway::{EndorseRequest, EndorseResponse, ErrorDetail};
+use ehrnet_fabric::proto::protos::{ChaincodeCall, ChaincodeInterest, ProposalResponse, SignedProposal};
 
 const NO_PLAN: &str = "no combination of peers can be derived which satisfy the endorsement policy";
 

@@ -4,10 +4,10 @@ use tonic::{Code, Status};
 
 use super::candidates::Candidate;
 use super::{Call, Gateway};
-use crate::fabric::gateway::status;
-use crate::fabric::proposal::action;
-use crate::fabric::proto::gateway::{EvaluateRequest, EvaluateResponse};
-use crate::fabric::proto::protos::{ProposalResponse, Response, SignedProposal};
+use ehrnet_fabric::gateway::status;
+use ehrnet_fabric::proposal::action;
+use ehrnet_fabric::proto::gateway::{EvaluateRequest, EvaluateResponse};
+use ehrnet_fabric::proto::protos::{ProposalResponse, Response, SignedProposal};
 
 impl Gateway {
     pub(super) async fn evaluated(&self, request: EvaluateRequest) -> Result<EvaluateResponse, Status> {

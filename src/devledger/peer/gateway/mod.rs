@@ -25,16 +25,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::endorser::Endorser;
-use crate::devledger::connections::Connections;
-use crate::devledger::faults::Operation;
-use crate::devledger::stop::Stop;
-use crate::fabric::proto::common::{ChannelHeader, Header};
-use crate::fabric::proto::gateway::gateway_server::Gateway as Service;
-use crate::fabric::proto::gateway::{
+use crate::connections::Connections;
+use crate::faults::Operation;
+use crate::stop::Stop;
+use ehrnet_fabric::proto::common::{ChannelHeader, Header};
+use ehrnet_fabric::proto::gateway::gateway_server::Gateway as Service;
+use ehrnet_fabric::proto::gateway::{
     ChaincodeEventsResponse, CommitStatusResponse, EndorseRequest, EndorseResponse, EvaluateRequest, EvaluateResponse,
     SignedChaincodeEventsRequest, SignedCommitStatusRequest, SubmitRequest, SubmitResponse,
 };
-use crate::fabric::proto::protos::{ChaincodeInvocationSpec, ChaincodeProposalPayload, Proposal, SignedProposal};
+use ehrnet_fabric::proto::protos::{ChaincodeInvocationSpec, ChaincodeProposalPayload, Proposal, SignedProposal};
 
 /// How long one peer may take to endorse (Fabric: `peer.gateway.endorsementTimeout`).
 const ENDORSEMENT_LIMIT: Duration = Duration::from_secs(30);

@@ -5,14 +5,14 @@
 
 use prost::Message;
 
-use crate::devledger::peer::lifecycle::collections;
-use crate::devledger::peer::lifecycle::definition::Definition;
-use crate::fabric::authorization::{PeerOf, evaluate, evaluate_signature_policy};
-use crate::fabric::chaincode::{EndorsementPolicy, Rule};
-use crate::fabric::proto::common::ConfigGroup;
-use crate::fabric::proto::common::msp_role::MspRoleType;
-use crate::fabric::proto::protos::application_policy::Type;
-use crate::fabric::proto::protos::{ApplicationPolicy, ChaincodeCall, ChaincodeInterest};
+use crate::peer::lifecycle::collections;
+use crate::peer::lifecycle::definition::Definition;
+use ehrnet_fabric::authorization::{PeerOf, evaluate, evaluate_signature_policy};
+use ehrnet_fabric::chaincode::{EndorsementPolicy, Rule};
+use ehrnet_fabric::proto::common::ConfigGroup;
+use ehrnet_fabric::proto::common::msp_role::MspRoleType;
+use ehrnet_fabric::proto::protos::application_policy::Type;
+use ehrnet_fabric::proto::protos::{ApplicationPolicy, ChaincodeCall, ChaincodeInterest};
 
 /// Policies all of which a transaction has to meet.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -116,7 +116,7 @@ pub fn protected(interest: &ChaincodeInterest) -> (ChaincodeInterest, Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::chaincode::{ChaincodeDefinition, Collection};
+    use ehrnet_fabric::chaincode::{ChaincodeDefinition, Collection};
 
     fn definition() -> Definition {
         let collection = |name: &str, members: &[&str], endorsement: Option<Rule>| Collection {

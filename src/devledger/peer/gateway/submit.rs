@@ -7,15 +7,15 @@ use tonic::{Code, Status};
 
 use super::candidates::in_go;
 use super::{BROADCAST_LIMIT, Gateway};
-use crate::devledger::channel::bundle::OrdererConfig;
-use crate::devledger::channel::certificate;
-use crate::devledger::orderer::cluster::MAX_MESSAGE;
-use crate::fabric::gateway::status;
-use crate::fabric::policy::bft_quorum;
-use crate::fabric::proto::common::{Envelope, Status as Verdict};
-use crate::fabric::proto::gateway::{ErrorDetail, SubmitRequest, SubmitResponse};
-use crate::fabric::proto::orderer::BroadcastResponse;
-use crate::fabric::proto::orderer::atomic_broadcast_client::AtomicBroadcastClient;
+use crate::channel::bundle::OrdererConfig;
+use crate::channel::certificate;
+use crate::orderer::cluster::MAX_MESSAGE;
+use ehrnet_fabric::gateway::status;
+use ehrnet_fabric::policy::bft_quorum;
+use ehrnet_fabric::proto::common::{Envelope, Status as Verdict};
+use ehrnet_fabric::proto::gateway::{ErrorDetail, SubmitRequest, SubmitResponse};
+use ehrnet_fabric::proto::orderer::BroadcastResponse;
+use ehrnet_fabric::proto::orderer::atomic_broadcast_client::AtomicBroadcastClient;
 
 /// What an orderer answers that was sent a transaction by another client before.
 const KNOWN: &str = "failed to submit request: request already exists";

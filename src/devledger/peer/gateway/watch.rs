@@ -9,17 +9,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::Gateway;
-use crate::devledger::channel::SignedData;
-use crate::devledger::peer::access::check_signed;
-use crate::devledger::peer::events::chaincode_events;
-use crate::devledger::peer::joined::Joined;
-use crate::devledger::stop::Stop;
-use crate::fabric::proto::gateway::{
+use crate::channel::SignedData;
+use crate::peer::access::check_signed;
+use crate::peer::events::chaincode_events;
+use crate::peer::joined::Joined;
+use crate::stop::Stop;
+use ehrnet_fabric::proto::gateway::{
     ChaincodeEventsRequest, ChaincodeEventsResponse, CommitStatusRequest, CommitStatusResponse,
     SignedChaincodeEventsRequest, SignedCommitStatusRequest,
 };
-use crate::fabric::proto::orderer::seek_position::Type as Position;
-use crate::fabric::proto::protos::ChaincodeEvent;
+use ehrnet_fabric::proto::orderer::seek_position::Type as Position;
+use ehrnet_fabric::proto::protos::ChaincodeEvent;
 
 /// Responses that may wait for a slow client.
 const WAITING: usize = 4;

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
-use crate::fabric::membership::Membership;
-use crate::fabric::policy::{n_out_of, role_principal};
-use crate::fabric::proto::common::msp_principal::Classification;
-use crate::fabric::proto::common::msp_role::MspRoleType;
-use crate::fabric::proto::common::signature_policy::Type;
-use crate::fabric::proto::common::{MspPrincipal, MspRole, OrganizationUnit, SignaturePolicy, SignaturePolicyEnvelope};
-use crate::fabric::proto::msp::SerializedIdentity;
-use crate::fabric::proto::protos::collection_policy_config::Payload as PolicyPayload;
-use crate::fabric::proto::protos::{
+use ehrnet_fabric::membership::Membership;
+use ehrnet_fabric::policy::{n_out_of, role_principal};
+use ehrnet_fabric::proto::common::msp_principal::Classification;
+use ehrnet_fabric::proto::common::msp_role::MspRoleType;
+use ehrnet_fabric::proto::common::signature_policy::Type;
+use ehrnet_fabric::proto::common::{MspPrincipal, MspRole, OrganizationUnit, SignaturePolicy, SignaturePolicyEnvelope};
+use ehrnet_fabric::proto::msp::SerializedIdentity;
+use ehrnet_fabric::proto::protos::collection_policy_config::Payload as PolicyPayload;
+use ehrnet_fabric::proto::protos::{
     CollectionConfigPackage, CollectionPolicyConfig, StaticCollectionConfig, collection_config::Payload,
 };
 
@@ -177,9 +177,9 @@ fn name_is_valid(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::msp::MspDefinition;
-    use crate::fabric::proto::protos::CollectionConfig;
-    use crate::fabric::testing::Ca;
+    use ehrnet_fabric::msp::MspDefinition;
+    use ehrnet_fabric::proto::protos::CollectionConfig;
+    use ehrnet_fabric::testing::Ca;
 
     fn organisations() -> Membership {
         let mut members = Membership::default();

@@ -4,9 +4,9 @@ use prost::Message;
 
 use super::fields::{NAMESPACES, Place, Record, SOURCES, encode};
 use super::{NAMESPACE, Reader, collections, implicit_collection, implicit_org};
-use crate::devledger::peer::state::{sha256, world::State};
-use crate::fabric::proto::lifecycle::{ChaincodeEndorsementInfo, ChaincodeValidationInfo, state_data::Type};
-use crate::fabric::proto::protos::{CollectionConfigPackage, StaticCollectionConfig};
+use crate::peer::state::{sha256, world::State};
+use ehrnet_fabric::proto::lifecycle::{ChaincodeEndorsementInfo, ChaincodeValidationInfo, state_data::Type};
+use ehrnet_fabric::proto::protos::{CollectionConfigPackage, StaticCollectionConfig};
 
 /// A definition with its sequence; without, what organisations approve.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -4,8 +4,8 @@
 use prost::Message;
 
 use super::{Ledger, Reader};
-use crate::devledger::peer::state::sha256;
-use crate::fabric::proto::lifecycle::{StateData, StateMetadata, state_data::Type};
+use crate::peer::state::sha256;
+use ehrnet_fabric::proto::lifecycle::{StateData, StateMetadata, state_data::Type};
 
 /// Section of definitions and approvals.
 pub const NAMESPACES: &str = "namespaces";

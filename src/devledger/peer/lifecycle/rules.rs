@@ -7,8 +7,8 @@ use prost::Message;
 use super::definition::{Definition, sequence};
 use super::fields::{NAMESPACES, Place, Record, SOURCES};
 use super::{Ledger, implicit_collection};
-use crate::fabric::proto::lifecycle::state_data::Type;
-use crate::fabric::proto::protos::{ApplicationPolicy, application_policy};
+use ehrnet_fabric::proto::lifecycle::state_data::Type;
+use ehrnet_fabric::proto::protos::{ApplicationPolicy, application_policy};
 
 /// The channel's policy for chaincode that names none of its own.
 pub const DEFAULT_POLICY: &str = "/Channel/Application/Endorsement";
@@ -313,9 +313,9 @@ fn same(expected: &Definition, passed: &Definition) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devledger::peer::lifecycle::Reader;
-    use crate::devledger::peer::state::sha256;
-    use crate::fabric::proto::lifecycle::ChaincodeEndorsementInfo;
+    use crate::peer::lifecycle::Reader;
+    use crate::peer::state::sha256;
+    use ehrnet_fabric::proto::lifecycle::ChaincodeEndorsementInfo;
 
     /// State of all collections by name and key; writes count at once.
     #[derive(Default)]

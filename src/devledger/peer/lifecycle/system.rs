@@ -7,15 +7,15 @@ use prost::Message;
 use super::collections;
 use super::definition::Definition;
 use super::rules::{Approval, DEFAULT_POLICY, Readiness, Rules, approvals};
-use crate::devledger::channel::bundle::Bundle;
-use crate::devledger::peer::chaincode::packages::Packages;
-use crate::devledger::peer::simulate::simulator::Simulator;
-use crate::fabric::proto::lifecycle::check_commit_readiness_result::Mismatches;
-use crate::fabric::proto::lifecycle::query_approved_chaincode_definitions_result::ApprovedChaincodeDefinition;
-use crate::fabric::proto::lifecycle::query_chaincode_definitions_result::ChaincodeDefinition;
-use crate::fabric::proto::lifecycle::query_installed_chaincode_result as one;
-use crate::fabric::proto::lifecycle::query_installed_chaincodes_result as all;
-use crate::fabric::proto::lifecycle::{
+use crate::channel::bundle::Bundle;
+use crate::peer::chaincode::packages::Packages;
+use crate::peer::simulate::simulator::Simulator;
+use ehrnet_fabric::proto::lifecycle::check_commit_readiness_result::Mismatches;
+use ehrnet_fabric::proto::lifecycle::query_approved_chaincode_definitions_result::ApprovedChaincodeDefinition;
+use ehrnet_fabric::proto::lifecycle::query_chaincode_definitions_result::ChaincodeDefinition;
+use ehrnet_fabric::proto::lifecycle::query_installed_chaincode_result as one;
+use ehrnet_fabric::proto::lifecycle::query_installed_chaincodes_result as all;
+use ehrnet_fabric::proto::lifecycle::{
     ApproveChaincodeDefinitionForMyOrgArgs, ApproveChaincodeDefinitionForMyOrgResult, ChaincodeEndorsementInfo,
     ChaincodeSource, ChaincodeValidationInfo, CheckCommitReadinessArgs, CheckCommitReadinessResult,
     CommitChaincodeDefinitionResult, GetInstalledChaincodePackageArgs, GetInstalledChaincodePackageResult,

@@ -2,8 +2,8 @@
 
 use rustls::pki_types::CertificateDer;
 
-use crate::devledger::channel::bundle::Bundle;
-use crate::devledger::channel::certificate;
+use crate::channel::bundle::Bundle;
+use crate::channel::certificate;
 
 /// A peer's address, and how to know that it is one.
 #[derive(Debug, Clone, PartialEq, Eq)]

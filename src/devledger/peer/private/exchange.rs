@@ -18,17 +18,17 @@ use tonic::{Request, Response, Status};
 
 use super::contacts::Contact;
 use super::parts::Part;
-use crate::devledger::channel;
-use crate::devledger::connections::Connections;
-use crate::devledger::deliver::within;
-use crate::devledger::faults::{Faults, Operation};
-use crate::devledger::orderer::cluster::MAX_MESSAGE;
-use crate::devledger::peer::channels::Channels;
-use crate::devledger::peer::joined::is_peer;
-use crate::devledger::peer::state::{Collection, Version};
-use crate::fabric::envelope::{self, Stamp};
-use crate::fabric::identity::SigningIdentity;
-use crate::fabric::proto::common::{Envelope, HeaderType};
+use crate::channel;
+use crate::connections::Connections;
+use crate::deliver::within;
+use crate::faults::{Faults, Operation};
+use crate::orderer::cluster::MAX_MESSAGE;
+use crate::peer::channels::Channels;
+use crate::peer::joined::is_peer;
+use crate::peer::state::{Collection, Version};
+use ehrnet_fabric::envelope::{self, Stamp};
+use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_fabric::proto::common::{Envelope, HeaderType};
 
 /// How long another peer may take to answer (Fabric: `pvtData.pushAckTimeout`).
 const LIMIT: Duration = Duration::from_secs(3);

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::devledger::peer::lifecycle::collections;
-use crate::devledger::peer::lifecycle::definition::{Committed, Definition};
-use crate::devledger::peer::lifecycle::{self};
-use crate::devledger::peer::state::Collection;
-use crate::devledger::peer::state::world::State;
-use crate::fabric::authorization::evaluate_signature_policy;
-use crate::fabric::membership::Identity;
-use crate::fabric::proto::protos::StaticCollectionConfig;
+use crate::peer::lifecycle::collections;
+use crate::peer::lifecycle::definition::{Committed, Definition};
+use crate::peer::lifecycle::{self};
+use crate::peer::state::Collection;
+use crate::peer::state::world::State;
+use ehrnet_fabric::authorization::evaluate_signature_policy;
+use ehrnet_fabric::membership::Identity;
+use ehrnet_fabric::proto::protos::StaticCollectionConfig;
 
 /// A collection's configuration as committed; `None` if there is no such collection.
 pub fn config(state: &State, (namespace, name): &Collection) -> Option<StaticCollectionConfig> {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use crate::devledger::peer::rwset::{HashedCollection, RwSet};
-use crate::devledger::peer::state::{Collection, KeyHash, Version, sha256};
-use crate::fabric::proto::kvrwset::{KvWrite, KvrwSet};
+use crate::peer::rwset::{HashedCollection, RwSet};
+use crate::peer::state::{Collection, KeyHash, Version, sha256};
+use ehrnet_fabric::proto::kvrwset::{KvWrite, KvrwSet};
 
 /// One transaction's private part in one collection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,7 +82,7 @@ pub fn fit(part: &Part, hashed: &HashedCollection, data: &[u8], purged: &Purged)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devledger::peer::rwset::builder::Builder;
+    use crate::peer::rwset::builder::Builder;
 
     const AT: Version = Version { block: 5, tx: 0 };
 

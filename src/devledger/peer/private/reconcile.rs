@@ -6,21 +6,21 @@ use std::time::Duration;
 use super::contacts::{Contact, spread};
 use super::members::{self, Eligible};
 use super::parts::{Part, fit};
-use crate::devledger::peer::joined::Joined;
-use crate::devledger::peer::lifecycle::{collections, implicit_org};
-use crate::devledger::peer::rwset::HashedCollection;
-use crate::devledger::peer::state::Collection;
-use crate::devledger::peer::state::world::State;
-use crate::devledger::peer::validate::block::Valid;
-use crate::devledger::stop::Stop;
-use crate::fabric::proto::kvrwset::KvrwSet;
-use crate::fabric::proto::rwset::TxPvtReadWriteSet;
+use crate::peer::joined::Joined;
+use crate::peer::lifecycle::{collections, implicit_org};
+use crate::peer::rwset::HashedCollection;
+use crate::peer::state::Collection;
+use crate::peer::state::world::State;
+use crate::peer::validate::block::Valid;
+use crate::stop::Stop;
+use ehrnet_fabric::proto::kvrwset::KvrwSet;
+use ehrnet_fabric::proto::rwset::TxPvtReadWriteSet;
 
 /// Pause between two rounds of asking everybody for a block's data.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// A block's private data, as far as it could be had.
-pub(in crate::devledger::peer) struct Gathered {
+pub(in crate::peer) struct Gathered {
     /// The data.
     pub parts: Vec<(Part, KvrwSet)>,
     /// Whether it is all that this peer is to have.
@@ -39,7 +39,7 @@ enum Fetched {
 impl Joined {
     /// The private parts of a block that this peer is to have. They are waited for, if a member that may have them does
     /// not answer yet.
-    pub(in crate::devledger::peer) async fn gather(&self, state: &State, valid: &[Valid]) -> Gathered {
+    pub(in crate::peer) async fn gather(&self, state: &State, valid: &[Valid]) -> Gathered {
         let own = self.own();
         let mut eligible = Eligible::new(state, own.as_ref());
         let mut wanted: Vec<_> = wanted(valid).filter(|(part, _, _)| eligible.is_member(&part.collection)).collect();
@@ -112,7 +112,7 @@ impl Joined {
     }
 
     /// Get what is missing, every time something is and then from time to time, until `stop`.
-    pub(in crate::devledger::peer) async fn reconcile(self: Arc<Self>, mut stop: Stop) {
+    pub(in crate::peer) async fn reconcile(self: Arc<Self>, mut stop: Stop) {
         loop {
             tokio::select! {
                 () = stop.requested() => return,
@@ -140,7 +140,7 @@ impl Joined {
     ///
     /// # Errors
     /// Fabric's words, if fewer than required took it.
-    pub(in crate::devledger::peer) async fn distribute(
+    pub(in crate::peer) async fn distribute(
         &self,
         state: &State,
         tx_id: &str,
@@ -216,7 +216,7 @@ impl Joined {
 }
 
 /// The private parts of a block's valid transactions.
-pub(in crate::devledger::peer) fn wanted(valid: &[Valid]) -> impl Iterator<Item = (Part, &HashedCollection, &str)> {
+pub(in crate::peer) fn wanted(valid: &[Valid]) -> impl Iterator<Item = (Part, &HashedCollection, &str)> {
     valid.iter().flat_map(|valid| {
         valid.transaction.set.private_parts().map(|(namespace, hashed)| {
             let part = Part { version: valid.version, collection: (namespace.to_owned(), hashed.name.clone()) };

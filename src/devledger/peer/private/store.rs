@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 use super::parts::Part;
-use crate::devledger::peer::state::Version;
-use crate::devledger::store::records::{RecordFile, Span, StoreError, sync_parent};
-use crate::fabric::proto::kvrwset::KvrwSet;
+use crate::peer::state::Version;
+use crate::store::records::{RecordFile, Span, StoreError, sync_parent};
+use ehrnet_fabric::proto::kvrwset::KvrwSet;
 
 /// The open file and where each part lies in it.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ fn decode(bytes: &[u8]) -> Result<(Part, KvrwSet), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::proto::kvrwset::KvWrite;
+    use ehrnet_fabric::proto::kvrwset::KvWrite;
 
     fn part(block: u64) -> Part {
         Part { version: Version { block, tx: 0 }, collection: ("cc".into(), "secrets".into()) }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use crate::devledger::peer::state::{Collection, sha256};
+use crate::peer::state::{Collection, sha256};
 
 /// Blocks after which data of a transaction that never came is forgotten (Fabric: `transientstoreMaxBlockRetention`).
 const RETENTION: u64 = 1000;

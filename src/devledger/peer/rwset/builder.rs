@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use crate::devledger::peer::state::{Collection, Version, sha256};
-use crate::fabric::proto::kvrwset::range_query_info::ReadsInfo;
-use crate::fabric::proto::kvrwset::{
+use crate::peer::state::{Collection, Version, sha256};
+use ehrnet_fabric::proto::kvrwset::range_query_info::ReadsInfo;
+use ehrnet_fabric::proto::kvrwset::{
     HashedRwSet, KvMetadataEntry, KvMetadataWrite, KvMetadataWriteHash, KvRead, KvReadHash, KvWrite, KvWriteHash,
     KvrwSet, RangeQueryInfo,
 };
-use crate::fabric::proto::rwset::{
+use ehrnet_fabric::proto::rwset::{
     CollectionHashedReadWriteSet, CollectionPvtReadWriteSet, NsPvtReadWriteSet, NsReadWriteSet, TxPvtReadWriteSet,
     TxReadWriteSet,
 };
@@ -210,7 +210,7 @@ fn entries(metadata: &Metadata) -> Vec<KvMetadataEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devledger::peer::rwset::RwSet;
+    use crate::peer::rwset::RwSet;
 
     fn collection() -> Collection {
         ("cc".into(), "secrets".into())

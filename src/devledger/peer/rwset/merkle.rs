@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use crate::devledger::peer::state::sha256;
-use crate::fabric::proto::kvrwset::range_query_info::ReadsInfo;
-use crate::fabric::proto::kvrwset::{KvRead, QueryReads, QueryReadsMerkleSummary};
+use crate::peer::state::sha256;
+use ehrnet_fabric::proto::kvrwset::range_query_info::ReadsInfo;
+use ehrnet_fabric::proto::kvrwset::{KvRead, QueryReads, QueryReadsMerkleSummary};
 
 /// Fabric's number of results, and of hashes, that one hash is made of (less one).
 pub const MAX_DEGREE: usize = 50;

@@ -5,8 +5,8 @@ pub mod merkle;
 
 use prost::Message;
 
-use crate::fabric::proto::kvrwset::{HashedRwSet, KvWrite, KvWriteHash, KvrwSet};
-use crate::fabric::proto::rwset::TxReadWriteSet;
+use ehrnet_fabric::proto::kvrwset::{HashedRwSet, KvWrite, KvWriteHash, KvrwSet};
+use ehrnet_fabric::proto::rwset::TxReadWriteSet;
 
 /// The public part of a transaction's read-write set.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -94,7 +94,7 @@ pub fn deletes_hash(write: &KvWriteHash) -> bool {
 #[cfg(test)]
 pub mod testing {
     use super::*;
-    use crate::fabric::proto::kvrwset::{KvMetadataEntry, KvMetadataWrite};
+    use ehrnet_fabric::proto::kvrwset::{KvMetadataEntry, KvMetadataWrite};
 
     /// A write; an empty value deletes.
     pub fn write(key: &str, value: &str) -> KvWrite {

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::simulator::Touched;
-use crate::devledger::peer::lifecycle;
-use crate::fabric::proto::common::SignaturePolicyEnvelope;
-use crate::fabric::proto::protos::{ChaincodeCall, ChaincodeInterest, MetaDataKeys};
+use crate::peer::lifecycle;
+use ehrnet_fabric::proto::common::SignaturePolicyEnvelope;
+use ehrnet_fabric::proto::protos::{ChaincodeCall, ChaincodeInterest, MetaDataKeys};
 
 /// The policies of chaincodes, collections and keys that the result has to meet.
 ///

@@ -1,10 +1,10 @@
 //! Range queries of a simulation: results one by one, and what they leave in the read set.
 
-use crate::devledger::peer::rwset::builder::Builder;
-use crate::devledger::peer::rwset::merkle::{MAX_DEGREE, Reads};
-use crate::devledger::peer::state::world::State;
-use crate::fabric::proto::kvrwset::KvRead;
-use crate::fabric::proto::queryresult::Kv;
+use crate::peer::rwset::builder::Builder;
+use crate::peer::rwset::merkle::{MAX_DEGREE, Reads};
+use crate::peer::state::world::State;
+use ehrnet_fabric::proto::kvrwset::KvRead;
+use ehrnet_fabric::proto::queryresult::Kv;
 
 /// One query and how far it was read.
 #[derive(Debug)]

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::devledger::peer::lifecycle::definition::Definition;
-use crate::devledger::peer::lifecycle::{self, Ledger, Reader};
-use crate::devledger::peer::rwset::builder::{Builder, Metadata, Results};
-use crate::devledger::peer::simulate::queries::RangeRead;
-use crate::devledger::peer::state::world::{Missing, State};
-use crate::devledger::peer::state::{Collection, Version, sha256};
-use crate::fabric::proto::protos::StaticCollectionConfig;
-use crate::fabric::proto::queryresult::Kv;
+use crate::peer::lifecycle::definition::Definition;
+use crate::peer::lifecycle::{self, Ledger, Reader};
+use crate::peer::rwset::builder::{Builder, Metadata, Results};
+use crate::peer::simulate::queries::RangeRead;
+use crate::peer::state::world::{Missing, State};
+use crate::peer::state::{Collection, Version, sha256};
+use ehrnet_fabric::proto::protos::StaticCollectionConfig;
+use ehrnet_fabric::proto::queryresult::Kv;
 
 /// A simulation on one channel.
 pub struct Simulator {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::updates::Updates;
 use super::world::State;
 use super::{Collection, KeyHash, Version};
-use crate::devledger::peer::rwset::RwSet;
+use crate::peer::rwset::RwSet;
 
 /// Keys by the block that ends their life, with the block that wrote them.
 #[derive(Debug, Clone, Default)]

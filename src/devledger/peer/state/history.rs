@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Version;
-use crate::devledger::peer::rwset::RwSet;
+use crate::peer::rwset::RwSet;
 
 /// Writers of every public key, oldest first.
 #[derive(Debug, Default)]

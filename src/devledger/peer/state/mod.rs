@@ -12,7 +12,7 @@ pub mod history;
 pub mod updates;
 pub mod world;
 
-use crate::fabric::proto::kvrwset;
+use ehrnet_fabric::proto::kvrwset;
 
 /// Where a value was written: number of the block and place of the transaction in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

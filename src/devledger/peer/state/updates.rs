@@ -7,8 +7,8 @@ use prost::Message;
 
 use super::world::{Entry, State};
 use super::{Collection, KeyHash, Version, sha256};
-use crate::devledger::peer::rwset::{self, HashedCollection, Namespace, RwSet};
-use crate::fabric::proto::kvrwset::KvMetadataEntry;
+use crate::peer::rwset::{self, HashedCollection, Namespace, RwSet};
+use ehrnet_fabric::proto::kvrwset::KvMetadataEntry;
 
 /// A key's value and metadata.
 pub type Content = (Vec<u8>, BTreeMap<String, Vec<u8>>);
@@ -216,7 +216,7 @@ impl Written {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devledger::peer::rwset::testing::{metadata, set, write};
+    use crate::peer::rwset::testing::{metadata, set, write};
 
     const AT: Version = Version { block: 3, tx: 1 };
 

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use super::conflicts;
 use super::endorsement::{Changed, Policies};
 use super::transaction::{self, Endorsed};
-use crate::devledger::channel::bundle::Bundle;
-use crate::devledger::peer::state::Version;
-use crate::devledger::peer::state::updates::Updates;
-use crate::devledger::peer::state::world::State;
-use crate::fabric::blocks;
-use crate::fabric::proto::common::{Block, BlockMetadataIndex};
-use crate::fabric::proto::protos::TxValidationCode as Code;
+use crate::channel::bundle::Bundle;
+use crate::peer::state::Version;
+use crate::peer::state::updates::Updates;
+use crate::peer::state::world::State;
+use ehrnet_fabric::blocks;
+use ehrnet_fabric::proto::common::{Block, BlockMetadataIndex};
+use ehrnet_fabric::proto::protos::TxValidationCode as Code;
 
 /// A valid transaction and its place in the block.
 #[derive(Debug, Clone, PartialEq)]

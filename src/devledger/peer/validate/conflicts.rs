@@ -2,14 +2,14 @@
 //!
 //! Judged against the state as the valid transactions before it, of earlier blocks and of its own, have left it.
 
-use crate::devledger::peer::rwset::RwSet;
-use crate::devledger::peer::rwset::merkle::Reads;
-use crate::devledger::peer::state::updates::Updates;
-use crate::devledger::peer::state::world::State;
-use crate::devledger::peer::state::{Collection, Version};
-use crate::fabric::proto::kvrwset::range_query_info::ReadsInfo;
-use crate::fabric::proto::kvrwset::{KvRead, RangeQueryInfo};
-use crate::fabric::proto::protos::TxValidationCode as Code;
+use crate::peer::rwset::RwSet;
+use crate::peer::rwset::merkle::Reads;
+use crate::peer::state::updates::Updates;
+use crate::peer::state::world::State;
+use crate::peer::state::{Collection, Version};
+use ehrnet_fabric::proto::kvrwset::range_query_info::ReadsInfo;
+use ehrnet_fabric::proto::kvrwset::{KvRead, RangeQueryInfo};
+use ehrnet_fabric::proto::protos::TxValidationCode as Code;
 
 /// Judge a transaction's reads.
 ///
@@ -97,9 +97,9 @@ fn same_results(query: &RangeQueryInfo, namespace: &str, state: &State, updates:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devledger::peer::rwset::builder::Builder;
-    use crate::devledger::peer::rwset::testing::{set, write};
-    use crate::devledger::peer::simulate::simulator::Simulator;
+    use crate::peer::rwset::builder::Builder;
+    use crate::peer::rwset::testing::{set, write};
+    use crate::peer::simulate::simulator::Simulator;
     use prost::Message;
 
     const BEFORE: Version = Version { block: 1, tx: 0 };

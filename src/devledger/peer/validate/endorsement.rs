@@ -6,20 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 
 use super::transaction::Endorsed;
-use crate::devledger::channel::SignedData;
-use crate::devledger::channel::bundle::Bundle;
-use crate::devledger::peer::lifecycle::definition::{Committed, Definition};
-use crate::devledger::peer::lifecycle::rules::reference;
-use crate::devledger::peer::lifecycle::{self, implicit_org};
-use crate::devledger::peer::rwset::Namespace;
-use crate::devledger::peer::state::world::State;
-use crate::fabric::authorization::{evaluate, evaluate_signature_policy};
-use crate::fabric::membership::Identity;
-use crate::fabric::policy::{n_out_of, role_principal};
-use crate::fabric::proto::common::SignaturePolicyEnvelope;
-use crate::fabric::proto::common::msp_role::MspRoleType;
-use crate::fabric::proto::protos::TxValidationCode as Code;
-use crate::fabric::proto::protos::{ApplicationPolicy, MetaDataKeys, application_policy};
+use crate::channel::SignedData;
+use crate::channel::bundle::Bundle;
+use crate::peer::lifecycle::definition::{Committed, Definition};
+use crate::peer::lifecycle::rules::reference;
+use crate::peer::lifecycle::{self, implicit_org};
+use crate::peer::rwset::Namespace;
+use crate::peer::state::world::State;
+use ehrnet_fabric::authorization::{evaluate, evaluate_signature_policy};
+use ehrnet_fabric::membership::Identity;
+use ehrnet_fabric::policy::{n_out_of, role_principal};
+use ehrnet_fabric::proto::common::SignaturePolicyEnvelope;
+use ehrnet_fabric::proto::common::msp_role::MspRoleType;
+use ehrnet_fabric::proto::protos::TxValidationCode as Code;
+use ehrnet_fabric::proto::protos::{ApplicationPolicy, MetaDataKeys, application_policy};
 
 /// Keys whose policies valid transactions of the block have changed: chaincode, collection, key or its hash.
 #[derive(Debug, Default)]

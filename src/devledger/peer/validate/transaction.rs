@@ -4,12 +4,12 @@
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::devledger::channel::bundle::Bundle;
-use crate::devledger::peer::rwset::RwSet;
-use crate::fabric::envelope::tx_id;
-use crate::fabric::proto::common::{ChannelHeader, Envelope, Header, HeaderType, Payload, SignatureHeader};
-use crate::fabric::proto::protos::TxValidationCode as Code;
-use crate::fabric::proto::protos::{
+use crate::channel::bundle::Bundle;
+use crate::peer::rwset::RwSet;
+use ehrnet_fabric::envelope::tx_id;
+use ehrnet_fabric::proto::common::{ChannelHeader, Envelope, Header, HeaderType, Payload, SignatureHeader};
+use ehrnet_fabric::proto::protos::TxValidationCode as Code;
+use ehrnet_fabric::proto::protos::{
     ChaincodeAction, ChaincodeActionPayload, ChaincodeEvent, ChaincodeHeaderExtension, Endorsement,
     ProposalResponsePayload, Transaction,
 };

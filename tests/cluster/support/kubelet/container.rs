@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, Pod, Secret};
 use kube::{Api, Client, ResourceExt};
 
 use super::volumes::Missing;
+use crate::programs;
 use crate::support::process::Process;
 
 /// Folders of the machine that every container sees, read-only.
@@ -96,11 +97,12 @@ impl Start<'_> {
                 Err(_) => {}
             }
         }
-        let program = Path::new(env!("CARGO_BIN_EXE_ehrnet"));
+        let programs = [programs::contract(), programs::devledger()];
+        let programs = programs.iter().zip(["opt/ehrnet-contract", "opt/ehrnet-devledger"]);
         writeln!(script, "mkdir -p {0}/dev {0}/proc {0}/etc {0}/opt; mkdir -p -m 1777 {0}/tmp", root.display())
             .expect("text");
         writeln!(script, "mount --rbind /dev {}; mount --rbind /proc {}", at("dev"), at("proc")).expect("text");
-        for (file, target) in [(program, "opt/ehrnet"), (self.hosts, "etc/hosts")] {
+        for (file, target) in programs.map(|(file, to)| (file.as_path(), to)).chain([(self.hosts, "etc/hosts")]) {
             writeln!(script, "touch {0}; mount --bind {1} {0}", at(target), file.display()).expect("text");
         }
         if let Some(image) = self.image() {

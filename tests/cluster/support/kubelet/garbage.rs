@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ehrnet::api;
+use ehrnet_api as api;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Preconditions};

@@ -46,7 +46,7 @@ pub mod plan;
 pub mod policy;
 pub mod proposal;
 pub mod proto;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod verbs;
 pub mod view;

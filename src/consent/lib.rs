@@ -24,6 +24,7 @@ pub mod request;
 pub mod rules;
 pub mod time;
 pub mod tree;
+pub mod vocabulary;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::api::conditions::{ConditionType, READY, Reason};
+use ehrnet_api::conditions::{ConditionType, READY, Reason};
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]

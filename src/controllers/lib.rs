@@ -38,12 +38,12 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::apply::Child;
-use crate::observe::cache::{Cache, Cached};
-use crate::observe::{Kind, News, Target};
-use crate::runtime::shutdown::Shutdown;
-use crate::status;
 use context::{Context, status_key};
+use ehrnet_apply::Child;
+use ehrnet_observe::cache::{Cache, Cached};
+use ehrnet_observe::{Kind, News, Target};
+use ehrnet_runtime::shutdown::Shutdown;
+use ehrnet_status as status;
 use outcome::{Outcome, ReconcileError};
 
 /// Reconciles whatever the news concern until shutdown is wished, and lets what runs finish.

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use kube::Client;
 use tokio::sync::mpsc;
 
-use crate::apply::Applier;
-use crate::controllers;
-use crate::controllers::context::{Clock, Context};
-use crate::desired::{DefaultImage, NodeImages, Site};
-use crate::fabric::net::Network;
-use crate::observe::World;
-use crate::runtime::events::Reporter;
-use crate::runtime::health::{Health, HealthError, Phase, Servers};
-use crate::runtime::lease::{Candidate, Fence, Leadership, LeaseLost};
-use crate::runtime::metrics::Metrics;
-use crate::runtime::settings::{Namespaces, Words};
-use crate::runtime::shutdown::Shutdown;
-use crate::runtime::{Settings, client, logging};
+use ehrnet_apply::Applier;
+use ehrnet_controllers as controllers;
+use ehrnet_controllers::context::{Clock, Context};
+use ehrnet_desired::{DefaultImage, NodeImages, Site};
+use ehrnet_fabric::net::Network;
+use ehrnet_observe::World;
+use ehrnet_runtime::events::Reporter;
+use ehrnet_runtime::health::{Health, HealthError, Phase, Servers};
+use ehrnet_runtime::lease::{Candidate, Fence, Leadership, LeaseLost};
+use ehrnet_runtime::metrics::Metrics;
+use ehrnet_runtime::settings::{Namespaces, Words};
+use ehrnet_runtime::shutdown::Shutdown;
+use ehrnet_runtime::{Settings, client, logging};
 use network::ClusterNetwork;
 
 /// Why the operator ended other than by being told to.

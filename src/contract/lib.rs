@@ -4,7 +4,7 @@
 //!  peer ──gRPC──> shim ──> call, caller ──> invoke ──┬─> records  consents  policies
 //!                  │      (checked input)            └─> access ──> audit, reviews
 //!                  └────── Ledger <── reads ── transaction ── effects ──> writes, event
-//!                                                             └─ crate::consent decides
+//!                                                             └─ ehrnet_consent decides
 //! ```
 //!
 //! Everything is a function of the call and of the ledger: no clock but the transaction's, no randomness, no floats, no

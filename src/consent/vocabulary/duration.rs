@@ -1,16 +1,12 @@
 //! Durations as Kubernetes users write them (`2160h`, `500ms`), with the schema that CEL's `duration()` understands.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A positive duration in Go's notation: numbers with the units `h`, `m`, `s` and `ms`, for example `1h30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GoDuration(pub Duration);
-
-const PATTERN: &str = "^([0-9]{1,7}h)?([0-9]{1,7}m)?([0-9]{1,7}s)?([0-9]{1,7}ms)?$";
 
 impl GoDuration {
     /// `n` hours.
@@ -81,29 +77,6 @@ impl Serialize for GoDuration {
 impl<'de> Deserialize<'de> for GoDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
-impl JsonSchema for GoDuration {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "GoDuration".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "minLength": 2,
-            "maxLength": 32,
-            "pattern": PATTERN,
-            "x-kubernetes-validations": [{
-                "rule": "duration(self) > duration('0s')",
-                "message": "must be a duration longer than zero, for example 1h30m"
-            }]
-        })
     }
 }
 

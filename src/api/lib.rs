@@ -3,14 +3,18 @@
 //! Invariant: nothing here talks to a cluster. Rules that one object can break by itself are CEL rules in its schema
 //! (refused at admission); rules that need a second object become conditions.
 
+// What derives write as `::kube::core` is kube-core here: it has no client, so the compiler holds that wall.
+extern crate self as kube;
+#[doc(hidden)]
+pub use kube_core as core;
+#[doc(hidden)]
+pub use kube_derive::KubeSchema;
+
 pub mod chaincode;
 pub mod channel;
 pub mod common;
 pub mod conditions;
-pub mod consent_codes;
 pub mod consent_policy;
-mod consent_schema;
-pub mod duration;
 pub mod hospital;
 pub mod identity;
 pub mod node;
@@ -18,7 +22,7 @@ pub mod node;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use kube::CustomResourceExt;
+use kube_core::CustomResourceExt;
 
 pub use chaincode::{Chaincode, ChaincodeSpec, ChaincodeStatus};
 pub use channel::{Channel, ChannelSpec, ChannelStatus};

@@ -16,7 +16,7 @@ pub mod review;
 
 use std::process::ExitCode;
 
-use crate::client::ClientError;
+use ehrnet_client::ClientError;
 
 /// Exit code of an answer that is no, for who asked for one.
 const NO: u8 = 3;

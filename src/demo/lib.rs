@@ -1,7 +1,7 @@
 //! `ehrnet demo`: from nothing to a running network in one command.
 //!
 //! ```text
-//!  cluster (a context | kind | deploy/local) -> image of this very binary -> Helm chart -> sample, all at once
+//!  cluster (a context | kind | deploy/local) -> images of the programs -> Helm chart -> sample, all at once
 //!                                                   table <- watches of every kind, until all of the sample is Ready
 //!  people (Identity resources) -> story: register, consent, PERMIT, revoke, DENY, break-glass, review, audit
 //! ```
@@ -30,14 +30,14 @@ use cluster::Cluster;
 use install::{RELEASE, SYSTEM_NAMESPACE, Sample};
 use program::ProgramError;
 
-use crate::client::ClientError;
+use ehrnet_client::ClientError;
 
 /// Which ledger the nodes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Ledger {
     /// Hyperledger Fabric: the published images, or images packed from the folder that `EHRNET_FABRIC_BIN` names.
     Fabric,
-    /// The stand-in that is part of this binary, for machines that cannot pull images. Not for production.
+    /// The embedded ledger, a stand-in for machines that cannot pull images. Not for production.
     Embedded,
 }
 
@@ -56,7 +56,7 @@ pub struct DemoArgs {
     /// Namespace of the sample network.
     #[arg(long, default_value = "ehrnet-demo")]
     namespace: String,
-    /// Operator image that the cluster can pull. Default: an image packed from this binary.
+    /// Operator image that the cluster can pull; the contract's and the embedded ledger's have its name with `-contract` and `-devledger`. Default: images packed from the programs of this project.
     #[arg(long)]
     image: Option<String>,
     /// How long the network may take to become ready.
@@ -234,7 +234,7 @@ async fn bring_up(
         Some(image) => image.clone(),
         None => {
             writeln!(out, "packing this binary as the operator's image")?;
-            install::load_operator_image(project, cluster).await?
+            install::load_images(project, cluster).await?
         }
     };
     if let (Ledger::Fabric, Some(folder)) = (ledger, fabric_bin) {

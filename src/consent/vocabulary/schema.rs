@@ -1,12 +1,15 @@
-//! The schema of what a ConsentPolicy cannot say by derived types: a tree of provisions, and closed code lists.
+//! The schema of what a ConsentPolicy cannot say by derived types: a tree of provisions, closed code lists, durations.
 //!
 //! The trap: CEL rules on deep nodes are paid for by the product of the widths above them, so the widths are narrow.
+
+use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use super::consent_codes::{self as codes, CodedElement};
-use super::consent_policy::{Coding, MAX_DEPTH, Provision};
+use super::code_systems::{self as codes, CodedElement};
+use super::duration::GoDuration;
+use super::provision::{Coding, MAX_DEPTH, Provision};
 
 /// The schema of a provision with everything below it: `widths` holds how many provisions each level may have.
 fn unrolled(generator: &mut SchemaGenerator, widths: &[u32]) -> Schema {
@@ -89,4 +92,30 @@ pub(super) fn coding_list(generator: &mut SchemaGenerator) -> Schema {
 }
 pub(super) fn purpose_code_list(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "minItems": 1, "maxItems": 8, "items": {"type": "string", "enum": codes::PURPOSE_CODES}})
+}
+
+/// The form of a [`GoDuration`].
+const DURATION_PATTERN: &str = "^([0-9]{1,7}h)?([0-9]{1,7}m)?([0-9]{1,7}s)?([0-9]{1,7}ms)?$";
+
+impl JsonSchema for GoDuration {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "GoDuration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 2,
+            "maxLength": 32,
+            "pattern": DURATION_PATTERN,
+            "x-kubernetes-validations": [{
+                "rule": "duration(self) > duration('0s')",
+                "message": "must be a duration longer than zero, for example 1h30m"
+            }]
+        })
+    }
 }

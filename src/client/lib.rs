@@ -39,7 +39,7 @@ pub enum ClientError {
         /// Function of the contract.
         function: &'static str,
         /// What the ledger says.
-        source: crate::fabric::LedgerError,
+        source: ehrnet_fabric::LedgerError,
     },
     /// Hospitals came to different results. Nothing was committed.
     #[error(
@@ -50,7 +50,7 @@ pub enum ClientError {
         /// Function of the contract.
         function: &'static str,
         /// What the gateway says, with the hospitals.
-        source: Box<crate::fabric::LedgerError>,
+        source: Box<ehrnet_fabric::LedgerError>,
     },
     /// The contract's answer is not what this version understands.
     #[error(
