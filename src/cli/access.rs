@@ -11,7 +11,7 @@ use ehrnet_client::access;
 use ehrnet_client::explain::Asked;
 use ehrnet_client::{Bundle, ClientError, Ledger};
 use ehrnet_consent::decision::Effect;
-use ehrnet_contract::messages::{DecisionDetail, HeldDecision, RequestAccess};
+use ehrnet_messages::{DecisionDetail, HeldDecision, RequestAccess};
 
 /// Arguments of `ehrnet access`.
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::ledger::{LedgerArgs, PatientArgs};
 use super::{BadInput, CommandError};
 use ehrnet_client::{Bundle, Ledger, audit, audit_csv, audit_event, audit_table};
-use ehrnet_contract::messages::{AuditEntry, AuditSubject, QueryAudit};
+use ehrnet_messages::{AuditEntry, AuditSubject, QueryAudit};
 
 /// Arguments of `ehrnet audit`.
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use super::ledger::{LedgerArgs, PatientArgs, short};
 use super::{BadInput, CommandError};
 use ehrnet_client::consents::{self, Given};
 use ehrnet_client::table;
-use ehrnet_contract::messages::{ConsentStatus, ConsentVersion};
+use ehrnet_messages::{ConsentStatus, ConsentVersion};
 
 /// Arguments of `ehrnet consent`.
 #[derive(Debug, Args)]

@@ -12,7 +12,7 @@ use super::CommandError;
 use ehrnet_client::ledger::Reach;
 use ehrnet_client::{Bundle, Endpoint, Ledger};
 use ehrnet_consent::vocabulary::Coding;
-use ehrnet_contract::hash;
+use ehrnet_messages::hash;
 
 /// Which ledger, as whom, and how the answer is printed.
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::CommandError;
 use super::ledger::OutputArgs;
 use ehrnet_client::Bundle;
-use ehrnet_contract::hash;
+use ehrnet_messages::hash;
 
 /// Arguments of `ehrnet pseudonym`.
 #[derive(Debug, Args)]

@@ -15,7 +15,7 @@ use ehrnet_client::object::{CHUNK_SIZE, ObjectHashes};
 use ehrnet_client::records::{self, Body};
 use ehrnet_consent::vocabulary::Coding;
 use ehrnet_consent::vocabulary::code_systems::{ACT_CODE, RESOURCE_TYPES};
-use ehrnet_contract::messages::{EraseRecord, ErasureReason, RegisterRecord, Verification};
+use ehrnet_messages::{EraseRecord, ErasureReason, RegisterRecord, Verification};
 
 /// Arguments of `ehrnet record`.
 #[derive(Debug, Args)]

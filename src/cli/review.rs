@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::CommandError;
 use super::ledger::{LedgerArgs, short, word};
 use ehrnet_client::{audit, audit_csv, table};
-use ehrnet_contract::messages::Verdict;
+use ehrnet_messages::Verdict;
 
 /// Arguments of `ehrnet review`.
 #[derive(Debug, Args)]

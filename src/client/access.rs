@@ -6,7 +6,7 @@ use super::audit_csv::word;
 use super::explain::{Asked, provision_at, sentence};
 use super::ledger::salt;
 use super::{ClientError, Ledger, consents};
-use ehrnet_contract::messages::{
+use ehrnet_messages::{
     AccessSecret, AuditEntry, DecideAccess, DecisionDetail, DryRun, GetDecision, HeldDecision, RequestAccess,
 };
 

@@ -2,9 +2,7 @@
 
 use super::ledger::salt;
 use super::{ClientError, Ledger};
-use ehrnet_contract::messages::{
-    AuditEntry, BreakGlassReview, ListReviews, Page, QueryAudit, Review, ReviewSecret, Verdict,
-};
+use ehrnet_messages::{AuditEntry, BreakGlassReview, ListReviews, Page, QueryAudit, Review, ReviewSecret, Verdict};
 
 /// Entries that are asked for at a time.
 const PAGE: u16 = 100;

@@ -1,6 +1,6 @@
 //! The audit as CSV (RFC 4180), one entry a line.
 
-use ehrnet_contract::messages::AuditEntry;
+use ehrnet_messages::AuditEntry;
 
 const HEADING: [&str; 24] = [
     "at",

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::audit_csv::word;
 use ehrnet_consent::code::Code;
 use ehrnet_consent::decision::Effect;
-use ehrnet_contract::messages::{AuditEntry, AuditKind};
+use ehrnet_messages::{AuditEntry, AuditKind};
 
 const DCM: &str = "http://dicom.nema.org/resources/ontology/DCM";
 const BALP: &str = "https://profiles.ihe.net/ITI/BALP";

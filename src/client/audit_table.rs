@@ -2,7 +2,7 @@
 
 use super::audit_csv::word;
 use super::table;
-use ehrnet_contract::messages::AuditEntry;
+use ehrnet_messages::AuditEntry;
 
 /// One line per entry, below a heading.
 pub fn lines(entries: &[AuditEntry]) -> Vec<String> {

@@ -18,8 +18,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::ClientError;
-use ehrnet_contract::messages::attribute;
 use ehrnet_fabric::identity::SigningIdentity;
+use ehrnet_messages::attribute;
 use ehrnet_pki::Certificate;
 
 /// Keys of the Secret that are used, and where SDKs want the same as a file.

@@ -6,7 +6,7 @@ use super::ledger::salt;
 use super::{ClientError, Ledger};
 use ehrnet_consent::fhir;
 use ehrnet_consent::tree::Soil;
-use ehrnet_contract::messages::{ConsentSecret, ConsentVersion, GetConsents, Page, PutConsent, RevokeConsent};
+use ehrnet_messages::{ConsentSecret, ConsentVersion, GetConsents, Page, PutConsent, RevokeConsent};
 
 /// Entries that are asked for at a time.
 const PAGE: u16 = 100;

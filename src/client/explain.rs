@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use ehrnet_consent::decision::Effect;
 use ehrnet_consent::rules::{Basis, Reason};
-use ehrnet_contract::messages::{DecisionDetail, Refusal};
+use ehrnet_messages::{DecisionDetail, Refusal};
 
 /// What was asked, for people.
 #[derive(Clone, Copy, Debug)]

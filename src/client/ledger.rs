@@ -10,12 +10,12 @@ use tokio::net::TcpStream;
 
 use super::ClientError;
 use super::bundle::{Bundle, Endpoint};
-use ehrnet_contract::hash::SALT_LENGTH;
-use ehrnet_contract::messages::{CHAINCODE_NAME, Function};
 use ehrnet_fabric::LedgerError;
 use ehrnet_fabric::gateway::Client;
 use ehrnet_fabric::net::{LedgerAct, Network, NotAllowed, Target};
 use ehrnet_fabric::proposal::Call;
+use ehrnet_messages::hash::SALT_LENGTH;
+use ehrnet_messages::{CHAINCODE_NAME, Function};
 
 /// What is reached, where the bundle does not say it.
 #[derive(Clone, Debug, Default)]

@@ -8,8 +8,8 @@ use std::io::{self, Read};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use ehrnet_contract::hash::document_digest;
-use ehrnet_contract::messages::Manifest;
+use ehrnet_messages::Manifest;
+use ehrnet_messages::hash::document_digest;
 
 /// Bytes of a chunk unless another size is asked for.
 pub const CHUNK_SIZE: u64 = 4 * 1024 * 1024;

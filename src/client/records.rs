@@ -9,8 +9,8 @@ use super::object::ObjectHashes;
 use super::{ClientError, Ledger};
 use ehrnet_consent::vocabulary::Coding;
 use ehrnet_consent::vocabulary::code_systems::{CONFIDENTIALITY, RESOURCE_TYPES};
-use ehrnet_contract::hash::document_digest;
-use ehrnet_contract::messages::{Record, RecordSecret, RegisterRecord, Verification, VerifyRecord};
+use ehrnet_messages::hash::document_digest;
+use ehrnet_messages::{Record, RecordSecret, RegisterRecord, Verification, VerifyRecord};
 
 /// The content of a record.
 #[derive(Clone, Debug)]

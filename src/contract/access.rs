@@ -16,13 +16,9 @@ use sha2::{Digest, Sha256};
 use super::audit::{self, entry};
 use super::call::{check_id, check_patient, check_salt};
 use super::error::ContractError;
-use super::messages::{
-    AccessSecret, AuditEntry, AuditKind, ConsentStatus, ConsentVersion, DecideAccess, DecisionDetail, DryRun, Event,
-    GetDecision, HeldDecision, PolicyVersion, Record, Refusal, RequestAccess, collection, event, role,
-};
 use super::records::Kept;
 use super::transaction::Transaction;
-use super::{consents, hash, keys, policies, reviews};
+use super::{consents, keys, policies, reviews};
 use ehrnet_consent::code::Code;
 use ehrnet_consent::decision::Effect;
 use ehrnet_consent::evaluate::review_due;
@@ -30,6 +26,11 @@ use ehrnet_consent::request::is_research;
 use ehrnet_consent::rules::Basis;
 use ehrnet_consent::vocabulary::ConsentScope;
 use ehrnet_consent::{self as consent, Decision, Policy, Request};
+use ehrnet_messages::hash;
+use ehrnet_messages::{
+    AccessSecret, AuditEntry, AuditKind, ConsentStatus, ConsentVersion, DecideAccess, DecisionDetail, DryRun, Event,
+    GetDecision, HeldDecision, PolicyVersion, Record, Refusal, RequestAccess, collection, event, role,
+};
 
 /// Longest justification.
 const MAX_JUSTIFICATION: usize = 4_096;

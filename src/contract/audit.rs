@@ -5,16 +5,17 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{check_id, check_patient, check_salt};
 use super::error::ContractError;
-use super::messages::{
-    AuditDetail, AuditEntry, AuditKind, AuditPage, AuditSubject, Event, Person, QueryAudit, RecordDisclosure, Review,
-    collection, event, role,
-};
+use super::keys;
 use super::transaction::Transaction;
-use super::{hash, keys};
 use ehrnet_consent::code::Code;
 use ehrnet_consent::policy::known_code;
 use ehrnet_consent::vocabulary::Coding;
 use ehrnet_consent::vocabulary::code_systems::{ACT_REASON, CodedElement};
+use ehrnet_messages::hash;
+use ehrnet_messages::{
+    AuditDetail, AuditEntry, AuditKind, AuditPage, AuditSubject, Event, Person, QueryAudit, RecordDisclosure, Review,
+    collection, event, role,
+};
 
 /// Longest text about the recipient of a disclosure.
 const MAX_TEXT: usize = 4_096;

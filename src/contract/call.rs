@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 
 use super::caller::Caller;
 use super::error::ContractError;
-use super::hash::SALT_LENGTH;
-use super::messages::Function;
+use ehrnet_messages::Function;
+use ehrnet_messages::hash::SALT_LENGTH;
 
 /// Bytes that the transient map may have in all.
 pub const MAX_TRANSIENT: usize = 256 * 1024;

@@ -10,9 +10,9 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use super::error::ContractError;
-use super::hash;
-use super::messages::{Person, attribute, role};
 use ehrnet_fabric::proto::msp::SerializedIdentity;
+use ehrnet_messages::hash;
+use ehrnet_messages::{Person, attribute, role};
 use ehrnet_pki::Certificate;
 
 /// What the system of an identifier begins with, before the MSP id; the value is the certificate's common name.

@@ -9,16 +9,17 @@ use serde_json::Value;
 
 use super::call::{check_digest, check_id, check_patient, check_salt};
 use super::error::ContractError;
-use super::messages::{
-    ConsentDetail, ConsentHistory, ConsentPage, ConsentSecret, ConsentStatus, ConsentVersion, Event, GetConsents, Page,
-    Person, PutConsent, RevokeConsent, collection, event,
-};
+use super::keys;
 use super::transaction::Transaction;
-use super::{hash, keys};
 use ehrnet_consent::FieldError;
 use ehrnet_consent::fhir::{self, Consent};
 use ehrnet_consent::tree::Soil;
 use ehrnet_consent::vocabulary::Period;
+use ehrnet_messages::hash;
+use ehrnet_messages::{
+    ConsentDetail, ConsentHistory, ConsentPage, ConsentSecret, ConsentStatus, ConsentVersion, Event, GetConsents, Page,
+    Person, PutConsent, RevokeConsent, collection, event,
+};
 
 /// Longest description of who gave a consent.
 const MAX_PERFORMER: usize = 1_024;

@@ -3,14 +3,14 @@
 use super::call::Call;
 use super::error::ContractError;
 use super::ledger::{Effects, Ledger};
-use super::members::Members;
-use super::messages::{
+use super::transaction::Transaction;
+use super::{access, audit, consents, policies, records, reviews};
+use ehrnet_messages::Members;
+use ehrnet_messages::{
     ApprovePolicy, BreakGlassReview, ConsentHistory, DecideAccess, EraseRecord, Function, GetConsents, GetDecision,
     GetPolicy, GetRecord, ListReviews, PutConsent, PutPolicy, QueryAudit, RecordDisclosure, RegisterRecord,
     RequestAccess, RevokeConsent, VerifyRecord, WithdrawPolicy,
 };
-use super::transaction::Transaction;
-use super::{access, audit, consents, policies, records, reviews};
 
 /// Runs a call: the answer as JSON, and what it leaves behind.
 ///

@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 
 use super::error::ContractError;
 use super::keys;
-use super::messages::{
-    ApprovePolicy, Event, GetPolicy, PolicyApproval, PolicyVersion, PutPolicy, WithdrawPolicy, event,
-};
 use super::transaction::Transaction;
 use ehrnet_consent::Policy;
 use ehrnet_consent::policy::validate;
 use ehrnet_consent::vocabulary::ConsentScope;
 use ehrnet_consent::vocabulary::PolicySpec;
+use ehrnet_messages::{
+    ApprovePolicy, Event, GetPolicy, PolicyApproval, PolicyVersion, PutPolicy, WithdrawPolicy, event,
+};
 
 /// Name of the scope of a policy that names none.
 const ANY_SCOPE: &str = "any";

@@ -6,17 +6,18 @@ use serde::{Deserialize, Serialize};
 use super::audit::{self, entry};
 use super::call::{check_digest, check_id, check_patient, check_salt};
 use super::error::ContractError;
-use super::messages::{
-    AuditKind, EraseRecord, Erasure, Event, GetRecord, Record, RecordSecret, RecordView, RegisterRecord, Verification,
-    VerifyRecord, collection, event, role,
-};
 use super::transaction::Transaction;
-use super::{access, hash, keys};
+use super::{access, keys};
 use ehrnet_consent::decision::Effect;
 use ehrnet_consent::policy::known_code;
 use ehrnet_consent::time::Moments;
 use ehrnet_consent::vocabulary::Coding;
 use ehrnet_consent::vocabulary::code_systems::{CONFIDENTIALITY_CODES, CodedElement};
+use ehrnet_messages::hash;
+use ehrnet_messages::{
+    AuditKind, EraseRecord, Erasure, Event, GetRecord, Record, RecordSecret, RecordView, RegisterRecord, Verification,
+    VerifyRecord, collection, event, role,
+};
 
 /// Who may register records.
 const WRITERS: &[&str] = &[role::REGISTRAR, role::PHYSICIAN, role::NURSE, role::DEVICE];

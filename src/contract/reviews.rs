@@ -6,11 +6,11 @@ use super::audit::ReviewKept;
 use super::call::check_salt;
 use super::error::ContractError;
 use super::keys;
-use super::messages::{
+use super::transaction::Transaction;
+use ehrnet_messages::{
     AuditEntry, BreakGlassReview, Event, ListReviews, Review, ReviewPage, ReviewStatus, Verdict, collection, event,
     role,
 };
-use super::transaction::Transaction;
 
 /// Longest notes of a review.
 const MAX_NOTES: usize = 4_096;

@@ -9,8 +9,8 @@ use super::caller::Caller;
 use super::error::ContractError;
 use super::keys::Range;
 use super::ledger::{Effects, Entry, Ledger, LedgerFailure, Write};
-use super::members::Members;
-use super::messages::{Event, Page};
+use ehrnet_messages::Members;
+use ehrnet_messages::{Event, Page};
 
 /// Entries of a page if the caller does not say.
 const PAGE: u16 = 50;

@@ -11,8 +11,8 @@ use super::forward::Forward;
 use super::install::Sample;
 use ehrnet_client::ledger::Reach;
 use ehrnet_client::{Bundle, Ledger};
-use ehrnet_contract::hash;
-use ehrnet_contract::messages::{attribute, role};
+use ehrnet_messages::hash;
+use ehrnet_messages::{attribute, role};
 
 /// The patient's id at the hospital. The ledger never sees it.
 const PATIENT_ID: &str = "MRN-0423-1957";

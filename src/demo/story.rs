@@ -15,9 +15,7 @@ use super::{DemoArgs, DemoError, watch};
 use ehrnet_client::consents::{self, Given};
 use ehrnet_client::records::{self, Body, Description};
 use ehrnet_client::{ClientError, access, audit, audit_table, ledger};
-use ehrnet_contract::messages::{
-    AuditSubject, ConsentVersion, Page, QueryAudit, Record, RegisterRecord, RequestAccess,
-};
+use ehrnet_messages::{AuditSubject, ConsentVersion, Page, QueryAudit, Record, RegisterRecord, RequestAccess};
 
 /// Entries of the audit that are shown.
 const SHOWN: usize = 100;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ehrnet_contract::messages::{ApprovePolicy, GetPolicy, PutPolicy};
 use ehrnet_desired::names;
+use ehrnet_messages::{ApprovePolicy, GetPolicy, PutPolicy};
 use ehrnet_pki::Certificate;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};

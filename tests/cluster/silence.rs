@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ehrnet_contract::messages::ApprovePolicy;
+use ehrnet_messages::ApprovePolicy;
 use serde_json::json;
 
 use crate::support::gate::Gate;

@@ -22,7 +22,6 @@ use std::str::FromStr;
 
 use cedar_policy::{Authorizer, Decision, Policy as CedarPolicy, PolicyId, PolicySet, Request as CedarRequest};
 use cedar_policy::{Entities, Schema, ValidationMode, Validator};
-use ehrnet_api as api;
 use ehrnet_consent::decision::Effect;
 use ehrnet_consent::rules::{Basis, Reason};
 use ehrnet_consent::{self as consent, Consent, Policy, Request, fhir};
@@ -128,9 +127,9 @@ proptest! {
 /// A case on which all layers have a say, so that agreement is not agreement about nothing.
 #[test]
 fn each_layer_is_seen_to_decide_on_both_sides() {
-    let reasons = api::consent_codes::ACT_REASON;
+    let reasons = ehrnet_consent::vocabulary::code_systems::ACT_REASON;
     let permit = generate::consent(json!({"provision": {
-        "type": "permit", "purpose": codings(reasons, &["TREAT"]), "securityLabel": codings(api::consent_codes::CONFIDENTIALITY, &["N"]),
+        "type": "permit", "purpose": codings(reasons, &["TREAT"]), "securityLabel": codings(ehrnet_consent::vocabulary::code_systems::CONFIDENTIALITY, &["N"]),
         "provision": [{"type": "deny", "actor": [{"reference": {"reference": "Practitioner/b"}}]}],
     }}));
     let deny = generate::consent(

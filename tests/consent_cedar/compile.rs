@@ -4,8 +4,8 @@
 //! "matches, and no child applies", and applies itself where it or anything below does. That strictest verdict wins is
 //! Cedar's own rule. Layers and newer consents stand above others by a guard: "and nothing above applies".
 
-use ehrnet_api::consent_codes::{ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES};
-use ehrnet_api::consent_policy::{BasePolicy, Combining, ConsentPolicySpec, DataMeaning, Period, ProvisionType};
+use ehrnet_consent::vocabulary::code_systems::{ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES};
+use ehrnet_consent::vocabulary::{BasePolicy, Combining, PolicySpec, DataMeaning, Period, ProvisionType};
 use ehrnet_consent::code::{Code, Labels};
 use ehrnet_consent::tree::{ActorRule, DataRule, Elements, Node, Who};
 use ehrnet_consent::{Consent, Policy};
@@ -42,7 +42,7 @@ struct Layer {
 }
 
 /// All policies: overriding provisions, consents, base policy.
-pub fn rules(consents: &[Consent], policy: &Policy, spec: &ConsentPolicySpec) -> Vec<Rule> {
+pub fn rules(consents: &[Consent], policy: &Policy, spec: &PolicySpec) -> Vec<Rule> {
     let overriding: Vec<Layer> = policy.overriding().iter().map(|node| subtree(node, OVERRIDING)).collect();
     let above = any(overriding.iter().map(|layer| layer.applies.clone()));
     let layers: Vec<(&Consent, Layer)> =

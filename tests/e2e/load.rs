@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ehrnet_contract::messages::{AccessSecret, CHAINCODE_NAME, Function, RequestAccess};
 use ehrnet_fabric::LedgerError;
 use ehrnet_fabric::gateway::{Client, Endorsed};
 use ehrnet_fabric::proposal::Call;
 use ehrnet_fabric::proto::protos::TxValidationCode;
+use ehrnet_messages::{AccessSecret, CHAINCODE_NAME, Function, RequestAccess};
 use tokio::task::JoinHandle;
 
 use crate::scene::{LIMIT, Scene, eventually};

@@ -1,10 +1,10 @@
 //! A hospital's contract that lies does not get its result committed (C2).
 
 use ehrnet_client::access;
-use ehrnet_contract::messages::*;
 use ehrnet_fabric::LedgerError;
 use ehrnet_fabric::proposal::Call;
 use ehrnet_fabric::proto::protos::TxValidationCode;
+use ehrnet_messages::*;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use ehrnet_client::consents::{self, Given};
 use ehrnet_consent::vocabulary::Coding;
-use ehrnet_contract::messages::*;
 use ehrnet_fabric::blocks::header_hash;
 use ehrnet_fabric::net::{Target, TlsIdentity};
 use ehrnet_fabric::proto::common::{Block, BlockMetadataIndex};
 use ehrnet_fabric::{participation, peer};
+use ehrnet_messages::*;
 use ehrnet_pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey, Profile};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;

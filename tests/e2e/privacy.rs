@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 use ehrnet_client::ClientError;
 use ehrnet_client::records::Body;
-use ehrnet_contract::hash;
-use ehrnet_contract::messages::*;
 use ehrnet_demo::people::Desk;
+use ehrnet_messages::hash;
+use ehrnet_messages::*;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
 use rand::Rng;

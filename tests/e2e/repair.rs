@@ -1,6 +1,6 @@
 //! What is lost comes back as it was.
 
-use ehrnet_contract::messages::{attribute, role};
+use ehrnet_messages::{attribute, role};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, DynamicObject};

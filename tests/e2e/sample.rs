@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ehrnet_client::access;
-use ehrnet_contract::messages::{RequestAccess, attribute, role};
+use ehrnet_messages::{RequestAccess, attribute, role};
 use http::Request;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Namespace;

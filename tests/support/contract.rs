@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ehrnet_consent::decision::Effect;
-use ehrnet_contract::messages::*;
 use ehrnet_fabric::chaincode::{ChaincodeDefinition, Collection, EndorsementPolicy, Rule};
 use ehrnet_fabric::package::{Connection, Package};
 use ehrnet_fabric::proposal::Call;
 use ehrnet_fabric::{LedgerError, gateway};
+use ehrnet_messages::*;
 use futures::future::join_all;
 use serde_json::{Value, json};
 

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use ehrnet_contract::hash;
-use ehrnet_contract::messages::{attribute, collection, role};
+use ehrnet_messages::hash;
+use ehrnet_messages::{attribute, collection, role};
 // Where `testing` looks for it.
 use ehrnet_fabric::chaincode::{ChaincodeDefinition, Collection};
 use ehrnet_fabric::package::Package;

@@ -19,9 +19,9 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::info;
 
-use crate::Members;
 use ehrnet_fabric::proto::protos::ChaincodeMessage;
 use ehrnet_fabric::proto::protos::chaincode_server::{Chaincode, ChaincodeServer};
+use ehrnet_messages::Members;
 
 mod session;
 mod stub;

@@ -12,11 +12,12 @@ use tracing::{info, warn};
 
 use super::stub::{Limits, Stub};
 use super::unpack;
-use crate::{ContractError, Members, invoke};
+use crate::{ContractError, invoke};
 use ehrnet_fabric::proto::protos::chaincode_message::Type;
 use ehrnet_fabric::proto::protos::{
     ChaincodeAdditionalParams, ChaincodeEvent, ChaincodeId, ChaincodeMessage, Response,
 };
+use ehrnet_messages::Members;
 
 /// How long running transactions may take to end when the contract stops.
 const DRAIN: Duration = Duration::from_secs(10);

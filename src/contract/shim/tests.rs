@@ -13,8 +13,6 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Status, Streaming};
 
 use super::{ContractArgs, ServeError, Service};
-use crate::Members;
-use crate::messages::*;
 use crate::tests::world::{MERCY, State, access, patient, salt};
 use ehrnet_fabric::envelope::Stamp;
 use ehrnet_fabric::proposal::{Call, proposal};
@@ -23,6 +21,8 @@ use ehrnet_fabric::proto::protos::chaincode_client::ChaincodeClient;
 use ehrnet_fabric::proto::protos::chaincode_message::Type;
 use ehrnet_fabric::proto::protos::*;
 use ehrnet_fabric::proto::queryresult::Kv;
+use ehrnet_messages::Members;
+use ehrnet_messages::*;
 use ehrnet_pki::{Attributes, Authority, AuthorityName, Leaf, PrivateKey, Profile, Role, SubjectAltNames};
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::world::*;
 use crate::Call;
 use crate::caller::Caller;
-use crate::messages::*;
 use ehrnet_consent::decision::Effect;
 use ehrnet_consent::rules::Basis;
+use ehrnet_messages::*;
 
 fn answer(entry: &AuditEntry) -> (Effect, &str) {
     (entry.decision.expect("a decision"), entry.reason.as_deref().expect("a reason"))

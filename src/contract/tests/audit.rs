@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::world::*;
-use crate::messages::*;
 use ehrnet_consent::decision::Effect;
+use ehrnet_messages::*;
 
 fn of(n: u8) -> QueryAudit {
     QueryAudit { of: AuditSubject::Patient(patient(n)), from: None, until: None, page: Page::default() }

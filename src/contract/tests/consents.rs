@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::world::*;
-use crate::messages::*;
+use ehrnet_messages::*;
 
 fn put(seq: u64) -> PutConsent {
     PutConsent { patient: patient(1), consent: "c1".into(), seq }

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::world::*;
-use crate::Members;
-use crate::messages::*;
 use ehrnet_consent::decision::Effect;
+use ehrnet_messages::Members;
+use ehrnet_messages::*;
 
 /// C10: what the contract keeps is what ConfigMap and status have, to the byte.
 #[test]

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::world::*;
 use crate::ledger::Write;
-use crate::messages::*;
 use crate::{Call, ContractError};
+use ehrnet_messages::*;
 
 impl Ran {
     /// Keys that it writes; those of collections after the collection's name.

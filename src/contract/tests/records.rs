@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::world::*;
-use crate::hash::{document_digest, salted};
-use crate::messages::*;
 use ehrnet_consent::decision::Effect;
+use ehrnet_messages::hash::{document_digest, salted};
+use ehrnet_messages::*;
 
 fn digest(document: serde_json::Value) -> String {
     document_digest(&document).expect("canonical")

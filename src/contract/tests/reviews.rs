@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::world::*;
 use crate::caller::Caller;
-use crate::messages::*;
 use ehrnet_consent::decision::Effect;
 use ehrnet_consent::rules::Basis;
+use ehrnet_messages::*;
 
 const WHY: &str = "unconscious after a fall";
 
@@ -114,7 +114,7 @@ fn the_justification_is_on_the_ledger_as_a_salted_hash_only() {
     let mut world = scene();
     let doctor = emergency(&world);
     let entry = broken(&mut world, &doctor, Some(WHY));
-    let expected = crate::hash::salted(&[0xa0 ^ 9; 32], WHY.as_bytes());
+    let expected = ehrnet_messages::hash::salted(&[0xa0 ^ 9; 32], WHY.as_bytes());
     assert_eq!(entry.justification_hash, Some(expected));
     let public: String = world.state.public.values().map(|value| String::from_utf8_lossy(value)).collect();
     assert!(!public.contains(WHY));

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use crate::caller::Caller;
 use crate::keys::Range;
 use crate::ledger::{Effects, Entry, Ledger, LedgerFailure, Write};
-use crate::messages::*;
-use crate::{Call, ContractError, Members, invoke};
+use crate::{Call, ContractError, invoke};
 use ehrnet_consent::validate;
 use ehrnet_consent::vocabulary::PolicySpec;
 use ehrnet_fabric::proto::msp::SerializedIdentity;
+use ehrnet_messages::Members;
+use ehrnet_messages::*;
 use ehrnet_pki::{Attributes, Authority, AuthorityName, Leaf, PrivateKey, Profile, Role};
 
 const DECADE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

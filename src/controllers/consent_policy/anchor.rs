@@ -13,7 +13,7 @@ use crate::rival;
 use ehrnet_api::conditions::Reason;
 use ehrnet_api::{Chaincode, ConsentPolicy};
 use ehrnet_consent::policy::Policy;
-use ehrnet_contract::messages::{GetPolicy, PolicyVersion, PutPolicy, WithdrawPolicy};
+use ehrnet_messages::{GetPolicy, PolicyVersion, PutPolicy, WithdrawPolicy};
 use ehrnet_status::Finding;
 
 /// A policy on the ledger as it was read, and what had to be done.

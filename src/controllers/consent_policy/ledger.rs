@@ -10,10 +10,10 @@ use crate::context::Context;
 use crate::{authorities, ledger, node};
 use ehrnet_api::conditions::{READY, Reason};
 use ehrnet_api::{Chaincode, Channel, Peer};
-use ehrnet_contract::Members;
-use ehrnet_contract::messages::{ApprovePolicy, Function, PolicyVersion, PutPolicy, WithdrawPolicy};
 use ehrnet_fabric::proposal::Call;
 use ehrnet_fabric::{LedgerError, gateway};
+use ehrnet_messages::Members;
+use ehrnet_messages::{ApprovePolicy, Function, PolicyVersion, PutPolicy, WithdrawPolicy};
 use ehrnet_status::Finding;
 
 /// The contract of one Chaincode.

@@ -22,9 +22,9 @@ use ehrnet_api::conditions::{ConditionType, Reason};
 use ehrnet_api::consent_policy::ConsentPolicyStatus;
 use ehrnet_apply::Owner;
 use ehrnet_consent::policy::{self, Policy};
-use ehrnet_contract::messages::PolicyVersion;
 use ehrnet_desired::config_map;
 use ehrnet_desired::names::{self, Parent};
+use ehrnet_messages::PolicyVersion;
 use ehrnet_status::{self as status, Finding};
 
 /// How often the ledger is looked at: another policy on it leaves no trace in the cluster, and must not stay unseen.

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ehrnet_contract::messages::GetPolicy;
 use ehrnet_desired::names;
 use ehrnet_fabric::proto::common::{Config, Orderers};
 use ehrnet_fabric::proto::etcdraft::ConfigMetadata;
 use ehrnet_fabric::proto::orderer::ConsensusType;
+use ehrnet_messages::GetPolicy;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;

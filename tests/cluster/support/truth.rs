@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ehrnet_contract::messages::Function;
 use ehrnet_desired::names;
 use ehrnet_fabric::blocks;
 use ehrnet_fabric::identity::SigningIdentity;
@@ -13,6 +12,7 @@ use ehrnet_fabric::proposal::Call;
 use ehrnet_fabric::proto::common::{Block, Config};
 use ehrnet_fabric::verbs::{ensure_orderer_joined, ensure_peer_joined};
 use ehrnet_fabric::{LedgerError, gateway, orderer, participation, peer};
+use ehrnet_messages::Function;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use tokio::net::TcpStream;

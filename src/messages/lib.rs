@@ -21,6 +21,8 @@ use ehrnet_consent::decision::Effect;
 mod access;
 mod audit;
 mod consents;
+pub mod hash;
+mod members;
 mod policies;
 mod records;
 
@@ -36,6 +38,7 @@ pub use consents::{
     ConsentDetail, ConsentHistory, ConsentPage, ConsentSecret, ConsentStatus, ConsentVersion, GetConsents, PutConsent,
     RevokeConsent,
 };
+pub use members::Members;
 pub use policies::{ApprovePolicy, GetPolicy, PolicyApproval, PolicyVersion, PutPolicy, WithdrawPolicy};
 pub use records::{
     EraseRecord, Erasure, ErasureReason, GetRecord, Manifest, Record, RecordSecret, RecordView, RegisterRecord,
