@@ -18,6 +18,7 @@ pub mod consent_policy;
 pub mod hospital;
 pub mod identity;
 pub mod node;
+mod status;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -30,6 +31,7 @@ pub use consent_policy::{ConsentPolicy, ConsentPolicySpec, ConsentPolicyStatus};
 pub use hospital::{Hospital, HospitalSpec, HospitalStatus};
 pub use identity::{Identity, IdentitySpec, IdentityStatus};
 pub use node::{NodeStatus, Orderer, OrdererSpec, Peer, PeerSpec};
+pub use status::ResourceStatus;
 
 /// API group of every kind.
 pub const GROUP: &str = "ehrnet.dev";

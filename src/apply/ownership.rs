@@ -49,6 +49,11 @@ impl Owner {
         Self { namespace: namespace.to_owned(), kind: String::new(), name: instance.to_owned(), uid: None }
     }
 
+    /// UID of the resource; `None` for what the resources of a namespace share.
+    pub fn uid(&self) -> Option<&str> {
+        self.uid.as_deref()
+    }
+
     /// Whether an object has this owner's UID among its owners.
     fn owns<K: Resource>(&self, object: &K) -> bool {
         let mut owners = object.owner_references().iter();

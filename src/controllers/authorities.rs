@@ -1,11 +1,11 @@
 //! The two CAs of a hospital, as others need them: readable and within their dates, or why not.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 
 use super::context::Context;
 use super::keys::Pair;
@@ -13,6 +13,7 @@ use ehrnet_api::Hospital;
 use ehrnet_api::conditions::Reason;
 use ehrnet_api::hospital::ExistingCa;
 use ehrnet_desired::names;
+use ehrnet_observe::World;
 use ehrnet_pki::Authority;
 use ehrnet_status::Finding;
 
@@ -51,7 +52,7 @@ pub async fn of_hospital(ctx: &Context, hospital: &Hospital) -> Result<Authoriti
 async fn one(ctx: &Context, hospital: &Hospital, given: Option<&ExistingCa>, made: &str) -> Result<Authority, Finding> {
     let namespace = hospital.namespace().unwrap_or_default();
     let secret = match given {
-        Some(ca) => Some(given_secret(ctx, &namespace, &ca.secret_ref.name).await?),
+        Some(ca) => Some(ctx.given.get(&ctx.world, &namespace, &ca.secret_ref.name).await?),
         None => ctx.world.secrets.get(&namespace, made),
     };
     let secret_name = given.map_or(made, |ca| ca.secret_ref.name.as_str());
@@ -72,23 +73,43 @@ pub fn read(secret: &Secret, name: &str, now: jiff::Timestamp) -> Result<Authori
     Authority::load(&pair.certificate, &pair.key, now).map_err(|error| invalid(error.to_string()))
 }
 
-/// A user's Secret, read again whenever the watch saw another version of it.
-pub async fn given_secret(ctx: &Context, namespace: &str, name: &str) -> Result<Arc<Secret>, Finding> {
-    let Some(seen) = ctx.world.tls_secrets.get(namespace, name) else {
-        let message = format!(
-            "Secret {name} of type kubernetes.io/tls does not exist yet: create it with the CA's tls.crt and tls.key"
-        );
-        return Err(Finding::not(Reason::WaitingForReference, message));
-    };
-    let key = (namespace.to_owned(), name.to_owned());
-    if let Some(known) =
-        ctx.given.get(&key).filter(|known| known.metadata.resource_version == seen.metadata.resource_version)
-    {
-        return Ok(known);
+/// Reads CA Secrets of users. The watch tells their versions only, so that no other contents come into this process.
+pub struct GivenSecrets {
+    client: Client,
+    /// As last read, by namespace and name.
+    read: Mutex<HashMap<(String, String), Arc<Secret>>>,
+}
+
+impl GivenSecrets {
+    /// Reads with this client.
+    pub fn new(client: Client) -> Self {
+        Self { client, read: Mutex::default() }
     }
-    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
-    match api.get(name).await {
-        Ok(secret) => Ok(ctx.given.put(key, secret)),
-        Err(error) => Err(Finding::unknown(Reason::ApiRefused, format!("Secret {name} cannot be read: {error}"))),
+
+    fn known(&self) -> MutexGuard<'_, HashMap<(String, String), Arc<Secret>>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A user's Secret, read again whenever the watch saw another version of it, and forgotten when it is gone.
+    pub async fn get(&self, world: &World, namespace: &str, name: &str) -> Result<Arc<Secret>, Finding> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let Some(seen) = world.tls_secrets.get(namespace, name) else {
+            self.known().remove(&key);
+            let message = format!(
+                "Secret {name} of type kubernetes.io/tls does not exist yet: create it with the CA's tls.crt and tls.key"
+            );
+            return Err(Finding::not(Reason::WaitingForReference, message));
+        };
+        let known = self.known().get(&key).cloned();
+        if let Some(known) = known.filter(|known| known.metadata.resource_version == seen.metadata.resource_version) {
+            return Ok(known);
+        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secret =
+            api.get(name).await.map(Arc::new).map_err(|error| {
+                Finding::unknown(Reason::ApiRefused, format!("Secret {name} cannot be read: {error}"))
+            })?;
+        self.known().insert(key, secret.clone());
+        Ok(secret)
     }
 }

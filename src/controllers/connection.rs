@@ -7,22 +7,18 @@ use kube::ResourceExt;
 
 use super::authorities;
 use super::context::Context;
-use super::hospital::Material;
+use super::hospital::HospitalKeys;
 use ehrnet_api::node::NodeSpec;
 use ehrnet_api::{Channel, Hospital, Peer};
 use ehrnet_desired::connection::{ChannelNodes, Identities, OrdererAddress, Reachable};
-use ehrnet_desired::{Endpoint, Prepared, Resources, hospital, names};
+use ehrnet_desired::{Endpoint, Objects, hospital, names};
 use ehrnet_pki::{Certificate, KeyPairError, PrivateKey};
 
 /// The objects of a hospital that follow from its keys and from the nodes that its clients reach.
 ///
 /// # Errors
 /// The stored admin identity cannot be read.
-pub async fn resources(
-    ctx: &Context,
-    declared: &Hospital,
-    material: &Material,
-) -> Result<Resources<Prepared>, KeyPairError> {
+pub async fn resources(ctx: &Context, declared: &Hospital, material: &HospitalKeys) -> Result<Objects, KeyPairError> {
     let key = PrivateKey::from_pem(&material.admin.pair.key)?;
     let identities = Identities {
         signing_ca: material.authorities.signing.certificate(),

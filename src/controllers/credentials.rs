@@ -1,12 +1,13 @@
 //! The key pairs of a node, and the operator's own in a namespace.
 
-use super::authorities::{self, Authorities};
+use super::authorities;
 use super::context::Context;
+use super::error::StepError;
 use super::key_pairs::{self, Issued, Slot, Want};
 use super::keys::{Pair, Replaceable};
-use super::nodes::Ground;
-use super::outcome::ReconcileError;
-use ehrnet_api::common::CertificateStatus;
+use super::nodes::Dependencies;
+use super::writer::Writer;
+use ehrnet_api::NodeStatus;
 use ehrnet_api::conditions::Reason;
 use ehrnet_apply::Owner;
 use ehrnet_desired::plan::{HospitalPlan, NodePlan};
@@ -32,50 +33,48 @@ pub struct Credentials {
 /// Both key pairs of a node, issued or renewed if need be. `known` is what its status says of them so far.
 pub async fn of_node(
     ctx: &Context,
+    writer: &Writer<'_>,
     owner: &Owner,
     plan: &NodePlan,
-    authorities: &Authorities,
-    window: Window,
-    known: (Option<&CertificateStatus>, Option<&CertificateStatus>),
-    tls_replaceable: Replaceable,
-) -> Result<Result<Credentials, Finding>, ReconcileError> {
-    let (signing, tls_ca) = (&authorities.signing, &authorities.tls);
-    let slot = Slot { owner, name: &names::node_identity(&plan.parent.name), existed: known.0.is_some() };
-    let leaf = plan.identity_leaf();
-    let want = Want { leaf: &leaf, issuer: signing, window, replaceable: tls_replaceable };
+    dependencies: &Dependencies,
+    known: &NodeStatus,
+    replaceable: Replaceable,
+) -> Result<Credentials, StepError> {
+    let (signing, tls_ca) = (&dependencies.authorities.signing, &dependencies.authorities.tls);
+    let window = dependencies.window;
+    let slot = Slot { owner, name: &names::node_identity(&plan.parent.name), existed: known.identity.is_some() };
+    let want = Want { leaf: &plan.identity_leaf(), issuer: signing, window, replaceable };
     let build = |certificate: &_, key: &_| secret::node_identity(plan, certificate, key, signing.certificate());
-    let identity = key_pairs::leaf(ctx, &slot, &want, &build).await?;
+    let identity = key_pairs::leaf(ctx, writer, &slot, &want, &build).await;
 
-    let slot = Slot { owner, name: &names::node_tls(&plan.parent.name), existed: known.1.is_some() };
-    let leaf = plan.tls_leaf();
-    let want = Want { leaf: &leaf, issuer: tls_ca, window, replaceable: tls_replaceable };
+    // One of the two does not wait for the other.
+    let slot = Slot { owner, name: &names::node_tls(&plan.parent.name), existed: known.tls.is_some() };
+    let want = Want { leaf: &plan.tls_leaf(), issuer: tls_ca, window, replaceable };
     let build = |certificate: &_, key: &_| secret::node_tls(plan, certificate, key, tls_ca.certificate());
-    let tls = key_pairs::leaf(ctx, &slot, &want, &build).await?;
-    Ok(identity.and_then(|identity| tls.map(|tls| Credentials { identity, tls, restart_waits: false })))
+    let tls = key_pairs::leaf(ctx, writer, &slot, &want, &build).await;
+    Ok(Credentials { identity: identity?, tls: tls?, restart_waits: false })
 }
 
 /// The key pair by which a hospital's peers are known to its contracts: one for all of them, made before the first peer.
-pub async fn of_chaincode_client(ctx: &Context, ground: &Ground) -> Result<Result<Issued, Finding>, ReconcileError> {
-    let (plan, owner) = match (HospitalPlan::new(&ground.hospital), Owner::of(&*ground.hospital)) {
-        (Ok(plan), Some(owner)) => (plan, owner),
-        (Err(error), _) => return Ok(Err(Finding::not(Reason::InvalidSpec, error.to_string()))),
-        (_, None) => return Ok(Err(Finding::not(Reason::InvalidSpec, "the hospital has no UID"))),
-    };
-    let issuer = &ground.authorities.tls;
+pub async fn of_chaincode_client(
+    ctx: &Context,
+    writer: &Writer<'_>,
+    dependencies: &Dependencies,
+) -> Result<Issued, StepError> {
+    let plan = HospitalPlan::new(&dependencies.hospital)?;
+    let owner = super::owner(&*dependencies.hospital)?;
+    let issuer = &dependencies.authorities.tls;
     let slot = Slot { owner: &owner, name: &names::chaincode_client(&plan.parent.name), existed: false };
-    let leaf = plan.chaincode_client_leaf();
     let window = plan.chaincode_client_window();
-    let want = Want { leaf: &leaf, issuer, window, replaceable: Replaceable::Yes };
+    let want = Want { leaf: &plan.chaincode_client_leaf(), issuer, window, replaceable: Replaceable::Yes };
     let build = |certificate: &_, key: &_| secret::chaincode_client(&plan, certificate, key, issuer.certificate());
-    let issued = match key_pairs::leaf(ctx, &slot, &want, &build).await? {
-        Ok(issued) => issued,
-        Err(finding) => return Ok(Err(finding)),
-    };
-    Ok(key_pairs::complete(ctx, &slot, &issued, &build).await?.map(|()| issued))
+    let issued = key_pairs::leaf(ctx, writer, &slot, &want, &build).await?;
+    key_pairs::complete(ctx, writer, &slot, &issued, &build).await?;
+    Ok(issued)
 }
 
 /// The operator's CA of a namespace, with its client certificate beside it in one Secret.
-pub async fn of_operator(ctx: &Context, namespace: &str) -> Result<Result<Certificate, Finding>, ReconcileError> {
+pub async fn of_operator(ctx: &Context, writer: &Writer<'_>, namespace: &str) -> Result<Certificate, StepError> {
     let owner = Owner::shared(namespace, names::OPERATOR);
     let slot = Slot { owner: &owner, name: names::OPERATOR, existed: false };
     let now = (ctx.clock)();
@@ -85,22 +84,18 @@ pub async fn of_operator(ctx: &Context, namespace: &str) -> Result<Result<Certif
         Some(Ok(ca)) => ca,
         Some(Err(_)) | None => {
             let name = AuthorityName { common_name: format!("ehrnet operator {namespace}"), organization: None };
-            match Authority::create(&name, OPERATOR_CA.validity, now) {
-                Ok(ca) => ca,
-                Err(error) => return Ok(Err(Finding::not(Reason::InvalidKeyPair, error.to_string()))),
-            }
+            let made = Authority::create(&name, OPERATOR_CA.validity, now);
+            made.map_err(|error| Finding::not(Reason::InvalidKeyPair, error.to_string()))?
         }
     };
     let leaf = secret::operator_leaf();
     let want = Want { leaf: &leaf, issuer: &ca, window: OPERATOR_LEAF, replaceable: Replaceable::Yes };
     let build = |certificate: &_, key: &_| secret::operator(namespace, &ca, certificate, key);
-    match key_pairs::leaf(ctx, &slot, &want, &build).await? {
-        Err(finding) => Ok(Err(finding)),
-        Ok(_) => Ok(stored_ca(ctx, namespace)),
-    }
+    key_pairs::leaf(ctx, writer, &slot, &want, &build).await?;
+    Ok(stored_ca(ctx, namespace)?)
 }
 
-/// Another reconcile may have stored its CA first: what stands in the Secret counts.
+/// Another pass may have stored its CA first: what stands in the Secret counts.
 fn stored_ca(ctx: &Context, namespace: &str) -> Result<Certificate, Finding> {
     let secret = ctx.world.secrets.get(namespace, names::OPERATOR);
     let ca = secret.as_deref().and_then(|secret| authorities::pair_at(secret, names::CA_CRT, names::CA_KEY));

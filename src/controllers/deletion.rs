@@ -7,43 +7,42 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use super::context::Context;
-use super::node;
-use super::outcome::{Outcome, ReconcileError};
+use super::error::ReconcileError;
+use super::kind::Deletion;
+use super::pods;
+use super::writer::Writer;
 use ehrnet_api::channel::ConsensusType;
-use ehrnet_api::conditions::{ConditionType, Reason};
-use ehrnet_api::{Channel, NodeStatus, Orderer};
-use ehrnet_status::{self as status, Finding};
+use ehrnet_api::conditions::Reason;
+use ehrnet_api::{Channel, Orderer};
+use ehrnet_status::Finding;
 
 /// Holds the resource until its deletion is harmless.
-pub const FINALIZER: &str = "ehrnet.dev/quorum";
+const FINALIZER: &str = "ehrnet.dev/quorum";
 
-/// Sees to the finalizer. `None` goes on with an ordinary reconcile.
-pub async fn orderer(ctx: &Context, orderer: &Arc<Orderer>) -> Result<Option<Outcome>, ReconcileError> {
-    let held = orderer.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+/// Sees to the finalizer of an orderer.
+pub async fn orderer(ctx: &Context, orderer: &Arc<Orderer>, writer: &Writer<'_>) -> Result<Deletion, ReconcileError> {
+    let is_ours = |finalizer: &&String| *finalizer == FINALIZER;
+    let held = orderer.finalizers().iter().any(|finalizer| is_ours(&finalizer));
     let (namespace, name) = super::place(&**orderer);
     if orderer.metadata.deletion_timestamp.is_none() {
         if !held && in_use(ctx, &namespace, &name) {
             let all: Vec<String> = orderer.finalizers().iter().cloned().chain([FINALIZER.to_owned()]).collect();
-            ctx.world.orderers.wrote(Arc::new(ctx.applier.finalizers(&**orderer, &all).await?));
+            ctx.world.orderers.wrote(Arc::new(writer.finalizers(&**orderer, &all).await?));
         }
-        return Ok(None);
+        return Ok(Deletion::None);
     }
     if !held {
-        return Ok(Some(Outcome::wait()));
+        return Ok(Deletion::LetGo);
     }
     if let Some(channel) = harmed(ctx, &namespace, &name) {
-        let finding = Finding::not(
-            Reason::DeletionBlocked,
-            format!(
-                "Channel {channel} would lose its quorum: remove this orderer from its spec.consensus.orderers first, or delete the Channel"
-            ),
+        let message = format!(
+            "Channel {channel} would lose its quorum: remove this orderer from its spec.consensus.orderers first, or delete the Channel"
         );
-        return say(ctx, orderer, finding).await.map(Some);
+        return Ok(Deletion::Held(Finding::not(Reason::DeletionBlocked, message)));
     }
-    let rest: Vec<String> = orderer.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
-    let written = ctx.applier.finalizers(&**orderer, &rest).await?;
-    ctx.world.orderers.wrote(Arc::new(written));
-    Ok(Some(Outcome::wait()))
+    let rest: Vec<String> = orderer.finalizers().iter().filter(|finalizer| !is_ours(finalizer)).cloned().collect();
+    ctx.world.orderers.wrote(Arc::new(writer.finalizers(&**orderer, &rest).await?));
+    Ok(Deletion::LetGo)
 }
 
 /// Whether a channel counts on this orderer.
@@ -54,18 +53,15 @@ fn in_use(ctx: &Context, namespace: &str, name: &str) -> bool {
 
 /// The channel that would stop ordering without this node.
 fn harmed(ctx: &Context, namespace: &str, name: &str) -> Option<String> {
-    ctx.world
-        .channels
-        .list(namespace)
-        .into_iter()
-        .filter(|channel| channel.metadata.deletion_timestamp.is_none())
-        .find_map(|channel| {
-            let orderers = &channel.spec.consensus.orderers;
-            orderers.iter().any(|orderer| orderer == name).then_some(())?;
-            let alive = |orderer: &&String| **orderer != name && node::is_ready(&ctx.world, namespace, orderer);
-            let left = orderers.iter().filter(alive).count();
-            (left < quorum(&channel)).then(|| channel.name_any())
-        })
+    let channels = ctx.world.channels.list(namespace);
+    let mut alive = channels.iter().filter(|channel| channel.metadata.deletion_timestamp.is_none());
+    let harmed = alive.find(|channel| {
+        let orderers = &channel.spec.consensus.orderers;
+        let answers = |orderer: &&String| **orderer != name && pods::is_ready(&ctx.world, namespace, orderer);
+        let left = orderers.iter().filter(answers).count();
+        orderers.iter().any(|orderer| orderer == name) && left < quorum(channel)
+    });
+    harmed.map(|channel| channel.name_any())
 }
 
 /// How many orderers must work (Raft: a majority; BFT: ceil((n + f + 1) / 2) with f = (n - 1) / 3).
@@ -75,13 +71,4 @@ fn quorum(channel: &Channel) -> usize {
         ConsensusType::Raft => n / 2 + 1,
         ConsensusType::Bft => (n + (n - 1) / 3 + 1).div_ceil(2),
     }
-}
-
-async fn say(ctx: &Context, orderer: &Orderer, finding: Finding) -> Result<Outcome, ReconcileError> {
-    let current = orderer.status.clone().unwrap_or_default();
-    let findings = [(ConditionType::Accepted, finding)];
-    let conditions = status::conditions(&current.conditions, orderer.metadata.generation, (ctx.clock)(), &findings);
-    let status = NodeStatus { conditions: conditions.clone(), ..current.clone() };
-    let before = &current.conditions;
-    super::publish(ctx, &ctx.world.orderers, orderer, orderer.status.as_ref(), &status, (before, &conditions)).await
 }

@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::outcome::{Outcome, ReconcileError};
+use super::error::ReconcileError;
+use super::outcome::Outcome;
 use ehrnet_observe::Target;
 use ehrnet_runtime::backoff::Backoff;
 

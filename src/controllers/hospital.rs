@@ -2,48 +2,87 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use zeroize::Zeroizing;
 
 use super::authorities::{self, Authorities};
 use super::context::Context;
+use super::error::StepError;
 use super::key_pairs::{self, Issued, Slot, Want, certificate_status};
 use super::keys::Replaceable;
-use super::outcome::{Outcome, ReconcileError, told};
-use super::{children, connection, pseudonym, rival};
+use super::kind::{Declared, Report};
+use super::outcome::Outcome;
+use super::writer::Writer;
+use super::{connection, pseudonym, rival, write};
 use ehrnet_api::common::CertificateStatus;
 use ehrnet_api::conditions::{ConditionType, Reason};
 use ehrnet_api::hospital::ExistingCa;
 use ehrnet_api::{Hospital, HospitalStatus};
 use ehrnet_apply::Owner;
-use ehrnet_desired::plan::HospitalPlan;
-use ehrnet_desired::{names, secret};
-use ehrnet_pki::renewal;
-use ehrnet_pki::{Authority, AuthorityName};
-use ehrnet_status::{self as status, Finding};
+use ehrnet_desired::{HospitalPlan, names, secret};
+use ehrnet_observe::cache::Cache;
+use ehrnet_observe::{Kind, World};
+use ehrnet_pki::{Authority, AuthorityName, renewal};
+use ehrnet_status::Finding;
 
-/// Brings one hospital closer to its declaration and reports how far it is.
-pub async fn reconcile(ctx: &Context, hospital: Arc<Hospital>) -> Result<Outcome, ReconcileError> {
-    if hospital.metadata.deletion_timestamp.is_some() {
-        return Ok(Outcome::wait());
-    }
-    let accepted = accepted(ctx, &hospital);
-    let identity = match accepted.holds() {
-        true => told(provision(ctx, &hospital).await)?,
-        false => Err(Finding::unknown(Reason::Progressing, "comes after the declaration is accepted")),
-    };
-    let findings = findings(ctx, accepted, &identity);
-    let before = previous(&hospital);
-    let conditions = status::conditions(&before, hospital.metadata.generation, (ctx.clock)(), &findings);
-    let status = report(&hospital, identity.as_ref().ok(), conditions.clone());
-    let current = hospital.status.as_ref();
-    let told = super::publish(ctx, &ctx.world.hospitals, &*hospital, current, &status, (&before, &conditions)).await?;
-    Ok(told.or_sooner(wake_up(ctx, identity.as_ref().ok()).or_sooner(Outcome::of(&findings))))
+/// What decisions about a hospital need.
+pub struct HospitalFacts {
+    hospital: Arc<Hospital>,
+    /// Whether the declaration makes sense beside the others.
+    accepted: Finding,
 }
 
-/// What a hospital's other children are built from.
-pub struct Material {
+impl Declared for Hospital {
+    const KIND: Kind = Kind::Hospital;
+    type Facts = HospitalFacts;
+    type Provided = HospitalKeys;
+    type Answer = ();
+
+    fn cache(world: &World) -> &Cache<Self> {
+        &world.hospitals
+    }
+
+    async fn gather(ctx: &Context, hospital: Arc<Self>) -> HospitalFacts {
+        HospitalFacts { accepted: accepted(ctx, &hospital), hospital }
+    }
+
+    /// Keys first, then what shows them to others.
+    async fn provide(ctx: &Context, facts: &HospitalFacts, writer: &Writer<'_>) -> Result<HospitalKeys, StepError> {
+        if !facts.accepted.holds() {
+            return Err(Finding::unknown(Reason::Progressing, "comes after the declaration is accepted").into());
+        }
+        let keys = keys(ctx, writer, &facts.hospital).await?;
+        let objects = connection::resources(ctx, &facts.hospital, &keys).await;
+        let objects =
+            objects.map_err(|error| Finding::not(Reason::InvalidKeyPair, format!("the admin identity: {error}")))?;
+        write::objects(ctx, writer, &keys.owner, objects).await?;
+        Ok(keys)
+    }
+
+    async fn ask(_: &Context, _: &HospitalFacts, _: &Result<HospitalKeys, Finding>) {}
+
+    fn report(
+        ctx: &Context,
+        facts: &HospitalFacts,
+        keys: &Result<HospitalKeys, Finding>,
+        (): (),
+    ) -> Report<HospitalStatus> {
+        let ready = match keys {
+            Ok(keys) => expiring(ctx, keys)
+                .unwrap_or_else(|| Finding::good("CAs, admin identity and client bundle are in place")),
+            Err(finding) => finding.clone(),
+        };
+        let keys = keys.as_ref().ok();
+        Report {
+            findings: vec![(ConditionType::Accepted, facts.accepted.clone()), (ConditionType::IdentityReady, ready)],
+            status: status(&facts.hospital, keys),
+            look_again: wake_up(ctx, keys),
+        }
+    }
+}
+
+/// What a hospital's other objects are built from.
+pub struct HospitalKeys {
     /// The hospital as an owner.
     pub owner: Owner,
     /// The validated spec.
@@ -54,10 +93,6 @@ pub struct Material {
     pub admin: Issued,
     /// Key of the namespace's pseudonyms.
     pub pseudonym_key: Zeroizing<String>,
-}
-
-fn previous(hospital: &Hospital) -> Vec<Condition> {
-    hospital.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default()
 }
 
 /// Two hospitals with one MSP identifier cannot share a channel; the older one keeps the name in this namespace.
@@ -72,26 +107,9 @@ fn accepted(ctx: &Context, hospital: &Hospital) -> Finding {
     }
 }
 
-/// Keys first, then what shows them to others.
-async fn provision(ctx: &Context, hospital: &Hospital) -> Result<Result<Material, Finding>, ReconcileError> {
-    let material = match material(ctx, hospital).await? {
-        Ok(material) => material,
-        Err(finding) => return Ok(Err(finding)),
-    };
-    match connection::resources(ctx, hospital, &material).await {
-        Ok(resources) => children::apply(ctx, &material.owner, resources).await?,
-        Err(error) => return Ok(Err(Finding::not(Reason::InvalidKeyPair, format!("the admin identity: {error}")))),
-    };
-    Ok(Ok(material))
-}
-
 /// Both CAs and the admin identity, made where they are missing.
-async fn material(ctx: &Context, hospital: &Hospital) -> Result<Result<Material, Finding>, ReconcileError> {
-    let (plan, owner) = match (HospitalPlan::new(hospital), Owner::of(hospital)) {
-        (Ok(plan), Some(owner)) => (plan, owner),
-        (Err(error), _) => return Ok(Err(Finding::not(Reason::InvalidSpec, error.to_string()))),
-        (_, None) => return Ok(Err(Finding::not(Reason::InvalidSpec, "the resource has no UID"))),
-    };
+async fn keys(ctx: &Context, writer: &Writer<'_>, hospital: &Hospital) -> Result<HospitalKeys, StepError> {
+    let (plan, owner) = (HospitalPlan::new(hospital)?, super::owner(hospital)?);
     let before = hospital.status.clone().unwrap_or_default();
     let signing = Ca {
         given: hospital.spec.signing_ca.as_ref(),
@@ -105,20 +123,18 @@ async fn material(ctx: &Context, hospital: &Hospital) -> Result<Result<Material,
         existed: before.tls_ca.is_some(),
         title: "TLS CA",
     };
-    let signing = authority(ctx, &owner, &plan, &signing, &|ca| secret::signing_ca(&plan, ca)).await?;
-    let tls = authority(ctx, &owner, &plan, &tls, &|ca| secret::tls_ca(&plan, ca)).await?;
-    let authorities = match (signing, tls) {
-        (Ok(signing), Ok(tls)) => Authorities { signing, tls },
-        (Err(finding), _) | (_, Err(finding)) => return Ok(Err(finding)),
-    };
+    // One of the two does not wait for the other.
+    let signing = authority(ctx, writer, &owner, &plan, &signing, &|ca| secret::signing_ca(&plan, ca)).await;
+    let tls = authority(ctx, writer, &owner, &plan, &tls, &|ca| secret::tls_ca(&plan, ca)).await;
+    let authorities = Authorities { signing: signing?, tls: tls? };
     let slot = Slot { owner: &owner, name: &names::admin(&plan.parent.name), existed: before.admin.is_some() };
     let leaf = plan.admin_leaf();
     let issuer = &authorities.signing;
     let want = Want { leaf: &leaf, issuer, window: plan.leaf_window, replaceable: Replaceable::Yes };
     let build = |certificate: &_, key: &_| secret::admin(&plan, certificate, key, issuer.certificate());
-    let admin = key_pairs::leaf(ctx, &slot, &want, &build).await?;
-    let pseudonym_key = pseudonym::key(ctx, &owner.namespace).await?;
-    Ok(admin.and_then(|admin| Ok(Material { pseudonym_key: pseudonym_key?, owner, plan, authorities, admin })))
+    let admin = key_pairs::leaf(ctx, writer, &slot, &want, &build).await?;
+    let pseudonym_key = pseudonym::key(ctx, writer, &owner.namespace).await?;
+    Ok(HospitalKeys { pseudonym_key, owner, plan, authorities, admin })
 }
 
 struct Ca<'a> {
@@ -130,37 +146,29 @@ struct Ca<'a> {
 
 async fn authority(
     ctx: &Context,
+    writer: &Writer<'_>,
     owner: &Owner,
     plan: &HospitalPlan,
     ca: &Ca<'_>,
     build: key_pairs::BuildAuthority<'_>,
-) -> Result<Result<Authority, Finding>, ReconcileError> {
+) -> Result<Authority, StepError> {
     if let Some(given) = ca.given {
         let name = &given.secret_ref.name;
-        let secret = authorities::given_secret(ctx, &owner.namespace, name).await;
-        return Ok(secret.and_then(|secret| authorities::read(&secret, name, (ctx.clock)())));
+        let secret = ctx.given.get(&ctx.world, &owner.namespace, name).await?;
+        return Ok(authorities::read(&secret, name, (ctx.clock)())?);
     }
     let slot = Slot { owner, name: &ca.name, existed: ca.existed };
     let common_name = format!("{} {}", plan.msp_id.chars().take(48).collect::<String>(), ca.title);
     let name = AuthorityName { common_name, organization: plan.organization.clone() };
-    key_pairs::authority(ctx, &slot, &name, plan.ca_window, build).await
-}
-
-fn findings(ctx: &Context, accepted: Finding, identity: &Result<Material, Finding>) -> Vec<(ConditionType, Finding)> {
-    let ready = match identity {
-        Ok(material) => expiring(ctx, material)
-            .unwrap_or_else(|| Finding::good("CAs, admin identity and client bundle are in place")),
-        Err(finding) => finding.clone(),
-    };
-    vec![(ConditionType::Accepted, accepted), (ConditionType::IdentityReady, ready)]
+    key_pairs::authority(ctx, writer, &slot, &name, plan.ca_window, build).await
 }
 
 /// A CA that only its owner can renew, and that nears its end.
-fn expiring(ctx: &Context, material: &Material) -> Option<Finding> {
-    let cas = [("signing", &material.authorities.signing), ("TLS", &material.authorities.tls)];
+fn expiring(ctx: &Context, keys: &HospitalKeys) -> Option<Finding> {
+    let cas = [("signing", &keys.authorities.signing), ("TLS", &keys.authorities.tls)];
     let now = (ctx.clock)();
     cas.into_iter().find_map(|(which, ca)| {
-        renewal::authority(ca.certificate(), material.plan.ca_window, now)?;
+        renewal::authority(ca.certificate(), keys.plan.ca_window, now)?;
         Some(Finding::degraded(format!(
             "the {which} CA ends at {}: renew it with the same key, or identities can no longer be issued",
             ca.certificate().not_after()
@@ -168,33 +176,30 @@ fn expiring(ctx: &Context, material: &Material) -> Option<Finding> {
     })
 }
 
-fn report(hospital: &Hospital, material: Option<&Material>, conditions: Vec<Condition>) -> HospitalStatus {
+fn status(hospital: &Hospital, keys: Option<&HospitalKeys>) -> HospitalStatus {
     let before = hospital.status.clone().unwrap_or_default();
     let ca = |given: Option<&ExistingCa>, made: String, ca: &Authority, window| -> CertificateStatus {
         let secret = given.map_or(made, |given| given.secret_ref.name.clone());
         let due = given.is_none().then(|| renewal::authority_due(ca.certificate(), window));
         certificate_status(&secret, ca.certificate(), due)
     };
-    let Some(material) = material else {
-        return HospitalStatus { observed_generation: hospital.metadata.generation, conditions, ..before };
-    };
-    let (spec, name, window) = (&hospital.spec, hospital.name_any(), material.plan.ca_window);
+    let Some(keys) = keys else { return before };
+    let (spec, name, window) = (&hospital.spec, hospital.name_any(), keys.plan.ca_window);
     HospitalStatus {
-        observed_generation: hospital.metadata.generation,
-        conditions,
-        signing_ca: Some(ca(spec.signing_ca.as_ref(), names::signing_ca(&name), &material.authorities.signing, window)),
-        tls_ca: Some(ca(spec.tls_ca.as_ref(), names::tls_ca(&name), &material.authorities.tls, window)),
-        admin: Some(material.admin.status()),
+        signing_ca: Some(ca(spec.signing_ca.as_ref(), names::signing_ca(&name), &keys.authorities.signing, window)),
+        tls_ca: Some(ca(spec.tls_ca.as_ref(), names::tls_ca(&name), &keys.authorities.tls, window)),
+        admin: Some(keys.admin.status()),
         client_bundle_secret: Some(names::connection(&name)),
+        ..before
     }
 }
 
 /// When the next certificate is due.
-fn wake_up(ctx: &Context, material: Option<&Material>) -> Outcome {
-    let Some(material) = material else { return Outcome::wait() };
-    let window = material.plan.ca_window;
-    let cas = [&material.authorities.signing, &material.authorities.tls];
-    let due = cas.into_iter().map(|ca| renewal::authority_due(ca.certificate(), window)).chain(material.admin.due);
+fn wake_up(ctx: &Context, keys: Option<&HospitalKeys>) -> Outcome {
+    let Some(keys) = keys else { return Outcome::wait() };
+    let window = keys.plan.ca_window;
+    let cas = [&keys.authorities.signing, &keys.authorities.tls];
+    let due = cas.into_iter().map(|ca| renewal::authority_due(ca.certificate(), window)).chain(keys.admin.due);
     let now = (ctx.clock)();
     // A CA of the hospital's own that is due stays so until its owner acts: its Secret is watched.
     let coming = due.filter(|due| *due > now);

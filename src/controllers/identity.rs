@@ -5,137 +5,120 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
 use super::context::Context;
+use super::error::StepError;
 use super::key_pairs::{self, Issued, Slot, Want};
 use super::keys::Replaceable;
-use super::nodes::{self, Ground};
-use super::outcome::{Outcome, ReconcileError, told};
+use super::kind::{Declared, Report};
+use super::memory::Farewell;
+use super::nodes::{self, Dependencies};
+use super::outcome::Outcome;
+use super::writer::Writer;
 use super::{connection, pseudonym};
-use ehrnet_api::conditions::{ConditionType, Reason};
+use ehrnet_api::conditions::ConditionType;
 use ehrnet_api::{Identity, IdentityStatus};
-use ehrnet_apply::Owner;
 use ehrnet_desired::connection::Identities;
 use ehrnet_desired::{IdentityPlan, secret};
+use ehrnet_observe::cache::Cache;
+use ehrnet_observe::{Kind, World};
 use ehrnet_pki::{Certificate, PrivateKey, renewal};
-use ehrnet_status::{self as status, Finding};
+use ehrnet_status::Finding;
 
-/// Brings one identity closer to its declaration and reports how far it is.
-pub async fn reconcile(ctx: &Context, identity: Arc<Identity>) -> Result<Outcome, ReconcileError> {
-    let (namespace, name) = super::place(&*identity);
-    let key = (namespace, name);
-    if ctx.identities.get(&key).is_some_and(|known| known.reference.uid != identity.uid()) {
-        gone(ctx, &key.0, &key.1).await;
-    }
-    if identity.metadata.deletion_timestamp.is_some() {
-        return Ok(Outcome::wait());
-    }
-    let ground = nodes::ground(ctx, &*identity, &identity.spec.hospital_ref.name).await;
-    let issued = match &ground {
-        Ok(ground) => told(provision(ctx, &identity, ground).await)?,
-        Err(finding) => Err(finding.clone()),
-    };
-    if let Ok(issued) = &issued {
-        ctx.identities.remember(key, Remembered::of(&identity, issued));
-    }
-    let findings = findings(&ground, &issued);
-    let current = identity.status.as_ref();
-    let before = current.map(|status| status.conditions.clone()).unwrap_or_default();
-    let conditions = status::conditions(&before, identity.metadata.generation, (ctx.clock)(), &findings);
-    let certificate = issued.as_ref().ok().map(Issued::status).or_else(|| current?.certificate.clone());
-    let observed_generation = identity.metadata.generation;
-    let status = IdentityStatus { observed_generation, conditions: conditions.clone(), certificate };
-    let told = super::publish(ctx, &ctx.world.identities, &*identity, current, &status, (&before, &conditions)).await?;
-    let due = issued.iter().filter_map(|issued| issued.due);
-    let renewal = renewal::next_wake_up(due, (ctx.clock)()).map_or(Outcome::wait(), Outcome::within);
-    Ok(told.or_sooner(renewal.or_sooner(Outcome::of(&findings))))
+/// What decisions about an identity need.
+pub struct IdentityFacts {
+    identity: Arc<Identity>,
+    /// The hospital that it belongs to, or what is missing.
+    dependencies: Result<Dependencies, Finding>,
 }
 
-/// The key pair first, then what lies around it in the same Secret.
-async fn provision(
-    ctx: &Context,
-    identity: &Identity,
-    ground: &Ground,
-) -> Result<Result<Issued, Finding>, ReconcileError> {
-    let (plan, owner) = match (IdentityPlan::new(identity, &ground.hospital), Owner::of(identity)) {
-        (Ok(plan), Some(owner)) => (plan, owner),
-        (Err(error), _) => return Ok(Err(Finding::not(Reason::InvalidSpec, error.to_string()))),
-        (_, None) => return Ok(Err(Finding::not(Reason::InvalidSpec, "the resource has no UID"))),
-    };
-    // The name is the user's to choose, and must not lead into somebody else's Secret.
-    if let Some(existing) = ctx.world.secrets.get(&owner.namespace, &plan.secret_name) {
-        owner.must_own(&*existing)?;
+impl Declared for Identity {
+    const KIND: Kind = Kind::Identity;
+    type Facts = IdentityFacts;
+    type Provided = Issued;
+    type Answer = ();
+
+    fn cache(world: &World) -> &Cache<Self> {
+        &world.identities
     }
-    let pseudonym_key = match pseudonym::key(ctx, &owner.namespace).await? {
-        Ok(key) => key,
-        Err(finding) => return Ok(Err(finding)),
-    };
-    let reachable = connection::reachable(ctx, &ground.hospital).await;
-    let build = |certificate: &Certificate, key: &PrivateKey| {
-        let identities = Identities {
-            signing_ca: ground.authorities.signing.certificate(),
-            tls_ca: ground.authorities.tls.certificate(),
-            holder: &plan.parent.name,
-            certificate,
-            key,
-            pseudonym_key: &pseudonym_key,
+
+    async fn gather(ctx: &Context, identity: Arc<Self>) -> IdentityFacts {
+        let dependencies = nodes::dependencies(ctx, &*identity, &identity.spec.hospital_ref.name).await;
+        IdentityFacts { identity, dependencies }
+    }
+
+    /// The key pair first, then what lies around it in the same Secret.
+    async fn provide(ctx: &Context, facts: &IdentityFacts, writer: &Writer<'_>) -> Result<Issued, StepError> {
+        let identity = &facts.identity;
+        let dependencies = facts.dependencies.as_ref().map_err(Clone::clone)?;
+        let (plan, owner) = (IdentityPlan::new(identity, &dependencies.hospital)?, super::owner(&**identity)?);
+        // The name is the user's to choose, and must not lead into somebody else's Secret.
+        if let Some(existing) = ctx.world.secrets.get(&owner.namespace, &plan.secret_name) {
+            owner.must_own(&*existing)?;
+        }
+        let pseudonym_key = pseudonym::key(ctx, writer, &owner.namespace).await?;
+        let reachable = connection::reachable(ctx, &dependencies.hospital).await;
+        let build = |certificate: &Certificate, key: &PrivateKey| {
+            let identities = Identities {
+                signing_ca: dependencies.authorities.signing.certificate(),
+                tls_ca: dependencies.authorities.tls.certificate(),
+                holder: &plan.parent.name,
+                certificate,
+                key,
+                pseudonym_key: &pseudonym_key,
+            };
+            secret::identity(&plan, &identities, &reachable)
         };
-        secret::identity(&plan, &identities, &reachable)
-    };
-    let existed = identity.status.as_ref().is_some_and(|status| status.certificate.is_some());
-    let slot = Slot { owner: &owner, name: &plan.secret_name, existed };
-    let issuer = &ground.authorities.signing;
-    let want = Want { leaf: &plan.leaf, issuer, window: plan.window, replaceable: Replaceable::Yes };
-    let issued = match key_pairs::leaf(ctx, &slot, &want, &build).await? {
-        Ok(issued) => issued,
-        Err(finding) => return Ok(Err(finding)),
-    };
-    Ok(key_pairs::complete(ctx, &slot, &issued, &build).await?.map(|()| issued))
-}
+        let existed = identity.status.as_ref().is_some_and(|status| status.certificate.is_some());
+        let slot = Slot { owner: &owner, name: &plan.secret_name, existed };
+        let issuer = &dependencies.authorities.signing;
+        let want = Want { leaf: &plan.leaf, issuer, window: plan.window, replaceable: Replaceable::Yes };
+        let issued = key_pairs::leaf(ctx, writer, &slot, &want, &build).await?;
+        key_pairs::complete(ctx, writer, &slot, &issued, &build).await?;
+        ctx.memories.remember_farewell(&identity.uid().unwrap_or_default(), farewell(identity, &issued));
+        Ok(issued)
+    }
 
-fn findings(ground: &Result<Ground, Finding>, issued: &Result<Issued, Finding>) -> Vec<(ConditionType, Finding)> {
-    let ready = match issued {
-        Ok(issued) => Finding::good(format!("certificate, key and client bundle are in Secret {}", issued.secret)),
-        Err(finding) => finding.clone(),
-    };
-    vec![(ConditionType::Accepted, nodes::accepted(ground)), (ConditionType::IdentityReady, ready)]
-}
+    async fn ask(_: &Context, _: &IdentityFacts, _: &Result<Issued, Finding>) {}
 
-/// What is said of an identity when it goes.
-#[derive(Clone)]
-pub struct Remembered {
-    reference: ObjectReference,
-    secret: String,
-    note: String,
-}
-
-impl Remembered {
-    fn of(identity: &Identity, issued: &Issued) -> Self {
-        let note = format!(
-            "Secret {} goes with the Identity; a copy of its key signs until certificate {} ends at {}, because nothing revokes it",
-            issued.secret,
-            issued.certificate.serial(),
-            issued.certificate.not_after()
-        );
-        Self { reference: identity.object_ref(&()), secret: issued.secret.clone(), note }
+    fn report(
+        ctx: &Context,
+        facts: &IdentityFacts,
+        issued: &Result<Issued, Finding>,
+        (): (),
+    ) -> Report<IdentityStatus> {
+        let ready = match issued {
+            Ok(issued) => Finding::good(format!("certificate, key and client bundle are in Secret {}", issued.secret)),
+            Err(finding) => finding.clone(),
+        };
+        let accepted = nodes::accepted(&facts.dependencies);
+        let before = facts.identity.status.clone().unwrap_or_default();
+        let certificate = issued.as_ref().ok().map(Issued::status).or(before.certificate);
+        let due = issued.iter().filter_map(|issued| issued.due);
+        Report {
+            findings: vec![(ConditionType::Accepted, accepted), (ConditionType::IdentityReady, ready)],
+            status: IdentityStatus { certificate, ..IdentityStatus::default() },
+            look_again: renewal::next_wake_up(due, (ctx.clock)()).map_or(Outcome::wait(), Outcome::within),
+        }
     }
 }
 
-/// Sees an identity off: another one of its name must not get its key, and its owner must know what stays valid.
-pub async fn gone(ctx: &Context, namespace: &str, name: &str) {
-    let key = (namespace.to_owned(), name.to_owned());
-    let Some(known) = ctx.identities.get(&key) else { return };
-    ctx.identities.forget(&key);
-    ctx.memory.forget(&(namespace.to_owned(), known.secret));
+/// What its owner must know when an identity goes: a copy of its key stays valid.
+fn farewell(identity: &Identity, issued: &Issued) -> Farewell {
+    let note = format!(
+        "Secret {} goes with the Identity; a copy of its key signs until certificate {} ends at {}, because nothing revokes it",
+        issued.secret,
+        issued.certificate.serial(),
+        issued.certificate.not_after()
+    );
     let event = Event {
         type_: EventType::Normal,
         reason: "StaysValid".to_owned(),
-        note: Some(known.note),
+        note: Some(note),
         action: "Delete".to_owned(),
         secondary: None,
     };
-    ctx.reporter.tell(&known.reference, &event).await;
+    Farewell { reference: identity.object_ref(&()), event }
 }

@@ -11,8 +11,9 @@ use kube::ResourceExt;
 
 use super::authorities;
 use super::context::Context;
+use super::error::StepError;
 use super::keys::{self, CaAction, LeafAction, Pair, Replaceable};
-use super::outcome::ReconcileError;
+use super::writer::Writer;
 use ehrnet_api::common::CertificateStatus;
 use ehrnet_api::conditions::Reason;
 use ehrnet_apply::Owner;
@@ -68,37 +69,41 @@ pub fn certificate_status(secret: &str, certificate: &Certificate, due: Option<T
 fn known(ctx: &Context, slot: &Slot<'_>) -> (Option<Arc<Secret>>, Option<Pair>, Option<Pair>) {
     let secret = ctx.world.secrets.get(&slot.owner.namespace, slot.name);
     let stored = secret.as_deref().map(|secret| authorities::pair(secret).unwrap_or_else(Pair::empty));
-    (secret, stored, ctx.memory.get(&key(slot)))
-}
-
-fn key(slot: &Slot<'_>) -> (String, String) {
-    (slot.owner.namespace.clone(), slot.name.to_owned())
+    (secret, stored, ctx.memories.key_pair(slot.owner, slot.name))
 }
 
 /// Puts a pair into its Secret: made if there is none, replaced on top of what was read otherwise.
 async fn store(
     ctx: &Context,
+    writer: &Writer<'_>,
     slot: &Slot<'_>,
     existing: Option<&Secret>,
     mut secret: Secret,
-) -> Result<Pair, ReconcileError> {
+) -> Result<Pair, StepError> {
     let live = &ctx.world.secrets;
     let stored = match existing {
-        None => ctx.applier.create_once(slot.owner, live, &secret).await?.object,
+        None => writer.create_once(slot.owner, live, &secret).await?.object,
         Some(existing) => {
             secret.metadata.resource_version = existing.resource_version();
             secret.metadata.uid = existing.uid();
-            ctx.applier.replace(live, &secret).await?
+            writer.replace(live, &secret).await?
         }
     };
     let pair = authorities::pair(&stored).unwrap_or_else(Pair::empty);
-    ctx.memory.remember(key(slot), pair.clone());
+    ctx.memories.remember_key_pair(slot.owner, slot.name, pair.clone());
     Ok(pair)
 }
 
-/// Puts lost labels of a Secret back; its content is good and stays untouched.
-async fn label(ctx: &Context, slot: &Slot<'_>, secret: &Secret) -> Result<(), ReconcileError> {
-    ctx.applier.create_once(slot.owner, &ctx.world.secrets, secret).await?;
+/// Keeps a pair that is good: puts lost labels of its Secret back, whose content stays untouched, and remembers it.
+async fn keep(
+    ctx: &Context,
+    writer: &Writer<'_>,
+    slot: &Slot<'_>,
+    secret: &Secret,
+    pair: Pair,
+) -> Result<(), StepError> {
+    writer.create_once(slot.owner, &ctx.world.secrets, secret).await?;
+    ctx.memories.remember_key_pair(slot.owner, slot.name, pair);
     Ok(())
 }
 
@@ -117,45 +122,39 @@ pub struct Want<'a> {
 /// A leaf in its Secret, issued or renewed if need be; or why there can be none.
 pub async fn leaf(
     ctx: &Context,
+    writer: &Writer<'_>,
     slot: &Slot<'_>,
     want: &Want<'_>,
     build: BuildLeaf<'_>,
-) -> Result<Result<Issued, Finding>, ReconcileError> {
+) -> Result<Issued, StepError> {
     let now = (ctx.clock)();
     let measure = Wanted { leaf: want.leaf, issuer: want.issuer.certificate(), window: want.window, now };
     let (secret, stored, remembered) = known(ctx, slot);
-    let (certificate, key) =
-        match keys::leaf(stored.as_ref(), remembered.as_ref(), slot.existed, want.replaceable, &measure) {
-            LeafAction::Keep(certificate, key) => {
-                label(ctx, slot, &build(&certificate, &key)).await?;
-                let pair = stored.unwrap_or_else(Pair::empty);
-                ctx.memory.remember(self::key(slot), pair.clone());
-                return Ok(Ok(issued(slot, *certificate, pair, want)));
+    let action = keys::leaf(stored.as_ref(), remembered.as_ref(), slot.existed, want.replaceable, &measure);
+    let (certificate, key) = match action {
+        LeafAction::Keep(certificate, key) => {
+            let pair = stored.unwrap_or_else(Pair::empty);
+            keep(ctx, writer, slot, &build(&certificate, &key), pair.clone()).await?;
+            return Ok(issued(slot, *certificate, pair, want));
+        }
+        LeafAction::Issue { key, why } => {
+            if let Some(why) = why {
+                tracing::info!(secret = slot.name, %why, "renewing a certificate");
             }
-            LeafAction::Issue { key, why } => {
-                if let Some(why) = why {
-                    tracing::info!(secret = slot.name, %why, "renewing a certificate");
-                }
-                match want.issuer.issue(want.leaf, &key, want.window.validity, now) {
-                    Ok(certificate) => (certificate, key),
-                    Err(error) => return Ok(Err(unusable(slot, &error))),
-                }
-            }
-            LeafAction::Restore(pair) => {
-                tracing::warn!(secret = slot.name, "putting back a key pair that was deleted or damaged");
-                match (Certificate::from_pem(&pair.certificate), PrivateKey::from_pem(&pair.key)) {
-                    (Ok(certificate), Ok(key)) => (certificate, key),
-                    (Err(error), _) => return Ok(Err(unusable(slot, &error))),
-                    (_, Err(error)) => return Ok(Err(unusable(slot, &error))),
-                }
-            }
-            LeafAction::Lost(cause) => return Ok(Err(lost(slot, &cause))),
-        };
-    let pair = store(ctx, slot, secret.as_deref(), build(&certificate, &key)).await?;
+            let issued = want.issuer.issue(want.leaf, &key, want.window.validity, now);
+            (issued.map_err(|error| unusable(slot, &error))?, key)
+        }
+        LeafAction::Restore(pair) => {
+            tracing::warn!(secret = slot.name, "putting back a key pair that was deleted or damaged");
+            let certificate = Certificate::from_pem(&pair.certificate).map_err(|error| unusable(slot, &error))?;
+            (certificate, PrivateKey::from_pem(&pair.key).map_err(|error| unusable(slot, &error))?)
+        }
+        LeafAction::Lost(cause) => return Err(lost(slot, &cause).into()),
+    };
+    let pair = store(ctx, writer, slot, secret.as_deref(), build(&certificate, &key)).await?;
     // Another process may have stored its own pair first: what stands in the Secret counts.
-    Ok(Certificate::from_pem(&pair.certificate)
-        .map(|certificate| issued(slot, certificate, pair, want))
-        .map_err(|error| unusable(slot, &error)))
+    let certificate = Certificate::from_pem(&pair.certificate).map_err(|error| unusable(slot, &error))?;
+    Ok(issued(slot, certificate, pair, want))
 }
 
 fn issued(slot: &Slot<'_>, certificate: Certificate, pair: Pair, want: &Want<'_>) -> Issued {
@@ -180,35 +179,31 @@ fn lost(slot: &Slot<'_>, cause: &str) -> Finding {
 /// Brings what lies beside a leaf in its Secret up to date.
 pub async fn complete(
     ctx: &Context,
+    writer: &Writer<'_>,
     slot: &Slot<'_>,
     issued: &Issued,
     build: BuildLeaf<'_>,
-) -> Result<Result<(), Finding>, ReconcileError> {
-    match PrivateKey::from_pem(&issued.pair.key) {
-        Ok(key) => {
-            let declared = build(&issued.certificate, &key);
-            ctx.applier.apply(slot.owner, &ctx.world.secrets, &declared).await?;
-            Ok(Ok(()))
-        }
-        Err(error) => Ok(Err(unusable(slot, &error))),
-    }
+) -> Result<(), StepError> {
+    let key = PrivateKey::from_pem(&issued.pair.key).map_err(|error| unusable(slot, &error))?;
+    writer.apply(slot.owner, &ctx.world.secrets, &build(&issued.certificate, &key)).await?;
+    Ok(())
 }
 
 /// A CA in its Secret, made or issued again if need be; or why there can be none.
 pub async fn authority(
     ctx: &Context,
+    writer: &Writer<'_>,
     slot: &Slot<'_>,
     name: &AuthorityName,
     window: Window,
     build: BuildAuthority<'_>,
-) -> Result<Result<Authority, Finding>, ReconcileError> {
+) -> Result<Authority, StepError> {
     let now = (ctx.clock)();
     let (secret, stored, remembered) = known(ctx, slot);
     let made = match keys::authority(stored.as_ref(), remembered.as_ref(), slot.existed, window, now) {
         CaAction::Keep(ca) => {
-            label(ctx, slot, &build(&ca)).await?;
-            ctx.memory.remember(key(slot), Pair::of(ca.certificate(), ca.key()));
-            return Ok(Ok(ca));
+            keep(ctx, writer, slot, &build(&ca), Pair::of(ca.certificate(), ca.key())).await?;
+            return Ok(ca);
         }
         CaAction::Reissue(ca) => ca.reissue(window.validity, now),
         CaAction::Create => Authority::create(name, window.validity, now),
@@ -216,12 +211,9 @@ pub async fn authority(
             tracing::warn!(secret = slot.name, "putting back a CA that was deleted or damaged");
             Authority::parse(&pair.certificate, &pair.key).map_err(Into::into)
         }
-        CaAction::Lost(cause) => return Ok(Err(lost(slot, &cause))),
+        CaAction::Lost(cause) => return Err(lost(slot, &cause).into()),
     };
-    let ca = match made {
-        Ok(ca) => ca,
-        Err(error) => return Ok(Err(unusable(slot, &error))),
-    };
-    let pair = store(ctx, slot, secret.as_deref(), build(&ca)).await?;
-    Ok(Authority::parse(&pair.certificate, &pair.key).map_err(|error| unusable(slot, &error)))
+    let ca = made.map_err(|error| unusable(slot, &error))?;
+    let pair = store(ctx, writer, slot, secret.as_deref(), build(&ca)).await?;
+    Ok(Authority::parse(&pair.certificate, &pair.key).map_err(|error| unusable(slot, &error))?)
 }

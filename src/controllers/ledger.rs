@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use super::authorities;
+use super::authorities::{self, Authorities};
 use super::channel::facts::{ChannelFacts, OrdererFact};
 use super::context::Context;
 use ehrnet_api::Hospital;
@@ -39,34 +39,36 @@ fn operator_identity(ctx: &Context, namespace: &str) -> Result<TlsIdentity, Find
     Ok(TlsIdentity { certificate: pair.certificate, key: pair.key })
 }
 
+/// A node's port, reached through its Service and known by its hospital's TLS CA.
+fn target(namespace: &str, node: &str, port: u16, tls_ca: &Certificate) -> Target {
+    let tls_roots = vec![tls_ca.pem().to_owned()];
+    Target { host: names::host(node, namespace), port, tls_roots, client_identity: None }
+}
+
+/// The hospital of an orderer of a channel, with its CAs.
+fn hospital_of<'a>(facts: &'a ChannelFacts, fact: &OrdererFact) -> Result<(&'a Hospital, &'a Authorities), Finding> {
+    let hospital = fact.orderer.as_ref().map(|o| o.spec.hospital_ref.name.as_str()).unwrap_or_default();
+    let organisation = facts
+        .organisation(hospital)
+        .ok_or_else(|| Finding::not(Reason::WaitingForReference, format!("Hospital {hospital} does not exist yet")))?;
+    Ok((&organisation.hospital, organisation.authorities.as_ref().map_err(Clone::clone)?))
+}
+
 /// The admin endpoint of an orderer of a channel.
 pub fn participation(
     ctx: &Context,
     facts: &ChannelFacts,
     orderer: &OrdererFact,
 ) -> Result<participation::Client, Finding> {
-    let hospital = orderer.orderer.as_ref().map(|o| o.spec.hospital_ref.name.clone()).unwrap_or_default();
-    let organisation = facts
-        .organisation(&hospital)
-        .ok_or_else(|| Finding::not(Reason::WaitingForReference, format!("Hospital {hospital} does not exist yet")))?;
-    let authorities = organisation.authorities.as_ref().map_err(Clone::clone)?;
+    let (_, authorities) = hospital_of(facts, orderer)?;
     orderer_admin(ctx, &facts.namespace, &orderer.name, authorities)
 }
 
 /// The broadcast and deliver services of an orderer of a channel, as the admin of its own hospital.
 pub fn orderer(ctx: &Context, facts: &ChannelFacts, fact: &OrdererFact) -> Result<orderer::Client, Finding> {
-    let hospital = fact.orderer.as_ref().map(|o| o.spec.hospital_ref.name.clone()).unwrap_or_default();
-    let organisation = facts
-        .organisation(&hospital)
-        .ok_or_else(|| Finding::not(Reason::WaitingForReference, format!("Hospital {hospital} does not exist yet")))?;
-    let authorities = organisation.authorities.as_ref().map_err(Clone::clone)?;
-    let target = Target {
-        host: names::host(&fact.name, &facts.namespace),
-        port: names::ORDERER_PORT,
-        tls_roots: vec![authorities.tls.certificate().pem().to_owned()],
-        client_identity: None,
-    };
-    orderer::Client::new(ctx.network.clone(), &target, admin(ctx, &organisation.hospital)?)
+    let (hospital, authorities) = hospital_of(facts, fact)?;
+    let target = target(&facts.namespace, &fact.name, names::ORDERER_PORT, authorities.tls.certificate());
+    orderer::Client::new(ctx.network.clone(), &target, admin(ctx, hospital)?)
         .map_err(|error| finding(&format!("Orderer {}", fact.name), &error))
 }
 
@@ -75,13 +77,11 @@ pub fn orderer_admin(
     ctx: &Context,
     namespace: &str,
     orderer: &str,
-    authorities: &authorities::Authorities,
+    authorities: &Authorities,
 ) -> Result<participation::Client, Finding> {
     let target = Target {
-        host: names::host(orderer, namespace),
-        port: names::ORDERER_ADMIN_PORT,
-        tls_roots: vec![authorities.tls.certificate().pem().to_owned()],
         client_identity: Some(operator_identity(ctx, namespace)?),
+        ..target(namespace, orderer, names::ORDERER_ADMIN_PORT, authorities.tls.certificate())
     };
     participation::Client::new(ctx.network.clone(), &target)
         .map_err(|error| finding(&format!("Orderer {orderer}"), &error))
@@ -109,9 +109,9 @@ pub fn peer(
     namespace: &str,
     name: &str,
     hospital: &Hospital,
-    authorities: &authorities::Authorities,
+    authorities: &Authorities,
 ) -> Result<peer::Client, Finding> {
-    let target = peer_target(namespace, name, authorities.tls.certificate());
+    let target = target(namespace, name, names::PEER_PORT, authorities.tls.certificate());
     peer::Client::new(ctx.network.clone(), &target, admin(ctx, hospital)?)
         .map_err(|error| finding(&format!("Peer {name}"), &error))
 }
@@ -122,19 +122,11 @@ pub fn gateway(
     namespace: &str,
     name: &str,
     hospital: &Hospital,
-    tls_ca: &Certificate,
+    authorities: &Authorities,
 ) -> Result<gateway::Client, Finding> {
-    gateway::Client::new(ctx.network.clone(), &peer_target(namespace, name, tls_ca), admin(ctx, hospital)?)
+    let target = target(namespace, name, names::PEER_PORT, authorities.tls.certificate());
+    gateway::Client::new(ctx.network.clone(), &target, admin(ctx, hospital)?)
         .map_err(|error| finding(&format!("Peer {name}"), &error))
-}
-
-fn peer_target(namespace: &str, name: &str, tls_ca: &Certificate) -> Target {
-    Target {
-        host: names::host(name, namespace),
-        port: names::PEER_PORT,
-        tls_roots: vec![tls_ca.pem().to_owned()],
-        client_identity: None,
-    }
 }
 
 /// The software of a node, as it says itself; `None` while it does not answer.
@@ -143,14 +135,9 @@ pub async fn version(
     namespace: &str,
     node: &str,
     port: u16,
-    authorities: &authorities::Authorities,
+    authorities: &Authorities,
 ) -> Option<String> {
-    let target = Target {
-        host: names::host(node, namespace),
-        port,
-        tls_roots: vec![authorities.tls.certificate().pem().to_owned()],
-        client_identity: None,
-    };
+    let target = target(namespace, node, port, authorities.tls.certificate());
     let client = operations::Client::new(ctx.network.clone(), &target).ok()?;
     match client.version().await {
         Ok(version) => Some(version),

@@ -5,117 +5,200 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::authorities::{self, Authorities};
-use super::children;
 use super::context::Context;
-use super::credentials::Credentials;
-use super::node;
-use super::outcome::{Outcome, ReconcileError};
+use super::credentials::{self, Credentials};
+use super::error::StepError;
+use super::keys::Replaceable;
+use super::kind::{Declared, Report};
+use super::outcome::Outcome;
+use super::writer::Writer;
+use super::{pods, write};
 use ehrnet_api::conditions::{ConditionType, Reason};
 use ehrnet_api::node::NodeChannel;
 use ehrnet_api::{Hospital, NodeStatus};
 use ehrnet_apply::Owner;
 use ehrnet_apply::drift::drift;
-use ehrnet_desired::names;
 use ehrnet_desired::plan::Endpoint;
-use ehrnet_desired::resources::{Prepared, Resources};
-use ehrnet_pki::{Window, renewal};
+use ehrnet_desired::{Material, NodePlan, Objects, PlanError, Site, names};
+use ehrnet_pki::{Certificate, Window, renewal};
 use ehrnet_status::Finding;
 
 /// How often a node is asked about its ledger without news.
-pub const LEDGER_LOOK: Duration = Duration::from_secs(60);
+const LEDGER_LOOK: Duration = Duration::from_secs(60);
 
 /// How soon a node whose restart waits for others is looked at again: their readiness is no news of its own.
 const RESTART_LOOK: Duration = Duration::from_secs(1);
 
-/// What a node stands on.
-pub struct Ground {
-    /// Its hospital.
+/// What orderers and peers differ in.
+pub trait LedgerNode: Declared<Facts = NodeFacts<Self>, Provided = Credentials, Status = NodeStatus> {
+    /// Port under which others reach it.
+    const PORT: u16;
+    /// Validated input of its builders.
+    type Plan: Send + Sync;
+
+    /// Name of its Hospital.
+    fn hospital(&self) -> &str;
+
+    /// Plans it.
+    ///
+    /// # Errors
+    /// The spec makes no sense.
+    fn plan(&self, hospital: &Hospital, site: &Site, outside_ports: BTreeSet<u16>) -> Result<Self::Plan, PlanError>;
+
+    /// What every node has.
+    fn node(plan: &Self::Plan) -> &NodePlan;
+
+    /// Whether its keys may be replaced, once it is known by them.
+    fn replaceable(status: &NodeStatus) -> Replaceable;
+
+    /// What its pod reads beside its own keys, made where it is missing: the certificate of it.
+    fn prepare(
+        ctx: &Context,
+        writer: &Writer<'_>,
+        owner: &Owner,
+        plan: &Self::Plan,
+        dependencies: &Dependencies,
+    ) -> impl Future<Output = Result<Certificate, StepError>> + Send;
+
+    /// Every object of it but its Secrets.
+    fn objects(plan: &Self::Plan, material: &Material) -> Objects;
+}
+
+/// What belongs to a hospital depends on.
+pub struct Dependencies {
+    /// The hospital.
     pub hospital: Arc<Hospital>,
     /// The hospital's CAs.
     pub authorities: Authorities,
-    /// Validity and renewal of its certificates.
+    /// Validity and renewal of certificates.
     pub window: Window,
 }
 
-/// The hospital of a node with its CAs, or what is missing.
-pub async fn ground<K: kube::Resource>(ctx: &Context, node: &K, hospital: &str) -> Result<Ground, Finding> {
-    let namespace = node.namespace().unwrap_or_default();
+/// The hospital of a resource with its CAs, or what is missing.
+pub async fn dependencies<K: kube::Resource>(
+    ctx: &Context,
+    resource: &K,
+    hospital: &str,
+) -> Result<Dependencies, Finding> {
+    let namespace = resource.namespace().unwrap_or_default();
     let Some(found) = ctx.world.hospitals.get(&namespace, hospital) else {
         return Err(Finding::not(Reason::WaitingForReference, format!("Hospital {hospital} does not exist yet")));
     };
     let authorities = authorities::of_hospital(ctx, &found).await?;
     let leaf = &found.spec.pki.leaf;
     let window = Window { validity: leaf.validity.0, renew_before: leaf.renew_before.0 };
-    Ok(Ground { hospital: found, authorities, window })
+    Ok(Dependencies { hospital: found, authorities, window })
 }
 
 /// Whether the hospital that something belongs to is there.
-pub fn accepted(ground: &Result<Ground, Finding>) -> Finding {
-    match ground {
+pub fn accepted(dependencies: &Result<Dependencies, Finding>) -> Finding {
+    match dependencies {
         Ok(_) => Finding::good("the hospital and its CAs are there"),
         Err(finding) => finding.clone(),
     }
 }
 
-/// What is known of a node before its ledger is asked.
-pub fn findings<K: kube::Resource>(
+/// What decisions about a node need.
+pub struct NodeFacts<K> {
+    /// The resource.
+    pub node: Arc<K>,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What it depends on, or what of it is missing.
+    pub dependencies: Result<Dependencies, Finding>,
+    /// Ports of nodes outside the cluster that it must reach.
+    outside_ports: BTreeSet<u16>,
+}
+
+impl<K: LedgerNode> NodeFacts<K> {
+    /// Gathers from the caches; only CA Secrets of users are read from the cluster.
+    pub async fn gather(ctx: &Context, node: Arc<K>) -> Self {
+        let (namespace, name) = super::place(&*node);
+        let dependencies = dependencies(ctx, &*node, node.hospital()).await;
+        Self { outside_ports: outside_ports(ctx, &namespace), node, namespace, name, dependencies }
+    }
+
+    /// The status as it was.
+    pub fn status(&self) -> NodeStatus {
+        self.node.status().cloned().unwrap_or_default()
+    }
+}
+
+/// Keys first, then everything around the pod, then the pod.
+pub async fn provide<K: LedgerNode>(
     ctx: &Context,
-    node: &K,
-    ground: &Result<Ground, Finding>,
-    credentials: &Result<Credentials, Finding>,
-) -> Vec<(ConditionType, Finding)> {
-    let (namespace, name) = super::place(node);
-    let (identity, pod) = match credentials {
-        Ok(_) => {
-            (Finding::good("identity and TLS certificate are valid"), node::finding(&ctx.world, &namespace, &name))
-        }
-        Err(finding) => (finding.clone(), Finding::unknown(Reason::Progressing, "comes after the identity")),
-    };
-    vec![
-        (ConditionType::Accepted, accepted(ground)),
-        (ConditionType::IdentityReady, identity),
-        (ConditionType::NodeReady, pod),
-    ]
+    facts: &NodeFacts<K>,
+    writer: &Writer<'_>,
+) -> Result<Credentials, StepError> {
+    let dependencies = facts.dependencies.as_ref().map_err(Clone::clone)?;
+    let plan = facts.node.plan(&dependencies.hospital, &ctx.site, facts.outside_ports.clone())?;
+    let owner = super::owner(&*facts.node)?;
+    let prepared = K::prepare(ctx, writer, &owner, &plan, dependencies).await?;
+    let (node, known) = (K::node(&plan), facts.status());
+    let replaceable = K::replaceable(&known);
+    let credentials = credentials::of_node(ctx, writer, &owner, node, dependencies, &known, replaceable).await?;
+    let material = Material::of([
+        credentials.identity.pair.certificate.as_str(),
+        credentials.tls.pair.certificate.as_str(),
+        dependencies.authorities.signing.certificate().pem(),
+        dependencies.authorities.tls.certificate().pem(),
+        prepared.pem(),
+    ]);
+    let restart_waits = apply(ctx, writer, &owner, K::objects(&plan, &material)).await?;
+    Ok(Credentials { restart_waits, ..credentials })
 }
 
 /// What a node says about itself; `None` for what it does not say now.
 #[derive(Default)]
-pub struct Said {
+pub struct NodeAnswer {
     /// Its software.
     pub version: Option<String>,
     /// Its channels.
     pub channels: Option<Vec<NodeChannel>>,
 }
 
-/// The status of a node that serves `port`. What is not known now stays as it was.
-pub fn report<K: kube::Resource>(
-    node: &K,
-    port: u16,
-    before: NodeStatus,
-    credentials: Option<&Credentials>,
-    said: Said,
-    conditions: Vec<Condition>,
-) -> NodeStatus {
-    let (namespace, name) = super::place(node);
-    let channels = said.channels.unwrap_or(before.channels);
-    NodeStatus {
-        observed_generation: node.meta().generation,
-        conditions,
-        address: Some(format!("{}:{port}", names::host(&name, &namespace))),
-        ledger: said.version.or(before.ledger),
-        identity: credentials.map(|c| c.identity.status()).or(before.identity),
-        tls: credentials.map(|c| c.tls.status()).or(before.tls),
-        channel_names: NodeChannel::names(&channels),
-        channels,
+/// What people are told of a node. What is not known now stays as it was.
+pub fn report<K: LedgerNode>(
+    ctx: &Context,
+    facts: &NodeFacts<K>,
+    provided: &Result<Credentials, Finding>,
+    answer: NodeAnswer,
+) -> Report<NodeStatus> {
+    let (identity, pod) = match provided {
+        Ok(_) => (
+            Finding::good("identity and TLS certificate are valid"),
+            pods::finding(&ctx.world, &facts.namespace, &facts.name),
+        ),
+        Err(finding) => (finding.clone(), Finding::unknown(Reason::Progressing, "comes after the identity")),
+    };
+    let (before, credentials) = (facts.status(), provided.as_ref().ok());
+    let channels = answer.channels.unwrap_or(before.channels);
+    Report {
+        findings: vec![
+            (ConditionType::Accepted, accepted(&facts.dependencies)),
+            (ConditionType::IdentityReady, identity),
+            (ConditionType::NodeReady, pod),
+        ],
+        status: NodeStatus {
+            address: Some(format!("{}:{}", names::host(&facts.name, &facts.namespace), K::PORT)),
+            ledger: answer.version.or(before.ledger),
+            identity: credentials.map(|c| c.identity.status()).or(before.identity),
+            tls: credentials.map(|c| c.tls.status()).or(before.tls),
+            channel_names: NodeChannel::names(&channels),
+            channels,
+            ..NodeStatus::default()
+        },
+        look_again: wake_up(ctx, credentials),
     }
 }
 
 /// Ports outside the cluster that nodes of this namespace have to reach.
-pub fn outside_ports(ctx: &Context, namespace: &str) -> BTreeSet<u16> {
+fn outside_ports(ctx: &Context, namespace: &str) -> BTreeSet<u16> {
     let orderers = ctx.world.orderers.list(namespace);
     let peers = ctx.world.peers.list(namespace);
     let endpoints = orderers.iter().map(|o| &o.spec.node).chain(peers.iter().map(|p| &p.spec.node));
@@ -127,10 +210,10 @@ pub fn outside_ports(ctx: &Context, namespace: &str) -> BTreeSet<u16> {
 /// way (S4): an orderer that is down already must not be joined by a second one by our own hand.
 ///
 /// Returns whether a restart waits.
-pub async fn apply(ctx: &Context, owner: &Owner, mut resources: Resources<Prepared>) -> Result<bool, ReconcileError> {
-    let _turn = ctx.restarts.take(&owner.namespace).await;
-    let declared = resources.objects.stateful_sets.len();
-    resources.objects.stateful_sets.retain(|declared| {
+async fn apply(ctx: &Context, writer: &Writer<'_>, owner: &Owner, mut objects: Objects) -> Result<bool, StepError> {
+    let _turn = writer.restart(&owner.namespace).await;
+    let declared = objects.stateful_sets.len();
+    objects.stateful_sets.retain(|declared| {
         let waits =
             restarts(ctx, &owner.namespace, declared) && others_unsettled(ctx, &owner.namespace, &declared.name_any());
         if waits {
@@ -138,8 +221,8 @@ pub async fn apply(ctx: &Context, owner: &Owner, mut resources: Resources<Prepar
         }
         !waits
     });
-    let waits = resources.objects.stateful_sets.len() < declared;
-    children::apply(ctx, owner, resources).await?;
+    let waits = objects.stateful_sets.len() < declared;
+    write::objects(ctx, writer, owner, objects).await?;
     Ok(waits)
 }
 
@@ -151,16 +234,16 @@ fn restarts(ctx: &Context, namespace: &str, declared: &StatefulSet) -> bool {
         (Some(live), Some(declared)) => !drift(&live, &declared).is_empty(),
         _ => true,
     };
-    differs && node::is_ready(&ctx.world, namespace, &declared.name_any())
+    differs && pods::is_ready(&ctx.world, namespace, &declared.name_any())
 }
 
 fn others_unsettled(ctx: &Context, namespace: &str, name: &str) -> bool {
     let sets = ctx.world.stateful_sets.list(namespace);
-    sets.iter().map(|set| set.name_any()).any(|other| other != name && !node::is_settled(&ctx.world, namespace, &other))
+    sets.iter().map(|set| set.name_any()).any(|other| other != name && !pods::is_settled(&ctx.world, namespace, &other))
 }
 
 /// When the node has to be looked at again: its certificates fall due, or its ledger may have moved.
-pub fn wake_up(ctx: &Context, credentials: Option<&Credentials>) -> Outcome {
+fn wake_up(ctx: &Context, credentials: Option<&Credentials>) -> Outcome {
     let Some(credentials) = credentials else { return Outcome::wait() };
     let due = credentials.identity.due.into_iter().chain(credentials.tls.due);
     let renewal = renewal::next_wake_up(due, (ctx.clock)()).map_or(Outcome::wait(), Outcome::within);

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use ehrnet_api::conditions::{ConditionType, Reason};
-use ehrnet_apply::ApplyError;
 use ehrnet_status::Finding;
 
 /// A reconcile that did all it could for now.
@@ -63,46 +62,6 @@ impl Outcome {
 
 /// Timers are set for at most this long; what comes later is looked at again then.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-
-/// Turns a refusal that people must know of into a finding; the rest stays an error.
-pub fn told<T>(result: Result<Result<T, Finding>, ReconcileError>) -> Result<Result<T, Finding>, ReconcileError> {
-    result.or_else(|ReconcileError::Apply(error)| {
-        let reason = match &error {
-            ApplyError::NameTaken { .. } => Reason::NameTaken,
-            ApplyError::Refused { .. } | ApplyError::Malformed { .. } => Reason::ApiRefused,
-            _ => return Err(ReconcileError::Apply(error)),
-        };
-        Ok(Err(Finding::not(reason, error.to_string())))
-    })
-}
-
-/// A reconcile that could not do what it wanted; it is tried again with growing delay unless it is final.
-#[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
-    /// A write to the cluster failed.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-}
-
-impl ReconcileError {
-    /// Whether trying again without news is pointless.
-    pub fn is_final(&self) -> bool {
-        let Self::Apply(error) = self;
-        matches!(error, ApplyError::NamespaceEnding { .. })
-    }
-
-    /// Stable name for metrics and events.
-    pub fn label(&self) -> &'static str {
-        let Self::Apply(error) = self;
-        error.name()
-    }
-
-    /// How long the API server asked to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
-        let Self::Apply(error) = self;
-        error.retry_after()
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,26 +1,32 @@
 //! Peer: keys, pod, and the channels it joins.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
 
 use super::channel::genesis::Genesis;
-use super::context::{Context, Turn};
+use super::context::Context;
 use super::credentials::{self, Credentials};
+use super::error::StepError;
 use super::keys::Replaceable;
-use super::nodes::{self, Ground, Said};
-use super::outcome::{Outcome, ReconcileError, told};
-use super::{ledger, node};
+use super::kind::{Declared, Report};
+use super::nodes::{self, Dependencies, LedgerNode, NodeAnswer, NodeFacts};
+use super::outcome::Outcome;
+use super::writer::Writer;
+use super::{ledger, pods};
 use ehrnet_api::conditions::{ConditionType, Reason};
-use ehrnet_api::node::{NodeChannel, StateDatabase};
-use ehrnet_api::{Channel, Peer};
+use ehrnet_api::node::NodeChannel;
+use ehrnet_api::{Channel, Hospital, NodeStatus, Peer};
 use ehrnet_apply::Owner;
-use ehrnet_desired::plan::{PeerPlan, material};
-use ehrnet_desired::{self as desired, names, secret};
+use ehrnet_desired::{self as desired, Material, NodePlan, Objects, PeerPlan, PlanError, Site, names, secret};
 use ehrnet_fabric::peer;
 use ehrnet_fabric::verbs::ensure_peer_joined;
-use ehrnet_status::{self as status, Finding};
+use ehrnet_observe::cache::Cache;
+use ehrnet_observe::{Kind, World};
+use ehrnet_pki::Certificate;
+use ehrnet_status::Finding;
 
 /// How soon a peer that copies blocks is asked again.
 const COPYING_LOOK: Duration = Duration::from_secs(1);
@@ -28,117 +34,116 @@ const COPYING_LOOK: Duration = Duration::from_secs(1);
 /// Blocks that a peer which had all of them may be short of: on a busy channel the orderers are always a little ahead.
 const LAG: u64 = 10;
 
-/// Brings one peer closer to its declaration and reports how far it is.
-pub async fn reconcile(ctx: &Context, peer: Arc<Peer>, turn: Turn) -> Result<Outcome, ReconcileError> {
-    if peer.metadata.deletion_timestamp.is_some() {
-        return Ok(Outcome::wait());
+impl Declared for Peer {
+    const KIND: Kind = Kind::Peer;
+    type Facts = NodeFacts<Self>;
+    type Provided = Credentials;
+    type Answer = PeerAnswer;
+
+    fn cache(world: &World) -> &Cache<Self> {
+        &world.peers
     }
-    let ground = nodes::ground(ctx, &*peer, &peer.spec.hospital_ref.name).await;
-    let credentials = match &ground {
-        Ok(ground) => told(provision(ctx, &peer, ground).await)?,
-        Err(finding) => Err(finding.clone()),
-    };
-    drop(turn);
-    let membership = match (&ground, &credentials) {
-        (Ok(ground), Ok(_)) => memberships(ctx, &peer, ground).await,
-        _ => Memberships::later(),
-    };
-    let mut findings = nodes::findings(ctx, &*peer, &ground, &credentials);
-    findings.push((ConditionType::PeersJoined, membership.finding));
-    let credentials = credentials.as_ref().ok();
-    let before = peer.status.clone().unwrap_or_default();
-    let had = before.conditions.clone();
-    let conditions = status::conditions(&had, peer.metadata.generation, (ctx.clock)(), &findings);
-    let status = nodes::report(&*peer, names::PEER_PORT, before, credentials, membership.said, conditions.clone());
-    let current = peer.status.as_ref();
-    let told = super::publish(ctx, &ctx.world.peers, &*peer, current, &status, (&had, &conditions)).await?;
-    let look = membership.look_again;
-    Ok(told.or_sooner(nodes::wake_up(ctx, credentials).or_sooner(look).or_sooner(Outcome::of(&findings))))
+
+    async fn gather(ctx: &Context, peer: Arc<Self>) -> NodeFacts<Self> {
+        NodeFacts::gather(ctx, peer).await
+    }
+
+    async fn provide(ctx: &Context, facts: &NodeFacts<Self>, writer: &Writer<'_>) -> Result<Credentials, StepError> {
+        nodes::provide(ctx, facts, writer).await
+    }
+
+    async fn ask(ctx: &Context, facts: &NodeFacts<Self>, provided: &Result<Credentials, Finding>) -> PeerAnswer {
+        match (&facts.dependencies, provided) {
+            (Ok(dependencies), Ok(_)) => ask(ctx, &facts.node, dependencies).await,
+            _ => PeerAnswer::later(),
+        }
+    }
+
+    fn report(
+        ctx: &Context,
+        facts: &NodeFacts<Self>,
+        provided: &Result<Credentials, Finding>,
+        answer: PeerAnswer,
+    ) -> Report<NodeStatus> {
+        let mut report = nodes::report(ctx, facts, provided, answer.node);
+        report.findings.push((ConditionType::PeersJoined, answer.finding));
+        Report { look_again: report.look_again.or_sooner(answer.look_again), ..report }
+    }
 }
 
-/// Brings what was made for one peer back to what is declared.
-pub async fn repair(ctx: &Context, peer: Arc<Peer>) -> Result<(), ReconcileError> {
-    match nodes::ground(ctx, &*peer, &peer.spec.hospital_ref.name).await {
-        Ok(ground) => provision(ctx, &peer, &ground).await.map(drop),
-        Err(_) => Ok(()),
-    }
-}
+impl LedgerNode for Peer {
+    const PORT: u16 = names::PEER_PORT;
+    type Plan = PeerPlan;
 
-/// Keys first, then everything around the pod, then the pod.
-async fn provision(
-    ctx: &Context,
-    peer: &Peer,
-    ground: &Ground,
-) -> Result<Result<Credentials, Finding>, ReconcileError> {
-    let mut plan = match PeerPlan::new(peer, &ground.hospital, &ctx.site) {
-        Ok(plan) => plan,
-        Err(error) => return Ok(Err(Finding::not(Reason::InvalidSpec, error.to_string()))),
-    };
-    let Some(owner) = Owner::of(peer) else {
-        return Ok(Err(Finding::not(Reason::InvalidSpec, "the resource has no UID")));
-    };
-    let status = peer.status.clone().unwrap_or_default();
-    let known = (status.identity.as_ref(), status.tls.as_ref());
-    // A peer is known by its CAs: nobody notices a new key.
-    let replaceable = Replaceable::Yes;
-    let issued =
-        credentials::of_node(ctx, &owner, &plan.node, &ground.authorities, ground.window, known, replaceable).await?;
-    let credentials = match issued {
-        Ok(credentials) => credentials,
-        Err(finding) => return Ok(Err(finding)),
-    };
-    let client = match credentials::of_chaincode_client(ctx, ground).await? {
-        Ok(client) => client,
-        Err(finding) => return Ok(Err(finding)),
-    };
-    plan.node.material = material([
-        credentials.identity.pair.certificate.as_str(),
-        credentials.tls.pair.certificate.as_str(),
-        ground.authorities.signing.certificate().pem(),
-        ground.authorities.tls.certificate().pem(),
-        client.pair.certificate.as_str(),
-    ]);
-    plan.node.outside_ports = nodes::outside_ports(ctx, &owner.namespace);
-    if peer.spec.state_database == StateDatabase::CouchDB {
-        let password = hex::encode(rand::random::<[u8; 16]>());
-        ctx.applier.create_once(&owner, &ctx.world.secrets, &secret::couchdb(&plan.node, &password)).await?;
+    fn hospital(&self) -> &str {
+        &self.spec.hospital_ref.name
     }
-    let restart_waits = nodes::apply(ctx, &owner, desired::peer::resources(&plan)).await?;
-    Ok(Ok(Credentials { restart_waits, ..credentials }))
+
+    fn plan(&self, hospital: &Hospital, site: &Site, outside_ports: BTreeSet<u16>) -> Result<PeerPlan, PlanError> {
+        PeerPlan::new(self, hospital, site, outside_ports)
+    }
+
+    fn node(plan: &PeerPlan) -> &NodePlan {
+        &plan.node
+    }
+
+    /// A peer is known by its CAs: nobody notices a new key.
+    fn replaceable(_: &NodeStatus) -> Replaceable {
+        Replaceable::Yes
+    }
+
+    /// The certificate that it shows to contracts; and the password of its CouchDB, if it has one.
+    async fn prepare(
+        ctx: &Context,
+        writer: &Writer<'_>,
+        owner: &Owner,
+        plan: &PeerPlan,
+        dependencies: &Dependencies,
+    ) -> Result<Certificate, StepError> {
+        if plan.couchdb.is_some() {
+            let password = hex::encode(rand::random::<[u8; 16]>());
+            writer.create_once(owner, &ctx.world.secrets, &secret::couchdb(&plan.node, &password)).await?;
+        }
+        Ok(credentials::of_chaincode_client(ctx, writer, dependencies).await?.certificate)
+    }
+
+    fn objects(plan: &PeerPlan, material: &Material) -> Objects {
+        desired::peer::resources(plan, material)
+    }
 }
 
 /// The channels of a peer, as it says itself.
-struct Memberships {
-    said: Said,
+pub struct PeerAnswer {
+    node: NodeAnswer,
     finding: Finding,
     look_again: Outcome,
 }
 
-impl Memberships {
+impl PeerAnswer {
     fn later() -> Self {
         Self::none(Finding::unknown(Reason::Progressing, "comes after the node runs"), Outcome::wait())
     }
 
     fn none(finding: Finding, look_again: Outcome) -> Self {
-        Self { said: Said::default(), finding, look_again }
+        Self { node: NodeAnswer::default(), finding, look_again }
     }
 }
 
 /// Joins what is declared and asks the peer what it has.
-async fn memberships(ctx: &Context, peer: &Peer, ground: &Ground) -> Memberships {
+async fn ask(ctx: &Context, peer: &Peer, dependencies: &Dependencies) -> PeerAnswer {
     let (namespace, name) = super::place(peer);
-    if !node::is_ready(&ctx.world, &namespace, &name) {
-        return Memberships::later();
+    if !pods::is_ready(&ctx.world, &namespace, &name) {
+        return PeerAnswer::later();
     }
-    let client = match ledger::peer(ctx, &namespace, &name, &ground.hospital, &ground.authorities) {
+    let client = match ledger::peer(ctx, &namespace, &name, &dependencies.hospital, &dependencies.authorities) {
         Ok(client) => client,
-        Err(finding) => return Memberships::none(finding, Outcome::wait()),
+        Err(finding) => return PeerAnswer::none(finding, Outcome::wait()),
     };
     let has = match client.channels().await {
         Ok(has) => has,
         Err(error) => {
             let finding = ledger::finding(&format!("Peer {name}"), &error);
-            return Memberships::none(finding, Outcome::wait());
+            return PeerAnswer::none(finding, Outcome::wait());
         }
     };
     let mut obstacle = None;
@@ -168,9 +173,9 @@ async fn memberships(ctx: &Context, peer: &Peer, ground: &Ground) -> Memberships
             obstacle.get_or_insert(behind.finding);
         }
     }
-    let version = ledger::version(ctx, &namespace, &name, names::PEER_OPERATIONS_PORT, &ground.authorities).await;
+    let version = ledger::version(ctx, &namespace, &name, names::PEER_OPERATIONS_PORT, &dependencies.authorities).await;
     let finding = obstacle.unwrap_or_else(|| Finding::good(has_joined(&joined)));
-    Memberships { said: Said { version, channels: Some(joined) }, finding, look_again }
+    PeerAnswer { node: NodeAnswer { version, channels: Some(joined) }, finding, look_again }
 }
 
 fn has_joined(channels: &[NodeChannel]) -> String {

@@ -8,14 +8,15 @@ use kube::ResourceExt;
 use zeroize::Zeroizing;
 
 use super::context::Context;
-use super::outcome::ReconcileError;
+use super::error::StepError;
+use super::writer::Writer;
 use ehrnet_api::conditions::Reason;
 use ehrnet_apply::Owner;
 use ehrnet_desired::{names, secret};
 use ehrnet_status::Finding;
 
 /// The key, hexadecimal.
-pub async fn key(ctx: &Context, namespace: &str) -> Result<Result<Zeroizing<String>, Finding>, ReconcileError> {
+pub async fn key(ctx: &Context, writer: &Writer<'_>, namespace: &str) -> Result<Zeroizing<String>, StepError> {
     let live = &ctx.world.secrets;
     let stored = live.get(namespace, names::PSEUDONYM);
     let known = stored.as_deref().and_then(read).or_else(|| live.list(namespace).iter().find_map(|other| read(other)));
@@ -25,23 +26,24 @@ pub async fn key(ctx: &Context, namespace: &str) -> Result<Result<Zeroizing<Stri
             let mut secret = secret::pseudonym(namespace, &key);
             secret.metadata.resource_version = damaged.resource_version();
             secret.metadata.uid = damaged.uid();
-            ctx.applier.replace(live, &secret).await?
+            writer.replace(live, &secret).await?
         }
         (Some(damaged), None) => damaged.clone(),
         (_, known) => {
             let key = known.unwrap_or_else(|| Zeroizing::new(hex::encode(rand::random::<[u8; 32]>())));
             let owner = Owner::shared(namespace, names::PSEUDONYM);
-            ctx.applier.create_once(&owner, live, &secret::pseudonym(namespace, &key)).await?.object
+            writer.create_once(&owner, live, &secret::pseudonym(namespace, &key)).await?.object
         }
     };
-    Ok(read(&written).ok_or_else(|| {
+    let key = read(&written).ok_or_else(|| {
         let message = format!(
             "Secret {} holds no key of 64 hexadecimal digits under {}: put it back from a backup",
             names::PSEUDONYM,
             names::PSEUDONYM_KEY
         );
         Finding::not(Reason::KeyLost, message)
-    }))
+    });
+    Ok(key?)
 }
 
 /// The key in a Secret, if there is one.

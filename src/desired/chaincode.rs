@@ -15,9 +15,9 @@ use ehrnet_pki::Certificate;
 
 use super::names::{self, CA_CRT, TLS_CRT, TLS_KEY};
 use super::node::{self, GRPC, Port};
-use super::plan::ContractPlan;
+use super::plan::{ContractPlan, ContractRelease};
 use super::pod::{self, NODE_UID, Tempo, env};
-use super::resources::{Objects, Prepared, Resources};
+use super::resources::Objects;
 use super::{deployment, network_policy, service, service_account};
 
 /// Name of the container.
@@ -44,14 +44,18 @@ pub fn connection(plan: &ContractPlan, tls_ca: &Certificate, client: &Certificat
 }
 
 /// Every object of the services of one contract but their Secrets.
-pub fn resources(plans: &[ContractPlan]) -> Resources<Prepared> {
-    Resources::prepared(Objects {
-        service_accounts: plans.first().map(service_account::contract).into_iter().collect(),
-        services: plans.iter().map(|plan| service::contract(plan, &PORTS)).collect(),
-        network_policies: plans.iter().map(network_policy::contract).collect(),
-        deployments: plans.iter().map(|plan| deployment::contract(plan, container(plan), volumes(plan))).collect(),
+pub fn resources(services: &[(ContractPlan, ContractRelease)]) -> Objects {
+    let plans = || services.iter().map(|(plan, _)| plan);
+    Objects {
+        service_accounts: plans().take(1).map(service_account::contract).collect(),
+        services: plans().map(|plan| service::contract(plan, &PORTS)).collect(),
+        network_policies: plans().map(network_policy::contract).collect(),
+        deployments: services
+            .iter()
+            .map(|(plan, release)| deployment::contract(plan, release, container(plan, release), volumes(plan)))
+            .collect(),
         ..Objects::default()
-    })
+    }
 }
 
 fn volumes(plan: &ContractPlan) -> Vec<Volume> {
@@ -62,10 +66,10 @@ fn volumes(plan: &ContractPlan) -> Vec<Volume> {
     vec![pod::projected("tls", vec![tls]), pod::empty_dir("tmp", "64Mi")]
 }
 
-fn container(plan: &ContractPlan) -> Container {
+fn container(plan: &ContractPlan, release: &ContractRelease) -> Container {
     let tcp = |tempo| pod::tcp_probe(GRPC, tempo);
     Container {
-        env: Some(environment(plan)),
+        env: Some(environment(plan, release)),
         ports: Some(node::container_ports(&PORTS)),
         // A service that speaks TLS only, and knows no health protocol that all images share.
         startup_probe: Some(tcp(Tempo { period: 1, failures: 120 })),
@@ -78,12 +82,12 @@ fn container(plan: &ContractPlan) -> Container {
 }
 
 /// The names that the samples and libraries for Go, Java and Node.js read: each has its own for the same thing.
-fn environment(plan: &ContractPlan) -> Vec<EnvVar> {
+fn environment(plan: &ContractPlan, release: &ContractRelease) -> Vec<EnvVar> {
     let listen = format!("0.0.0.0:{}", names::CHAINCODE_PORT);
     let file = |name: &str| format!("{TLS_DIR}/{name}");
     vec![
         env("CHAINCODE_SERVER_ADDRESS", &listen),
-        env("CHAINCODE_ID", &plan.package_id),
+        env("CHAINCODE_ID", &release.package_id),
         // Read by the health-record contract only: whose agreement a policy needs.
         env("EHRNET_MEMBERS", plan.members.join(",")),
         env("CHAINCODE_TLS_DISABLED", "false"),
@@ -91,8 +95,8 @@ fn environment(plan: &ContractPlan) -> Vec<EnvVar> {
         env("CHAINCODE_TLS_KEY", file(TLS_KEY)),
         env("CHAINCODE_CLIENT_CA_CERT", file(CA_CRT)),
         env("CORE_CHAINCODE_ADDRESS", &listen),
-        env("CORE_CHAINCODE_ID", &plan.package_id),
-        env("CORE_CHAINCODE_ID_NAME", &plan.package_id),
+        env("CORE_CHAINCODE_ID", &release.package_id),
+        env("CORE_CHAINCODE_ID_NAME", &release.package_id),
         env("CORE_CHAINCODE_TLS_CERT_FILE", file(TLS_CRT)),
         env("CORE_CHAINCODE_TLS_KEY_FILE", file(TLS_KEY)),
         env("CORE_CHAINCODE_TLS_CLIENT_CACERT_FILE", file(CA_CRT)),

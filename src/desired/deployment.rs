@@ -8,19 +8,24 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::names;
-use super::plan::ContractPlan;
+use super::plan::{ContractPlan, ContractRelease};
 use super::{pod, stateful_set};
 
 /// Seconds that a contract has to answer what it has begun.
 const GRACE: i64 = 10;
 
 /// The Deployment of one hospital's contract.
-pub fn contract(plan: &ContractPlan, container: Container, volumes: Vec<Volume>) -> Deployment {
+pub fn contract(
+    plan: &ContractPlan,
+    release: &ContractRelease,
+    container: Container,
+    volumes: Vec<Volume>,
+) -> Deployment {
     let metadata = plan.metadata(plan.name());
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: metadata.labels.clone(),
-            annotations: Some(BTreeMap::from([(names::MATERIAL.to_owned(), plan.material.clone())])),
+            annotations: Some(BTreeMap::from([(names::MATERIAL.to_owned(), release.material.to_string())])),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {

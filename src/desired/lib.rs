@@ -1,7 +1,7 @@
 //! What a declared resource means as Kubernetes objects. Pure: no client, no clock, no I/O.
 //!
 //! ```text
-//! spec ── plan (validated) ── hospital | orderer | peer | chaincode ──> Resources<Prepared> ── apply ──> Resources<Applied>
+//! spec ── plan (validated) ── hospital | orderer | peer | chaincode ──> Objects ── apply ──> cluster
 //!                          └─ secret (key pairs) and config_map::genesis: created once, apart from the rest
 //! ```
 //!
@@ -34,7 +34,7 @@ pub mod volume_claim;
 mod tests;
 
 pub use plan::{
-    ContractPlan, CouchDbPlan, DefaultImage, Endpoint, HospitalPlan, IdentityPlan, NodeImages, NodePlan, OrdererPlan,
-    PeerPlan, PlanError, Site,
+    ContractPlan, ContractRelease, CouchDbPlan, DefaultImage, Endpoint, HospitalPlan, IdentityPlan, Material,
+    NodeImages, NodePlan, OrdererPlan, PeerPlan, PlanError, Site,
 };
-pub use resources::{Applied, Objects, Prepared, Resources};
+pub use resources::Objects;

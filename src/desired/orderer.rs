@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::EnvVar;
 
 use super::names::{self, CA_CRT, TLS_CRT, TLS_KEY};
 use super::node::{self, ADMIN, GRPC, LEDGER_DIR, MSP_DIR, OPERATIONS, OPERATOR_DIR, Port, TLS_DIR};
-use super::plan::{NodePlan, OrdererPlan};
+use super::plan::{Material, NodePlan, OrdererPlan};
 use super::pod::{self, NODE_UID, env};
-use super::resources::{Objects, Prepared, Resources};
+use super::resources::Objects;
 use super::stateful_set::{self, PodParts};
 use super::{disruption_budget, network_policy, service, service_account, volume_claim};
 
@@ -24,17 +24,17 @@ pub const PORTS: [Port; 3] = [
 ];
 
 /// Every object of an orderer but its Secrets. The disruption budget is the same object for all orderers of the namespace.
-pub fn resources(plan: &OrdererPlan) -> Resources<Prepared> {
+pub fn resources(plan: &OrdererPlan, material: &Material) -> Objects {
     let node = &plan.node;
-    Resources::prepared(Objects {
+    Objects {
         service_accounts: vec![service_account::node(node)],
         services: vec![service::node(node, &PORTS)],
         network_policies: vec![network_policy::orderer(node)],
         disruption_budgets: vec![disruption_budget::orderers(&node.parent.namespace)],
         volume_claims: vec![volume_claim::node(node, names::node_ledger(&node.parent.name), &node.storage)],
-        stateful_sets: vec![stateful_set::node(node, pod_parts(node))],
+        stateful_sets: vec![stateful_set::node(node, material, pod_parts(node))],
         ..Objects::default()
-    })
+    }
 }
 
 fn pod_parts(plan: &NodePlan) -> PodParts {

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::EnvVar;
 
 use super::names::{self, CA_CRT, TLS_CRT, TLS_KEY};
 use super::node::{self, GRPC, LEDGER_DIR, MSP_DIR, OPERATIONS, Port, TLS_DIR};
-use super::plan::{NodePlan, PeerPlan};
+use super::plan::{Material, NodePlan, PeerPlan};
 use super::pod::{self, NODE_UID, env, secret_env};
-use super::resources::{Objects, Prepared, Resources};
+use super::resources::Objects;
 use super::stateful_set::{self, PodParts};
 use super::{couchdb, network_policy, service, service_account, volume_claim};
 
@@ -21,20 +21,20 @@ pub const PORTS: [Port; 2] =
     [Port { name: GRPC, number: names::PEER_PORT }, Port { name: OPERATIONS, number: names::PEER_OPERATIONS_PORT }];
 
 /// Every object of a peer but its Secrets.
-pub fn resources(plan: &PeerPlan) -> Resources<Prepared> {
+pub fn resources(plan: &PeerPlan, material: &Material) -> Objects {
     let node = &plan.node;
     let mut volume_claims = vec![volume_claim::node(node, names::node_ledger(&node.parent.name), &node.storage)];
     if let Some(database) = &plan.couchdb {
         volume_claims.push(volume_claim::node(node, names::node_couchdb(&node.parent.name), &database.storage));
     }
-    Resources::prepared(Objects {
+    Objects {
         service_accounts: vec![service_account::node(node)],
         services: vec![service::node(node, &PORTS)],
         network_policies: vec![network_policy::peer(node)],
         volume_claims,
-        stateful_sets: vec![stateful_set::node(node, pod_parts(plan))],
+        stateful_sets: vec![stateful_set::node(node, material, pod_parts(plan))],
         ..Objects::default()
-    })
+    }
 }
 
 fn pod_parts(plan: &PeerPlan) -> PodParts {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use sha2::{Digest, Sha256};
 
 use ehrnet_api::common::{DeletionPolicy, Image, PullPolicy, Resources, Scheduling, Storage};
 use ehrnet_api::hospital::Lifetime;
@@ -262,8 +263,6 @@ pub struct NodePlan {
     pub operator_namespace: Option<String>,
     /// Ports of nodes outside the cluster that it must be able to reach.
     pub outside_ports: BTreeSet<u16>,
-    /// Digest of the certificates that it is started with (see [`material`]); a new value restarts the pod.
-    pub material: String,
 }
 
 impl NodePlan {
@@ -273,6 +272,7 @@ impl NodePlan {
         node: &NodeSpec,
         default_image: &DefaultImage,
         site: &Site,
+        outside_ports: BTreeSet<u16>,
     ) -> Result<Self, PlanError> {
         let parent = parent.ok_or(PlanError::NotFromCluster)?;
         let hospital_name = hospital.metadata.name.clone().ok_or(PlanError::NotFromCluster)?;
@@ -288,8 +288,7 @@ impl NodePlan {
             deletion_policy: node.deletion_policy,
             cluster_domain: site.cluster_domain.clone(),
             operator_namespace: site.operator_namespace.clone(),
-            outside_ports: BTreeSet::new(),
-            material: String::new(),
+            outside_ports,
             external_endpoint,
             parent,
         })
@@ -329,10 +328,15 @@ pub struct OrdererPlan {
 }
 
 impl OrdererPlan {
-    /// Plans an Orderer. `outside_ports` and `material` are the caller's to set.
-    pub fn new(orderer: &Orderer, hospital: &Hospital, site: &Site) -> Result<Self, PlanError> {
-        let node = &orderer.spec.node;
-        Ok(Self { node: NodePlan::new(Parent::of(orderer), hospital, node, &site.images.orderer, site)? })
+    /// Plans an Orderer. `outside_ports` are those of nodes outside the cluster.
+    pub fn new(
+        orderer: &Orderer,
+        hospital: &Hospital,
+        site: &Site,
+        outside_ports: BTreeSet<u16>,
+    ) -> Result<Self, PlanError> {
+        let (node, image) = (&orderer.spec.node, &site.images.orderer);
+        Ok(Self { node: NodePlan::new(Parent::of(orderer), hospital, node, image, site, outside_ports)? })
     }
 }
 
@@ -357,8 +361,8 @@ pub struct CouchDbPlan {
 }
 
 impl PeerPlan {
-    /// Plans a Peer. `outside_ports` and `material` are the caller's to set.
-    pub fn new(peer: &Peer, hospital: &Hospital, site: &Site) -> Result<Self, PlanError> {
+    /// Plans a Peer. `outside_ports` are those of nodes outside the cluster.
+    pub fn new(peer: &Peer, hospital: &Hospital, site: &Site, outside_ports: BTreeSet<u16>) -> Result<Self, PlanError> {
         let spec = &peer.spec;
         let couchdb = spec.couchdb.clone().unwrap_or_default();
         let couchdb = (spec.state_database == StateDatabase::CouchDB).then(|| CouchDbPlan {
@@ -366,7 +370,8 @@ impl PeerPlan {
             storage: couchdb.storage,
             resources: couchdb.resources,
         });
-        Ok(Self { node: NodePlan::new(Parent::of(peer), hospital, &spec.node, &site.images.peer, site)?, couchdb })
+        let (node, image) = (&spec.node, &site.images.peer);
+        Ok(Self { node: NodePlan::new(Parent::of(peer), hospital, node, image, site, outside_ports)?, couchdb })
     }
 }
 
@@ -387,15 +392,25 @@ pub struct ContractPlan {
     pub cluster_domain: String,
     /// MSP ids of the member hospitals of the channel, in order.
     pub members: Vec<String>,
+}
+
+/// What a service of a contract is started with, once its certificate is issued and its package is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContractRelease {
     /// Id of the package that it is known by; it registers under it.
     pub package_id: String,
-    /// Digest of the certificates that it is started with (see [`material`]); a new value replaces the pod.
-    pub material: String,
+    /// The certificates that it reads.
+    pub material: Material,
 }
 
 impl ContractPlan {
-    /// Plans a hospital's service of a Chaincode. `members`, `package_id` and `material` are the caller's to set.
-    pub fn new(chaincode: &Chaincode, hospital: &Hospital, site: &Site) -> Result<Self, PlanError> {
+    /// Plans a hospital's service of a Chaincode. `members` are the MSP ids of the channel's member hospitals.
+    pub fn new(
+        chaincode: &Chaincode,
+        hospital: &Hospital,
+        site: &Site,
+        members: &BTreeSet<String>,
+    ) -> Result<Self, PlanError> {
         let spec = &chaincode.spec;
         Ok(Self {
             parent: Parent::of(chaincode).ok_or(PlanError::NotFromCluster)?,
@@ -404,9 +419,7 @@ impl ContractPlan {
             image: ContainerImage::resolve(&spec.image, &site.images.contract),
             resources: spec.resources.clone(),
             cluster_domain: site.cluster_domain.clone(),
-            members: Vec::new(),
-            package_id: String::new(),
-            material: String::new(),
+            members: members.iter().cloned().collect(),
         })
     }
 
@@ -440,13 +453,25 @@ impl ContractPlan {
     }
 }
 
-/// Digest of what a node reads once, at its start: certificates, never keys (a new key comes with a new certificate).
-pub fn material<'a>(certificates: impl IntoIterator<Item = &'a str>) -> String {
-    use sha2::{Digest, Sha256};
-    let mut hash = Sha256::new();
-    for certificate in certificates {
-        hash.update((certificate.len() as u64).to_be_bytes());
-        hash.update(certificate.as_bytes());
+/// Digest of what a pod reads once, at its start: certificates, never keys (a new key comes with a new certificate). Another
+/// digest restarts the pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Material(String);
+
+impl Material {
+    /// The digest of these certificates (PEM), in their order.
+    pub fn of<'a>(certificates: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut hash = Sha256::new();
+        for certificate in certificates {
+            hash.update((certificate.len() as u64).to_be_bytes());
+            hash.update(certificate.as_bytes());
+        }
+        Self(hex::encode(hash.finalize()))
     }
-    hex::encode(hash.finalize())
+}
+
+impl std::fmt::Display for Material {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }

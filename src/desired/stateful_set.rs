@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::names;
-use super::plan::NodePlan;
+use super::plan::{Material, NodePlan};
 use super::pod;
 use super::secret::labelled;
 
@@ -33,13 +33,13 @@ pub struct PodParts {
 }
 
 /// The StatefulSet of a node.
-pub fn node(plan: &NodePlan, parts: PodParts) -> StatefulSet {
+pub fn node(plan: &NodePlan, material: &Material, parts: PodParts) -> StatefulSet {
     let PodParts { sidecars, container, volumes, pull_secrets } = parts;
     let metadata = labelled(plan.parent.owned(&plan.parent.name), &plan.hospital);
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: metadata.labels.clone(),
-            annotations: Some(BTreeMap::from([(names::MATERIAL.to_owned(), plan.material.clone())])),
+            annotations: Some(BTreeMap::from([(names::MATERIAL.to_owned(), material.to_string())])),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {

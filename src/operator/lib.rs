@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use ehrnet_apply::Applier;
 use ehrnet_controllers as controllers;
-use ehrnet_controllers::context::{Clock, Context};
+use ehrnet_controllers::{Clock, Context, GivenSecrets, Memories, Statuses, Writers};
 use ehrnet_desired::{DefaultImage, NodeImages, Site};
 use ehrnet_fabric::net::Network;
 use ehrnet_observe::World;
@@ -103,26 +103,22 @@ pub async fn run(parts: Parts, shutdown: &Shutdown) -> Result<(), OperatorError>
         () = shutdown.wished() => {}
     }
     tracing::info!(namespaces = ?namespaces, "leading");
+    let applier = Applier::new(client.clone());
+    let reporter = Reporter::new(client.clone(), &identity);
     let ctx = Arc::new(Context {
         world,
-        applier: Applier::new(client.clone()),
-        reporter: Reporter::new(client.clone(), &identity),
         site: site(&settings, &client),
-        client,
+        given: GivenSecrets::new(client),
+        writers: Writers::new(applier.clone()),
+        statuses: Statuses::new(applier, reporter),
         network,
-        settings,
+        memories: Memories::default(),
         metrics: metrics.clone(),
         clock,
-        memory: Default::default(),
-        given: Default::default(),
-        identities: Default::default(),
-        malformed: Default::default(),
-        published: Default::default(),
-        restarts: Default::default(),
-        writers: Default::default(),
     });
+    let concurrency = usize::from(settings.concurrency);
     let result = tokio::select! {
-        () = controllers::run(ctx, receiver, shutdown) => Ok(()),
+        () = controllers::run(ctx, concurrency, receiver, shutdown) => Ok(()),
         lost = lost(leadership.as_ref()) => Err(OperatorError::Lease(lost)),
     };
     metrics.leader(false);

@@ -1,6 +1,6 @@
 //! Everything that decisions about a contract need, gathered once from the caches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube::ResourceExt;
@@ -8,11 +8,12 @@ use kube::ResourceExt;
 use super::definition;
 use crate::channel::facts::ChannelFacts;
 use crate::context::Context;
-use crate::node;
-use crate::nodes::{self, Ground};
+use crate::nodes::{self, Dependencies};
+use crate::pods;
 use crate::rival;
 use ehrnet_api::conditions::Reason;
 use ehrnet_api::{Chaincode, Peer};
+use ehrnet_fabric::chaincode::ChaincodeDefinition;
 use ehrnet_status::Finding;
 
 /// What is known of a contract.
@@ -27,6 +28,8 @@ pub struct ChaincodeFacts {
     rival: Option<String>,
     /// Member hospitals of the channel, in the order of its spec.
     pub members: Vec<Member>,
+    /// The definition as declared, or what is wrong with the declaration.
+    pub definition: Result<ChaincodeDefinition, Finding>,
 }
 
 /// A member hospital of the channel.
@@ -34,7 +37,7 @@ pub struct Member {
     /// Name of the Hospital.
     pub name: String,
     /// The Hospital with its CAs, or what is missing.
-    pub ground: Result<Ground, Finding>,
+    pub dependencies: Result<Dependencies, Finding>,
     /// Its peers that have joined the channel and answer.
     pub peers: Vec<String>,
     /// Whether it has any peer that wants to join.
@@ -51,19 +54,22 @@ impl ChaincodeFacts {
         };
         let mut members = Vec::new();
         for name in channel.iter().flat_map(|channel| &channel.channel.spec.members) {
-            let ground = nodes::ground(ctx, &*chaincode, name).await;
+            let dependencies = nodes::dependencies(ctx, &*chaincode, name).await;
             let of_hospital = |peer: &&Arc<Peer>| peer.spec.hospital_ref.name == *name;
             let wanting: Vec<_> = channel.iter().flat_map(|channel| &channel.peers).filter(of_hospital).collect();
             let has_peers = !wanting.is_empty();
             let joined = wanting.into_iter().filter(|peer| has_joined(ctx, channel.as_ref(), peer));
             members.push(Member {
                 name: name.clone(),
-                ground,
+                dependencies,
                 peers: joined.map(|peer| peer.name_any()).collect(),
                 has_peers,
             });
         }
-        Self { rival: rival(ctx, &chaincode), namespace, channel, members, chaincode }
+        let msps = msps(&members);
+        let channel_name = channel.as_ref().map_or("", |channel| channel.channel.spec.channel_name.as_str());
+        let definition = definition::definition(&chaincode, channel_name, &msps);
+        Self { rival: rival(ctx, &chaincode), namespace, channel, members, definition, chaincode }
     }
 
     /// Name of the contract on the ledger.
@@ -76,10 +82,9 @@ impl ChaincodeFacts {
         self.channel.as_ref().map_or("", |channel| channel.channel.spec.channel_name.as_str())
     }
 
-    /// MSP of each member hospital that exists.
-    pub fn msps(&self) -> BTreeMap<String, String> {
-        let known = self.members.iter().filter_map(|member| Some((member, member.ground.as_ref().ok()?)));
-        known.map(|(member, ground)| (member.name.clone(), ground.hospital.spec.msp_id.clone())).collect()
+    /// MSP ids of the member hospitals that exist.
+    pub fn msp_ids(&self) -> BTreeSet<String> {
+        msps(&self.members).into_values().collect()
     }
 
     /// Whether everything that the declaration refers to is there.
@@ -97,16 +102,28 @@ impl ChaincodeFacts {
             let message = format!("Channel {} does not exist yet", spec.channel_ref.name);
             return Finding::not(Reason::WaitingForReference, message);
         }
-        let missing = self.members.iter().find_map(|member| member.ground.as_ref().err());
-        missing.cloned().unwrap_or_else(|| Finding::good("the channel and its member hospitals are there"))
+        let missing = self.members.iter().find_map(|member| member.dependencies.as_ref().err());
+        if let Some(missing) = missing {
+            return missing.clone();
+        }
+        match &self.definition {
+            Ok(_) => Finding::good("the channel and its member hospitals are there"),
+            Err(finding) => finding.clone(),
+        }
     }
+}
+
+/// MSP id of each member hospital that exists, by its name.
+fn msps(members: &[Member]) -> BTreeMap<String, String> {
+    let known = members.iter().filter_map(|member| Some((member, member.dependencies.as_ref().ok()?)));
+    known.map(|(member, dependencies)| (member.name.clone(), dependencies.hospital.spec.msp_id.clone())).collect()
 }
 
 /// Whether a peer answers and has the channel.
 fn has_joined(ctx: &Context, channel: Option<&ChannelFacts>, peer: &Peer) -> bool {
     let Some(channel) = channel else { return false };
     let joined = peer.status.as_ref().is_some_and(|status| status.has_channel(&channel.channel.spec.channel_name));
-    joined && node::is_ready(&ctx.world, &channel.namespace, &peer.name_any())
+    joined && pods::is_ready(&ctx.world, &channel.namespace, &peer.name_any())
 }
 
 /// An older Chaincode that claims the same name.

@@ -154,10 +154,10 @@ fn hold(ctx: &Context, facts: &ChaincodeFacts, parties: &[Party<'_>]) -> Option<
 }
 
 fn party<'a>(ctx: &Context, facts: &ChaincodeFacts, member: &'a Member, service: &'a Service) -> Option<Party<'a>> {
-    let ground = member.ground.as_ref().ok()?;
+    let dependencies = member.dependencies.as_ref().ok()?;
     let (mut peers, mut obstacle) = (Vec::new(), None);
     for name in &member.peers {
-        match ledger::peer(ctx, &facts.namespace, name, &ground.hospital, &ground.authorities) {
+        match ledger::peer(ctx, &facts.namespace, name, &dependencies.hospital, &dependencies.authorities) {
             Ok(client) => peers.push((name.clone(), client)),
             Err(finding) => obstacle = obstacle.or(Some(finding)),
         }
@@ -165,7 +165,7 @@ fn party<'a>(ctx: &Context, facts: &ChaincodeFacts, member: &'a Member, service:
     if member.peers.is_empty() {
         obstacle = Some(no_peer(facts, member));
     }
-    Some(Party { member, service, msp_id: ground.hospital.spec.msp_id.clone(), peers, obstacle })
+    Some(Party { member, service, msp_id: dependencies.hospital.spec.msp_id.clone(), peers, obstacle })
 }
 
 fn no_peer(facts: &ChaincodeFacts, member: &Member) -> Finding {
@@ -273,8 +273,8 @@ pub async fn answering(ctx: &Context, facts: &ChaincodeFacts) -> Finding {
 }
 
 async fn answers(ctx: &Context, facts: &ChaincodeFacts, member: &Member, peer: &str) -> Option<Finding> {
-    let ground = member.ground.as_ref().ok()?;
-    let client = match ledger::peer(ctx, &facts.namespace, peer, &ground.hospital, &ground.authorities) {
+    let dependencies = member.dependencies.as_ref().ok()?;
+    let client = match ledger::peer(ctx, &facts.namespace, peer, &dependencies.hospital, &dependencies.authorities) {
         Ok(client) => client,
         Err(finding) => return Some(finding),
     };

@@ -1,18 +1,17 @@
 //! The services of a contract: for each member hospital its key pair, its package, its pod and what lies around it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::facts::{ChaincodeFacts, Member};
 use crate::context::Context;
+use crate::error::StepError;
 use crate::key_pairs::{self, Issued, Slot, Want};
 use crate::keys::Replaceable;
-use crate::nodes::Ground;
-use crate::outcome::ReconcileError;
-use crate::{children, credentials, node};
+use crate::writer::Writer;
+use crate::{credentials, pods, write};
 use ehrnet_api::conditions::Reason;
 use ehrnet_apply::Owner;
-use ehrnet_desired::plan::{ContractPlan, material};
-use ehrnet_desired::{self as desired, names, secret};
+use ehrnet_desired::{self as desired, ContractPlan, ContractRelease, Material, names, secret};
 use ehrnet_fabric::package::Package;
 use ehrnet_status::Finding;
 
@@ -27,62 +26,43 @@ pub struct Service {
 }
 
 /// Makes the services of all member hospitals, or says what keeps the first of them.
-pub async fn provide(ctx: &Context, facts: &ChaincodeFacts) -> Result<Result<Vec<Service>, Finding>, ReconcileError> {
-    let Some(owner) = Owner::of(&*facts.chaincode) else {
-        return Ok(Err(Finding::not(Reason::InvalidSpec, "the resource has no UID")));
-    };
+pub async fn provide(ctx: &Context, writer: &Writer<'_>, facts: &ChaincodeFacts) -> Result<Vec<Service>, StepError> {
+    let owner = crate::owner(&*facts.chaincode)?;
     let (mut services, mut plans) = (Vec::new(), Vec::new());
     for member in &facts.members {
-        let ground = match &member.ground {
-            Ok(ground) => ground,
-            Err(finding) => return Ok(Err(finding.clone())),
-        };
-        match service(ctx, facts, &owner, member, ground).await? {
-            Ok((service, plan)) => {
-                services.push(service);
-                plans.push(plan);
-            }
-            Err(finding) => return Ok(Err(finding)),
-        }
+        let (service, plan) = service(ctx, writer, facts, &owner, member).await?;
+        services.push(service);
+        plans.push(plan);
     }
-    children::apply(ctx, &owner, desired::chaincode::resources(&plans)).await?;
-    Ok(Ok(services))
+    write::objects(ctx, writer, &owner, desired::chaincode::resources(&plans)).await?;
+    Ok(services)
 }
 
 async fn service(
     ctx: &Context,
+    writer: &Writer<'_>,
     facts: &ChaincodeFacts,
     owner: &Owner,
     member: &Member,
-    ground: &Ground,
-) -> Result<Result<(Service, ContractPlan), Finding>, ReconcileError> {
-    let client = match credentials::of_chaincode_client(ctx, ground).await? {
-        Ok(client) => client,
-        Err(finding) => return Ok(Err(finding)),
-    };
-    let mut plan = match ContractPlan::new(&facts.chaincode, &ground.hospital, &ctx.site) {
-        Ok(plan) => plan,
-        Err(error) => return Ok(Err(Finding::not(Reason::InvalidSpec, error.to_string()))),
-    };
-    let issuer = &ground.authorities.tls;
+) -> Result<(Service, (ContractPlan, ContractRelease)), StepError> {
+    let dependencies = member.dependencies.as_ref().map_err(Clone::clone)?;
+    let client = credentials::of_chaincode_client(ctx, writer, dependencies).await?;
+    let plan = ContractPlan::new(&facts.chaincode, &dependencies.hospital, &ctx.site, &facts.msp_ids())?;
+    let issuer = &dependencies.authorities.tls;
     let known = facts.chaincode.status.iter().flat_map(|status| &status.hospitals);
     let existed = known.into_iter().any(|known| known.name == member.name && known.tls.is_some());
     let slot = Slot { owner, name: &names::node_tls(&plan.name()), existed };
-    let want = Want { leaf: &plan.tls_leaf(), issuer, window: ground.window, replaceable: Replaceable::Yes };
+    let want = Want { leaf: &plan.tls_leaf(), issuer, window: dependencies.window, replaceable: Replaceable::Yes };
     let build = |certificate: &_, key: &_| secret::contract_tls(&plan, certificate, key, issuer.certificate());
-    let tls = match key_pairs::leaf(ctx, &slot, &want, &build).await? {
-        Ok(tls) => tls,
-        Err(finding) => return Ok(Err(finding)),
-    };
+    let tls = key_pairs::leaf(ctx, writer, &slot, &want, &build).await?;
     let connection = desired::chaincode::connection(&plan, issuer.certificate(), &client.certificate);
-    let package = match Package::ccaas(&facts.name(), &connection, &BTreeMap::new()) {
-        Ok(package) => package,
-        Err(error) => return Ok(Err(Finding::not(Reason::InvalidSpec, error.to_string()))),
+    let package = Package::ccaas(&facts.name(), &connection, &BTreeMap::new())
+        .map_err(|error| Finding::not(Reason::InvalidSpec, error.to_string()))?;
+    let release = ContractRelease {
+        package_id: package.id.clone(),
+        material: Material::of([tls.pair.certificate.as_str(), issuer.certificate().pem()]),
     };
-    plan.members = facts.msps().into_values().collect::<BTreeSet<_>>().into_iter().collect();
-    plan.package_id = package.id.clone();
-    plan.material = material([tls.pair.certificate.as_str(), issuer.certificate().pem()]);
-    Ok(Ok((Service { hospital: member.name.clone(), package, tls }, plan)))
+    Ok((Service { hospital: member.name.clone(), package, tls }, (plan, release)))
 }
 
 /// Whether the pods of all services run, and what keeps the first that does not.
@@ -97,5 +77,5 @@ pub fn running(ctx: &Context, facts: &ChaincodeFacts) -> Finding {
 /// How the service of a hospital is doing.
 pub fn of_hospital(ctx: &Context, facts: &ChaincodeFacts, hospital: &str) -> Finding {
     let name = names::contract(&facts.chaincode.metadata.name.clone().unwrap_or_default(), hospital);
-    node::deployment_finding(&ctx.world, &facts.namespace, &name)
+    pods::deployment_finding(&ctx.world, &facts.namespace, &name)
 }

@@ -179,6 +179,6 @@ fn orderer_fact(ctx: &Context, namespace: &str, name: &str) -> OrdererFact {
         orderer: world.orderers.get(namespace, name),
         tls_certificate: certificate(&names::node_tls(name)),
         identity_certificate: certificate(&names::node_identity(name)),
-        ready: crate::node::is_ready(world, namespace, name),
+        ready: crate::pods::is_ready(world, namespace, name),
     }
 }

@@ -9,10 +9,10 @@ use prost::Message;
 
 use super::facts::ChannelFacts;
 use crate::context::Context;
+use crate::error::StepError;
 use crate::ledger;
-use crate::outcome::ReconcileError;
+use crate::writer::Writer;
 use ehrnet_api::conditions::Reason;
-use ehrnet_apply::Owner;
 use ehrnet_desired::{self as desired, names};
 use ehrnet_fabric::definition::ChannelDefinition;
 use ehrnet_fabric::envelope::Stamp;
@@ -78,31 +78,26 @@ fn decide(facts: &ChannelFacts) -> Decision {
 /// The stored block; made and stored if the channel is new, fetched from an orderer if its ConfigMap is gone.
 pub async fn ensure(
     ctx: &Context,
+    writer: &Writer<'_>,
     facts: &ChannelFacts,
     declared: &ChannelDefinition,
-) -> Result<Result<Genesis, Finding>, ReconcileError> {
+) -> Result<Genesis, StepError> {
     let block = match decide(facts) {
         // Stored again: that writes nothing unless somebody edited its labels or annotations.
         Decision::Use(stored) => stored.block,
-        Decision::Refuse(finding) => return Ok(Err(finding)),
-        Decision::Make => match genesis::block(declared, &Stamp::now()) {
-            Ok(block) => block,
-            Err(error) => return Ok(Err(Finding::not(Reason::InvalidSpec, error.to_string()))),
-        },
-        Decision::BringBack { hash } => match fetch(ctx, facts, &hash).await {
-            Ok(block) => block,
-            Err(finding) => return Ok(Err(finding)),
-        },
+        Decision::Refuse(finding) => return Err(finding.into()),
+        Decision::Make => genesis::block(declared, &Stamp::now())
+            .map_err(|error| Finding::not(Reason::InvalidSpec, error.to_string()))?,
+        Decision::BringBack { hash } => fetch(ctx, facts, &hash).await?,
     };
     let config_map = desired::config_map::genesis(&facts.channel, &block.encode_to_vec());
     // Whoever stores first has made the channel's genesis block: what is stored is used, not what was made here.
-    let Some(owner) = Owner::of(&*facts.channel) else {
-        return Ok(Err(Finding::not(Reason::InvalidSpec, "the resource has no UID")));
-    };
-    let stored = ctx.applier.create_once(&owner, &ctx.world.config_maps, &config_map).await?.object;
-    Ok(Genesis::read(&stored).ok_or_else(|| {
+    let owner = crate::owner(&*facts.channel)?;
+    let stored = writer.create_once(&owner, &ctx.world.config_maps, &config_map).await?.object;
+    let genesis = Genesis::read(&stored).ok_or_else(|| {
         Finding::not(Reason::NameTaken, format!("ConfigMap {} exists and is no genesis block", stored.name_any()))
-    }))
+    });
+    Ok(genesis?)
 }
 
 /// Block 0 from any orderer that has it, if it is the one the channel began with.

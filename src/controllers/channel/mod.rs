@@ -1,117 +1,118 @@
 //! Channel: genesis block, orderers, configuration; a table of contents.
 
-pub mod config;
-pub mod definition;
+mod config;
+mod definition;
 pub mod facts;
 pub mod genesis;
-pub mod orderers;
+mod orderers;
 mod report;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::{Context, Turn};
-use super::outcome::{Outcome, ReconcileError, told};
-use ehrnet_api::Channel;
+use super::context::Context;
+use super::error::StepError;
+use super::kind::{Declared, Report};
+use super::outcome::Outcome;
+use super::writer::Writer;
+use config::ConfigView;
 use ehrnet_api::conditions::{ConditionType, Reason};
-use ehrnet_status::{self as status, Finding};
+use ehrnet_api::{Channel, ChannelStatus};
+use ehrnet_observe::cache::Cache;
+use ehrnet_observe::{Kind, World};
+use ehrnet_status::Finding;
 use facts::ChannelFacts;
+use genesis::Genesis;
+use orderers::OrdererView;
 
 /// How often the ledger is looked at without news: heights and configurations change without a trace in the cluster.
 const LEDGER_LOOK: Duration = Duration::from_secs(60);
 /// How soon a ledger step that is under way is looked at again.
 const STEP_LOOK: Duration = Duration::from_millis(500);
 
-/// Brings one channel closer to its declaration and reports how far it is.
-pub async fn reconcile(ctx: &Context, channel: Arc<Channel>, turn: Turn) -> Result<Outcome, ReconcileError> {
-    if channel.metadata.deletion_timestamp.is_some() {
-        return Ok(Outcome::wait());
-    }
-    let facts = ChannelFacts::gather(ctx, channel).await;
-    let view = advance(ctx, &facts, turn).await?;
-    let findings = view.findings();
-    let look = look_again(&findings);
-    let before = report::previous(&facts);
-    let conditions = status::conditions(&before, facts.channel.metadata.generation, (ctx.clock)(), &findings);
-    let status = report::status(&facts, &view, conditions.clone());
-    let current = facts.channel.status.as_ref();
-    let told =
-        super::publish(ctx, &ctx.world.channels, &*facts.channel, current, &status, (&before, &conditions)).await?;
-    Ok(told.or_sooner(look))
-}
+impl Declared for Channel {
+    const KIND: Kind = Kind::Channel;
+    type Facts = ChannelFacts;
+    type Provided = Genesis;
+    type Answer = ChannelAnswer;
 
-/// Stores the genesis block of one channel again.
-pub async fn repair(ctx: &Context, channel: Arc<Channel>) -> Result<(), ReconcileError> {
-    let facts = ChannelFacts::gather(ctx, channel).await;
-    match (facts.accepted().holds(), definition::definition(&facts)) {
-        (true, Ok(declared)) => genesis::ensure(ctx, &facts, &declared).await.map(drop),
-        _ => Ok(()),
+    fn cache(world: &World) -> &Cache<Self> {
+        &world.channels
     }
-}
 
-/// What a pass found, in the order in which a channel comes up; what comes after the first obstacle stays empty.
-pub struct View {
-    accepted: Finding,
-    genesis: Option<Result<genesis::Genesis, Finding>>,
-    orderers: Vec<orderers::OrdererView>,
-    config: Option<config::ConfigView>,
-    peers: Finding,
-}
-
-/// Goes through the steps, each only when the one before it left no obstacle for it.
-async fn advance(ctx: &Context, facts: &ChannelFacts, turn: Turn) -> Result<View, ReconcileError> {
-    let accepted = facts.accepted();
-    let mut view = View { peers: report::peers(facts), accepted, genesis: None, orderers: Vec::new(), config: None };
-    if !view.accepted.holds() {
-        return Ok(view);
+    async fn gather(ctx: &Context, channel: Arc<Self>) -> ChannelFacts {
+        ChannelFacts::gather(ctx, channel).await
     }
-    let declared = match definition::definition(facts) {
-        Ok(declared) => declared,
-        Err(finding) => {
-            view.genesis = Some(stored_or(facts, finding));
-            return Ok(view);
+
+    /// The genesis block. A channel that lives goes on living when its declaration cannot be written down for a moment.
+    async fn provide(ctx: &Context, facts: &ChannelFacts, writer: &Writer<'_>) -> Result<Genesis, StepError> {
+        if !facts.accepted().holds() {
+            return Err(later("the declaration is accepted").into());
         }
+        match definition::definition(facts) {
+            Ok(declared) => genesis::ensure(ctx, writer, facts, &declared).await,
+            Err(finding) => Ok(facts.genesis.as_deref().and_then(Genesis::read).ok_or(finding)?),
+        }
+    }
+
+    /// Every orderer joins, and the configuration takes a step towards the declared one.
+    async fn ask(ctx: &Context, facts: &ChannelFacts, genesis: &Result<Genesis, Finding>) -> ChannelAnswer {
+        let (Ok(genesis), Ok(declared)) = (genesis, definition::definition(facts)) else {
+            return ChannelAnswer::default();
+        };
+        let orderers = orderers::joined(ctx, facts, genesis).await;
+        let config = Some(config::keep(ctx, facts, &declared, &orderers).await);
+        ChannelAnswer { orderers, config }
+    }
+
+    fn report(
+        _: &Context,
+        facts: &ChannelFacts,
+        genesis: &Result<Genesis, Finding>,
+        answer: ChannelAnswer,
+    ) -> Report<ChannelStatus> {
+        let findings = findings(facts, genesis, &answer);
+        let look_again = look_again(&findings);
+        Report { status: report::status(facts, genesis.as_ref().ok(), &answer), findings, look_again }
+    }
+}
+
+/// What the nodes said of a channel; nothing while they could not be asked.
+#[derive(Default)]
+pub struct ChannelAnswer {
+    orderers: Vec<OrdererView>,
+    config: Option<ConfigView>,
+}
+
+fn later(what: &str) -> Finding {
+    Finding::unknown(Reason::Progressing, format!("comes after {what}"))
+}
+
+fn findings(
+    facts: &ChannelFacts,
+    genesis: &Result<Genesis, Finding>,
+    answer: &ChannelAnswer,
+) -> Vec<(ConditionType, Finding)> {
+    let genesis = match genesis {
+        Ok(genesis) => Finding::good(format!("genesis block {}", genesis.hash)),
+        Err(finding) => finding.clone(),
     };
-    let genesis = told(genesis::ensure(ctx, facts, &declared).await)?;
-    drop(turn);
-    if let Ok(genesis) = &genesis {
-        view.orderers = orderers::joined(ctx, facts, genesis).await;
-        view.config = Some(config::keep(ctx, facts, &declared, &view.orderers).await);
-    }
-    view.genesis = Some(genesis);
-    Ok(view)
-}
-
-/// A channel that lives goes on living when its declaration cannot be written down for a moment.
-fn stored_or(facts: &ChannelFacts, finding: Finding) -> Result<genesis::Genesis, Finding> {
-    facts.genesis.as_deref().and_then(genesis::Genesis::read).ok_or(finding)
-}
-
-impl View {
-    fn findings(&self) -> Vec<(ConditionType, Finding)> {
-        let later = |what: &str| Finding::unknown(Reason::Progressing, format!("comes after {what}"));
-        let genesis = match &self.genesis {
-            Some(Ok(genesis)) => Finding::good(format!("genesis block {}", genesis.hash)),
-            Some(Err(finding)) => finding.clone(),
-            None => later("the declaration is accepted"),
-        };
-        let (orderers, config) = match &self.config {
-            Some(config) => (orderers::finding(&self.orderers), config.finding.clone()),
-            None => (later("the genesis block"), later("the orderers have joined")),
-        };
-        vec![
-            (ConditionType::Accepted, self.accepted.clone()),
-            (ConditionType::GenesisReady, genesis),
-            (ConditionType::OrderersJoined, orderers),
-            (ConditionType::ConfigInSync, config),
-            (ConditionType::PeersJoined, self.peers.clone()),
-        ]
-    }
+    let (orderers, config) = match &answer.config {
+        Some(config) => (orderers::finding(&answer.orderers), config.finding.clone()),
+        None => (later("the genesis block"), later("the orderers have joined")),
+    };
+    vec![
+        (ConditionType::Accepted, facts.accepted()),
+        (ConditionType::GenesisReady, genesis),
+        (ConditionType::OrderersJoined, orderers),
+        (ConditionType::ConfigInSync, config),
+        (ConditionType::PeersJoined, report::peers(facts)),
+    ]
 }
 
 /// What is waited for shows in the caches; only the ledger must be asked again.
 fn look_again(findings: &[(ConditionType, Finding)]) -> Outcome {
     let open = findings.iter().find(|(_, finding)| !finding.holds()).map(|(_, finding)| finding.reason);
     let look = if open == Some(Reason::Progressing) { STEP_LOOK } else { LEDGER_LOOK };
-    Outcome::within(look).or_sooner(Outcome::of(findings))
+    Outcome::within(look)
 }

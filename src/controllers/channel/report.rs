@@ -1,10 +1,10 @@
 //! What a channel's status says. Pure.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
-use super::View;
+use super::ChannelAnswer;
 use super::facts::ChannelFacts;
+use super::genesis::Genesis;
 use super::orderers::OrdererView;
 use ehrnet_api::ChannelStatus;
 use ehrnet_api::Peer;
@@ -14,27 +14,25 @@ use ehrnet_desired::names;
 use ehrnet_fabric::participation::ConsensusRelation;
 use ehrnet_status::Finding;
 
-/// The conditions as they were.
-pub fn previous(facts: &ChannelFacts) -> Vec<Condition> {
-    facts.channel.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default()
-}
-
 /// The whole status. What could not be asked this time keeps its last known value.
-pub fn status(facts: &ChannelFacts, view: &View, conditions: Vec<Condition>) -> ChannelStatus {
+pub fn status(facts: &ChannelFacts, genesis: Option<&Genesis>, answer: &ChannelAnswer) -> ChannelStatus {
     let before = facts.channel.status.clone().unwrap_or_default();
-    let genesis = view.genesis.as_ref().and_then(|genesis| genesis.as_ref().ok());
-    let config = view.config.as_ref();
-    let height = view.orderers.iter().filter_map(|v| v.answer.as_ref().ok()?.as_ref()).map(|info| info.height).max();
+    let config = answer.config.as_ref();
+    let height = answer.orderers.iter().filter_map(|v| v.answer.as_ref().ok()?.as_ref()).map(|info| info.height).max();
     ChannelStatus {
-        observed_generation: facts.channel.metadata.generation,
-        conditions,
         genesis_config_map: genesis.map(|_| names::genesis(&facts.channel.name_any())).or(before.genesis_config_map),
         // From here on no other block is ever used, so it must not stand here before an orderer serves the channel.
         genesis_hash: before.genesis_hash.or(genesis.filter(|_| height.is_some()).map(|genesis| genesis.hash.clone())),
         config_sequence: config.and_then(|config| config.sequence).or(before.config_sequence),
         height: height.or(before.height),
         plan: config.map(|config| config.plan.clone()).unwrap_or_default(),
-        nodes: view.orderers.iter().map(orderer_node).chain(facts.peers.iter().map(|p| peer_node(facts, p))).collect(),
+        nodes: answer
+            .orderers
+            .iter()
+            .map(orderer_node)
+            .chain(facts.peers.iter().map(|p| peer_node(facts, p)))
+            .collect(),
+        ..ChannelStatus::default()
     }
 }
 

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use crate::chaincode::definition;
 use crate::context::Context;
-use crate::{authorities, ledger, node};
+use crate::{authorities, ledger, pods};
 use ehrnet_api::conditions::{READY, Reason};
 use ehrnet_api::{Chaincode, Channel, Peer};
 use ehrnet_fabric::proposal::Call;
@@ -134,12 +134,12 @@ async fn gateway_of(
     let usable = |peer: &Arc<Peer>| {
         peer.spec.hospital_ref.name == hospital
             && peer.status.as_ref().is_some_and(|status| status.has_channel(&channel.spec.channel_name))
-            && node::is_ready(&ctx.world, namespace, &peer.name_any())
+            && pods::is_ready(&ctx.world, namespace, &peer.name_any())
     };
     let peer = ctx.world.peers.list(namespace).into_iter().find(usable);
     let peer = peer.ok_or_else(|| waiting(format!("no peer of Hospital {hospital} answers")))?;
     let authorities = authorities::of_hospital(ctx, &found).await?;
-    ledger::gateway(ctx, namespace, &peer.name_any(), &found, authorities.tls.certificate())
+    ledger::gateway(ctx, namespace, &peer.name_any(), &found, &authorities)
 }
 
 fn waiting(message: String) -> Finding {

@@ -10,70 +10,104 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
 use super::context::Context;
-use super::outcome::{Outcome, ReconcileError, told};
+use super::error::StepError;
+use super::kind::{Declared, Report};
+use super::outcome::Outcome;
+use super::writer::Writer;
 use anchor::Anchor;
-use ehrnet_api::ConsentPolicy;
 use ehrnet_api::conditions::{ConditionType, Reason};
-use ehrnet_api::consent_policy::ConsentPolicyStatus;
-use ehrnet_apply::Owner;
+use ehrnet_api::{Chaincode, ConsentPolicy, ConsentPolicyStatus};
 use ehrnet_consent::policy::{self, Policy};
-use ehrnet_desired::config_map;
 use ehrnet_desired::names::{self, Parent};
+use ehrnet_desired::{PlanError, config_map};
 use ehrnet_messages::PolicyVersion;
-use ehrnet_status::{self as status, Finding};
+use ehrnet_observe::cache::Cache;
+use ehrnet_observe::{Kind, World};
+use ehrnet_status::Finding;
 
 /// How often the ledger is looked at: another policy on it leaves no trace in the cluster, and must not stay unseen.
 const LEDGER_LOOK: Duration = Duration::from_secs(5);
 /// How soon after a difference was mended the status says that all is well again.
 const MENDED_LOOK: Duration = Duration::from_secs(1);
 
-/// Brings one policy closer to its declaration and reports how far it is.
-pub async fn reconcile(ctx: &Context, resource: Arc<ConsentPolicy>) -> Result<Outcome, ReconcileError> {
-    if resource.metadata.deletion_timestamp.is_some() {
-        return Ok(Outcome::wait());
+/// What decisions about a consent policy need.
+pub struct PolicyFacts {
+    resource: Arc<ConsentPolicy>,
+    /// The policy, or what is wrong with it.
+    policy: Result<Policy, Finding>,
+    /// What somebody else made of the ConfigMap.
+    drift: Option<String>,
+    /// The contract that keeps the policy; `None` if none is named.
+    contract: Option<Result<Arc<Chaincode>, Finding>>,
+}
+
+impl Declared for ConsentPolicy {
+    const KIND: Kind = Kind::ConsentPolicy;
+    /// Its pass says who changed what before it puts it back.
+    const REPAIRED: bool = false;
+    type Facts = PolicyFacts;
+    /// What stands in the ConfigMap.
+    type Provided = Policy;
+    /// `None` where no contract is named.
+    type Answer = Option<Result<Anchor, Finding>>;
+
+    fn cache(world: &World) -> &Cache<Self> {
+        &world.consent_policies
     }
-    let view = advance(ctx, &resource).await?;
-    let findings = view.findings();
-    let before = resource.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-    let conditions = status::conditions(&before, resource.metadata.generation, (ctx.clock)(), &findings);
-    let status = report(&resource, &view, conditions.clone());
-    let current = resource.status.as_ref();
-    let told =
-        super::publish(ctx, &ctx.world.consent_policies, &*resource, current, &status, (&before, &conditions)).await?;
-    Ok(told.or_sooner(view.look_again().or_sooner(Outcome::of(&findings))))
+
+    async fn gather(ctx: &Context, resource: Arc<Self>) -> PolicyFacts {
+        let policy = validate(&resource);
+        let (namespace, name) = crate::place(&*resource);
+        let live = ctx.world.config_maps.get(&namespace, &names::consent_policy(&name));
+        let drift = policy.as_ref().ok().and_then(|policy| drift(&resource, live.as_deref(), &policy.digest()));
+        PolicyFacts { contract: anchor::contract(ctx, &resource), policy, drift, resource }
+    }
+
+    async fn provide(ctx: &Context, facts: &PolicyFacts, writer: &Writer<'_>) -> Result<Policy, StepError> {
+        let Ok(policy) = &facts.policy else { return Err(later().into()) };
+        let owner = crate::owner(&*facts.resource)?;
+        let parent = Parent::of(&*facts.resource).ok_or(PlanError::NotFromCluster)?;
+        let projection = config_map::consent_policy(&parent, policy.canonical_json(), &policy.digest());
+        writer.apply(&owner, &ctx.world.config_maps, &projection).await?;
+        Ok(policy.clone())
+    }
+
+    async fn ask(ctx: &Context, facts: &PolicyFacts, _: &Result<Policy, Finding>) -> Option<Result<Anchor, Finding>> {
+        let contract = facts.contract.as_ref()?;
+        let Ok(policy) = &facts.policy else { return Some(Err(later())) };
+        Some(match contract {
+            Ok(chaincode) => anchor::keep(ctx, &facts.resource, policy, chaincode).await,
+            Err(finding) => Err(finding.clone()),
+        })
+    }
+
+    fn report(
+        _: &Context,
+        facts: &PolicyFacts,
+        projected: &Result<Policy, Finding>,
+        anchored: Option<Result<Anchor, Finding>>,
+    ) -> Report<ConsentPolicyStatus> {
+        let drift = facts.drift.as_ref().filter(|_| projected.is_ok());
+        let view = View { policy: &facts.policy, projected: projected.as_ref().map(|_| drift), anchored: &anchored };
+        Report { findings: view.findings(), status: view.status(&facts.resource), look_again: view.look_again() }
+    }
+}
+
+fn later() -> Finding {
+    Finding::unknown(Reason::Progressing, "comes after the policy is valid")
 }
 
 /// What a pass found and did.
-struct View {
-    validated: Result<Policy, Finding>,
+struct View<'a> {
+    policy: &'a Result<Policy, Finding>,
     /// What was wrong with the ConfigMap, now mended; nothing if nothing was.
-    projected: Result<Option<String>, Finding>,
+    projected: Result<Option<&'a String>, &'a Finding>,
     /// `None` where no contract is named.
-    anchored: Option<Result<Anchor, Finding>>,
-}
-
-async fn advance(ctx: &Context, resource: &ConsentPolicy) -> Result<View, ReconcileError> {
-    let later = Finding::unknown(Reason::Progressing, "comes after the policy is valid");
-    let contract = anchor::contract(ctx, resource);
-    let policy = match validate(resource) {
-        Ok(policy) => policy,
-        Err(finding) => {
-            let anchored = contract.map(|_| Err(later.clone()));
-            return Ok(View { validated: Err(finding), projected: Err(later), anchored });
-        }
-    };
-    let projected = told(project(ctx, resource, &policy).await)?;
-    let anchored = match contract {
-        None => None,
-        Some(Err(finding)) => Some(Err(finding)),
-        Some(Ok(chaincode)) => Some(anchor::keep(ctx, resource, &policy, &chaincode).await),
-    };
-    Ok(View { validated: Ok(policy), projected, anchored })
+    anchored: &'a Option<Result<Anchor, Finding>>,
 }
 
 /// The policy, or one sentence for each field that is wrong.
@@ -82,22 +116,6 @@ fn validate(resource: &ConsentPolicy) -> Result<Policy, Finding> {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Finding::not(Reason::InvalidSpec, errors.join("; "))
     })
-}
-
-/// Writes the ConfigMap; returns what somebody else had made of it.
-async fn project(
-    ctx: &Context,
-    resource: &ConsentPolicy,
-    policy: &Policy,
-) -> Result<Result<Option<String>, Finding>, ReconcileError> {
-    let (Some(parent), Some(owner)) = (Parent::of(resource), Owner::of(resource)) else {
-        return Ok(Err(Finding::not(Reason::InvalidSpec, "the resource has no UID")));
-    };
-    let live = ctx.world.config_maps.get(&owner.namespace, &names::consent_policy(&parent.name));
-    let drift = drift(resource, live.as_deref(), &policy.digest());
-    let projection = config_map::consent_policy(&parent, policy.canonical_json(), &policy.digest());
-    ctx.applier.apply(&owner, &ctx.world.config_maps, &projection).await?;
-    Ok(Ok(drift))
 }
 
 /// What somebody else made of the ConfigMap since its digest stood in the status. Pure.
@@ -110,16 +128,16 @@ fn drift(resource: &ConsentPolicy, live: Option<&ConfigMap>, declared: &str) -> 
     (digest != known && digest != declared).then(|| format!("ConfigMap {name} was edited and had digest {digest}"))
 }
 
-impl View {
+impl View<'_> {
     fn findings(&self) -> Vec<(ConditionType, Finding)> {
-        let valid = match &self.validated {
+        let valid = match &self.policy {
             Ok(_) => Finding::good("every field makes sense"),
             Err(finding) => finding.clone(),
         };
-        let digest = self.validated.as_ref().map(Policy::digest).unwrap_or_default();
+        let digest = self.policy.as_ref().map(Policy::digest).unwrap_or_default();
         let projected = match &self.projected {
             Ok(_) => Finding::good(format!("the ConfigMap holds the policy with digest {digest}")),
-            Err(finding) => finding.clone(),
+            Err(finding) => (*finding).clone(),
         };
         let mut findings = vec![(ConditionType::Validated, valid), (ConditionType::Projected, projected)];
         findings.extend(self.anchored.iter().map(|anchored| {
@@ -134,8 +152,7 @@ impl View {
     }
 
     fn in_sync(&self, digest: &str) -> Finding {
-        let drifts =
-            [self.projected.as_ref().ok().and_then(Option::as_ref), self.anchor().and_then(|a| a.drift.as_ref())];
+        let drifts = [self.projected.ok().flatten(), self.anchor().and_then(|a| a.drift.as_ref())];
         let drifts: Vec<_> = drifts.into_iter().flatten().cloned().collect();
         if !drifts.is_empty() {
             return Finding::not(Reason::Drifted, format!("{}; the declared policy was put back", drifts.join("; ")));
@@ -153,35 +170,34 @@ impl View {
 
     fn look_again(&self) -> Outcome {
         let drifted =
-            self.projected.as_ref().is_ok_and(Option::is_some) || self.anchor().is_some_and(|a| a.drift.is_some());
-        match &self.anchored {
+            self.projected.is_ok_and(|drift| drift.is_some()) || self.anchor().is_some_and(|a| a.drift.is_some());
+        match self.anchored {
             _ if drifted => Outcome::within(MENDED_LOOK),
             Some(Ok(_)) => Outcome::within(LEDGER_LOOK),
             Some(Err(finding)) if finding.reason == Reason::Progressing => Outcome::within(MENDED_LOOK),
             Some(Err(_)) | None => Outcome::wait(),
         }
     }
+
+    fn status(&self, resource: &ConsentPolicy) -> ConsentPolicyStatus {
+        let before = resource.status.clone().unwrap_or_default();
+        let policy = self.policy.as_ref().ok();
+        let version = self.anchor().map(|anchor| &anchor.version);
+        ConsentPolicyStatus {
+            short_digest: policy.map(|policy| policy.digest().chars().take(12).collect()).or(before.short_digest),
+            digest: policy.map(Policy::digest).or(before.digest),
+            config_map_ref: policy
+                .map(|_| ehrnet_api::common::LocalRef::to(names::consent_policy(&resource.name_any())))
+                .or(before.config_map_ref),
+            ledger_version: version.map(|version| version.version).or(before.ledger_version),
+            ledger_digest: version.map(|version| version.digest.clone()).or(before.ledger_digest),
+            ..ConsentPolicyStatus::default()
+        }
+    }
 }
 
 fn on_ledger(version: &PolicyVersion) -> String {
     format!("version {} on the ledger, agreed by {}", version.version, version.agreed.join(", "))
-}
-
-fn report(resource: &ConsentPolicy, view: &View, conditions: Vec<Condition>) -> ConsentPolicyStatus {
-    let before = resource.status.clone().unwrap_or_default();
-    let policy = view.validated.as_ref().ok();
-    let version = view.anchor().map(|anchor| &anchor.version);
-    ConsentPolicyStatus {
-        observed_generation: resource.metadata.generation,
-        conditions,
-        short_digest: policy.map(|policy| policy.digest().chars().take(12).collect()).or(before.short_digest),
-        digest: policy.map(Policy::digest).or(before.digest),
-        config_map_ref: policy
-            .map(|_| ehrnet_api::common::LocalRef::to(names::consent_policy(&resource.name_any())))
-            .or(before.config_map_ref),
-        ledger_version: version.map(|version| version.version).or(before.ledger_version),
-        ledger_digest: version.map(|version| version.digest.clone()).or(before.ledger_digest),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Resources as a cluster returns them, run through the real planning, and one set of keys for all tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -111,9 +111,7 @@ fn merge(into: &mut Value, from: Value) {
 }
 
 pub fn orderer_plan_of(node: Value) -> OrdererPlan {
-    let mut plan = OrdererPlan::new(&orderer(node), &willow(), &site()).expect("a plan");
-    plan.node.material = "digest-of-certificates".into();
-    plan
+    OrdererPlan::new(&orderer(node), &willow(), &site(), BTreeSet::new()).expect("a plan")
 }
 
 pub fn orderer_plan() -> OrdererPlan {
@@ -121,9 +119,12 @@ pub fn orderer_plan() -> OrdererPlan {
 }
 
 pub fn peer_plan_of(node: Value) -> PeerPlan {
-    let mut plan = PeerPlan::new(&peer(node), &willow(), &site()).expect("a plan");
-    plan.node.material = "digest-of-certificates".into();
-    plan
+    PeerPlan::new(&peer(node), &willow(), &site(), BTreeSet::new()).expect("a plan")
+}
+
+/// Certificates that a pod reads.
+pub fn material() -> Material {
+    Material::of(["a certificate"])
 }
 
 /// A peer with everything that a user can ask for.
@@ -153,16 +154,14 @@ pub fn chaincode(spec: Value) -> Chaincode {
     resource("Chaincode", "ehr", whole)
 }
 
-pub fn contract_plan_of(spec: Value, hospital: &Hospital) -> ContractPlan {
-    let mut plan = ContractPlan::new(&chaincode(spec), hospital, &site()).expect("a plan");
-    plan.members = vec!["OakMSP".into(), "WillowMSP".into()];
-    plan.package_id = "ehr:0123".into();
-    plan.material = "digest-of-certificates".into();
-    plan
+pub fn contract_service_of(spec: Value, hospital: &Hospital) -> (ContractPlan, ContractRelease) {
+    let members = ["OakMSP", "WillowMSP"].map(str::to_owned).into();
+    let plan = ContractPlan::new(&chaincode(spec), hospital, &site(), &members).expect("a plan");
+    (plan, ContractRelease { package_id: "ehr:0123".into(), material: material() })
 }
 
-pub fn contract_plan() -> ContractPlan {
-    contract_plan_of(json!({}), &willow())
+pub fn contract_service() -> (ContractPlan, ContractRelease) {
+    contract_service_of(json!({}), &willow())
 }
 
 pub fn identities() -> Identities<'static> {

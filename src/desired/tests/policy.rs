@@ -112,7 +112,7 @@ fn nodes_reach_each_other_and_the_operator_reaches_them() {
 
 #[test]
 fn a_contract_is_reached_by_peers_of_its_hospital_and_reaches_nobody() {
-    let policy = network_policy::contract(&contract_plan());
+    let policy = network_policy::contract(&contract_service().0);
     let of = |component: Component, hospital: &str| {
         let mut someone = node(component);
         someone.labels.insert(names::HOSPITAL.into(), hospital.into());

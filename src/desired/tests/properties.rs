@@ -15,11 +15,11 @@ use ehrnet_pki::{Profile, Role, Window};
 
 fn stateful_sets() -> Vec<StatefulSet> {
     let sets = [
-        orderer::resources(&orderer_plan()),
-        peer::resources(&peer_plan_of(json!({}))),
-        peer::resources(&full_peer_plan()),
+        orderer::resources(&orderer_plan(), &material()),
+        peer::resources(&peer_plan_of(json!({})), &material()),
+        peer::resources(&full_peer_plan(), &material()),
     ];
-    sets.into_iter().flat_map(|resources| resources.objects.stateful_sets).collect()
+    sets.into_iter().flat_map(|resources| resources.stateful_sets).collect()
 }
 
 fn contracts() -> Objects {
@@ -32,7 +32,7 @@ fn contracts() -> Objects {
         "image": {"reference": "mirror.example/contract:1", "pullPolicy": "Always", "pullSecrets": ["registry-c"]},
         "resources": {"limits": {"memory": "1Gi"}},
     });
-    chaincode::resources(&[contract_plan(), contract_plan_of(full, &elm)]).objects
+    chaincode::resources(&[contract_service(), contract_service_of(full, &elm)])
 }
 
 fn pod_specs() -> Vec<PodSpec> {
@@ -93,7 +93,7 @@ fn no_pod_can_talk_to_kubernetes_or_be_configured_by_a_service() {
         assert_eq!(pod.automount_service_account_token, Some(false));
         assert_eq!(pod.enable_service_links, Some(false));
     }
-    let accounts = orderer::resources(&orderer_plan()).objects.service_accounts;
+    let accounts = orderer::resources(&orderer_plan(), &material()).service_accounts;
     assert!(accounts.iter().all(|account| account.automount_service_account_token == Some(false)));
 }
 
@@ -182,8 +182,8 @@ fn a_command_comes_with_the_default_image_only() {
     let mut site = site();
     site.images.peer.command = vec!["/bin/node".into(), "peer".into()];
     let command = |peer: &Peer| {
-        let plan = PeerPlan::new(peer, &willow(), &site).expect("a plan");
-        let set = peer::resources(&plan).objects.stateful_sets.remove(0);
+        let plan = PeerPlan::new(peer, &willow(), &site, BTreeSet::new()).expect("a plan");
+        let set = peer::resources(&plan, &material()).stateful_sets.remove(0);
         let pod = set.spec.and_then(|spec| spec.template.spec).expect("a pod");
         (pod.containers[0].image.clone(), pod.containers[0].command.clone())
     };
@@ -195,10 +195,9 @@ fn a_command_comes_with_the_default_image_only() {
 
 #[test]
 fn new_certificates_restart_the_pod_and_change_nothing_else() {
-    let (old, mut new) = (orderer_plan(), orderer_plan());
-    new.node.material = plan::material(["another certificate"]);
-    let [mut old, new] =
-        [old, new].map(|plan| serde_json::to_value(orderer::resources(&plan).objects.stateful_sets).expect("JSON"));
+    let started_with = |certificates: &Material| orderer::resources(&orderer_plan(), certificates).stateful_sets;
+    let [mut old, new] = [material(), Material::of(["another certificate"])]
+        .map(|certificates| serde_json::to_value(started_with(&certificates)).expect("JSON"));
     assert_ne!(old, new);
     let annotation = "/0/spec/template/metadata/annotations/ehrnet.dev~1material";
     *old.pointer_mut(annotation).expect("the annotation") = new.pointer(annotation).expect("the annotation").clone();
@@ -207,14 +206,10 @@ fn new_certificates_restart_the_pod_and_change_nothing_else() {
 
 #[test]
 fn material_depends_on_each_certificate_and_their_order() {
-    let digests = [
-        plan::material(["ab", "c"]),
-        plan::material(["a", "bc"]),
-        plan::material(["c", "ab"]),
-        plan::material(["abc"]),
-    ];
-    assert_eq!(digests.iter().collect::<BTreeSet<_>>().len(), digests.len());
-    assert_eq!(digests[0], plan::material(["ab", "c"]));
+    let digests =
+        [Material::of(["ab", "c"]), Material::of(["a", "bc"]), Material::of(["c", "ab"]), Material::of(["abc"])];
+    assert_eq!(digests.iter().map(ToString::to_string).collect::<BTreeSet<_>>().len(), digests.len());
+    assert_eq!(digests[0], Material::of(["ab", "c"]));
 }
 
 fn is_owned(meta: &ObjectMeta) -> bool {
@@ -228,7 +223,7 @@ fn ledgers_and_keys_outlive_their_resource_unless_told_otherwise() {
         let node = peer_plan_of(json!({"stateDatabase": "CouchDB", "deletionPolicy": policy}));
         let hospital = hospital(json!({"mspId": "WillowHealthMSP", "deletionPolicy": policy}));
         let hospital = HospitalPlan::new(&hospital).expect("a plan");
-        let objects = peer::resources(&node).objects;
+        let objects = peer::resources(&node, &material());
         let (certificate, key) = &keys.identity;
         let signing = keys.signing.certificate();
         let mut lasting: Vec<ObjectMeta> = objects.volume_claims.into_iter().map(|claim| claim.metadata).collect();
@@ -253,7 +248,7 @@ fn ledgers_and_keys_outlive_their_resource_unless_told_otherwise() {
 #[test]
 fn what_was_made_for_a_resource_says_so() {
     let keys = &*KEYS;
-    let claims = peer::resources(&full_peer_plan()).objects.volume_claims;
+    let claims = peer::resources(&full_peer_plan(), &material()).volume_claims;
     assert_eq!(names::made_for(&claims[0]), Some(("Peer", "archive-4".to_owned())));
     assert_eq!(names::made_for(&config_map::genesis(&channel(), b"")), Some(("Channel", "trial".to_owned())));
     let secret = secret::signing_ca(&hospital_plan(), &keys.signing);
@@ -288,7 +283,7 @@ fn a_service_and_a_stateful_set_select_their_own_pod_only() {
     let mut neighbour = peer_plan_of(json!({}));
     neighbour.node.parent.name = "archive-5".into();
     let mut sets = stateful_sets();
-    sets.extend(peer::resources(&neighbour).objects.stateful_sets);
+    sets.extend(peer::resources(&neighbour, &material()).stateful_sets);
     let plans = [orderer_plan().node.parent, full_peer_plan().node.parent, neighbour.node.parent];
     for parent in plans {
         let selected = sets.iter().filter(|set| {
@@ -349,19 +344,19 @@ fn an_endpoint_is_a_host_and_a_port() {
         assert_eq!(bad.parse::<Endpoint>(), Err(PlanError::Endpoint { text: bad.into() }), "{bad}");
     }
     let wrong = peer(json!({"externalEndpoint": "ledger.example:99999"}));
-    assert!(matches!(PeerPlan::new(&wrong, &willow(), &site()), Err(PlanError::Endpoint { .. })));
+    assert!(matches!(PeerPlan::new(&wrong, &willow(), &site(), BTreeSet::new()), Err(PlanError::Endpoint { .. })));
 }
 
 #[test]
 fn a_resource_that_no_cluster_returned_is_not_planned() {
     let mut peer = peer(json!({}));
     peer.meta_mut().uid = None;
-    assert_eq!(PeerPlan::new(&peer, &willow(), &site()).err(), Some(PlanError::NotFromCluster));
+    assert_eq!(PeerPlan::new(&peer, &willow(), &site(), BTreeSet::new()).err(), Some(PlanError::NotFromCluster));
 }
 
 #[test]
 fn equal_input_gives_equal_bytes() {
-    let text = |plan: &PeerPlan| format!("{:?}", peer::resources(plan).objects);
+    let text = |plan: &PeerPlan| format!("{:?}", peer::resources(plan, &material()));
     assert_eq!(text(&full_peer_plan()), text(&full_peer_plan()));
     let bundle = || connection::bundle(&hospital_plan(), &identities(), &reachable());
     assert_eq!(bundle(), bundle());
@@ -443,11 +438,11 @@ fn an_image_or_version_makes_no_other_package() {
         ehrnet_fabric::package::Package::ccaas("ehr", &connection, &BTreeMap::new()).expect("a package").id
     };
     let other = json!({"version": "2.0", "image": {"reference": "mirror.example/contract:2"}});
-    assert_eq!(package(&contract_plan()), package(&contract_plan_of(other, &willow())));
-    let connection = chaincode::connection(&contract_plan(), &tls_ca, &client);
+    assert_eq!(package(&contract_service().0), package(&contract_service_of(other, &willow()).0));
+    let connection = chaincode::connection(&contract_service().0, &tls_ca, &client);
     assert!(connection.tls_required && connection.client_auth_required);
     assert_eq!(connection.client_key, "{{.client_key}}", "no key in what every admin of a peer can read");
-    let Profile::Tls { names } = contract_plan().tls_leaf().profile else { panic!("a TLS certificate") };
+    let Profile::Tls { names } = contract_service().0.tls_leaf().profile else { panic!("a TLS certificate") };
     let host = connection.address.strip_suffix(":9999").expect("the port");
     assert!(names.names().contains(host), "{host}");
 }

@@ -8,17 +8,17 @@ use crate::*;
 
 #[test]
 fn orderer() {
-    assert_objects("orderer", orderer::resources(&orderer_plan()));
+    assert_objects("orderer", orderer::resources(&orderer_plan(), &material()));
 }
 
 #[test]
 fn peer_with_everything() {
-    assert_objects("peer_with_everything", peer::resources(&full_peer_plan()));
+    assert_objects("peer_with_everything", peer::resources(&full_peer_plan(), &material()));
 }
 
 #[test]
 fn peer_by_default() {
-    let Objects { stateful_sets, network_policies, .. } = peer::resources(&peer_plan_of(json!({}))).objects;
+    let Objects { stateful_sets, network_policies, .. } = peer::resources(&peer_plan_of(json!({})), &material());
     assert_yaml_snapshot!("peer_by_default", (stateful_sets, network_policies));
 }
 
@@ -59,10 +59,10 @@ fn identity() {
 #[test]
 fn contract() {
     let [tls_ca, client] = certificates();
-    let plan = contract_plan();
+    let (plan, release) = contract_service();
     assert_yaml_snapshot!("contract_connection", chaincode::connection(&plan, &tls_ca, &client));
     let Objects { service_accounts, services, network_policies, deployments, .. } =
-        chaincode::resources(&[plan]).objects;
+        chaincode::resources(&[(plan, release)]);
     assert_yaml_snapshot!("contract", (service_accounts, services, network_policies, deployments));
 }
 
@@ -75,7 +75,7 @@ fn contract_keys() {
     assert_yaml_snapshot!("secret_chaincode_client", described(&client));
     let config: Value = serde_json::from_slice(&client.data.expect("data")["builder.json"].0).expect("JSON");
     assert_eq!(config["client_key"].as_str(), Some(key.to_pem().as_str()), "line by line");
-    let contract = secret::contract_tls(&contract_plan(), certificate, key, issuer);
+    let contract = secret::contract_tls(&contract_service().0, certificate, key, issuer);
     assert_yaml_snapshot!("secret_contract_tls", described(&contract));
 }
 
@@ -103,7 +103,7 @@ fn config_maps() {
     assert_yaml_snapshot!("consent_policy", config_map::consent_policy(&parent, r#"{"rule":"permit"}"#, "0123abcd"));
 }
 
-fn assert_objects(name: &str, resources: Resources<Prepared>) {
+fn assert_objects(name: &str, resources: Objects) {
     let Objects {
         service_accounts,
         config_maps,
@@ -114,7 +114,7 @@ fn assert_objects(name: &str, resources: Resources<Prepared>) {
         volume_claims,
         stateful_sets,
         deployments,
-    } = resources.objects;
+    } = resources;
     assert!(config_maps.is_empty() && secrets.is_empty() && deployments.is_empty());
     assert_yaml_snapshot!(format!("{name}_disruption_budgets"), disruption_budgets);
     assert_yaml_snapshot!(format!("{name}_service_account"), service_accounts);

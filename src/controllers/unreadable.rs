@@ -9,8 +9,7 @@ use ehrnet_status::{self as status, Finding};
 
 /// Puts a condition on a resource that cannot be read. Its status is a watch event too, so the same error is said once.
 pub async fn report(ctx: &Context, target: &Target, error: &str) {
-    let key = (target.kind.as_str().to_owned(), format!("{}/{}", target.namespace, target.name));
-    if ctx.malformed.get(&key).as_deref() == Some(error) {
+    if ctx.memories.is_known_unreadable(target, error) {
         return;
     }
     tracing::warn!(%target, error, "this resource cannot be read; it is left alone");
@@ -18,8 +17,9 @@ pub async fn report(ctx: &Context, target: &Target, error: &str) {
     let finding = Finding::not(Reason::InvalidSpec, message);
     let conditions = status::conditions(&[], None, (ctx.clock)(), &[(ConditionType::Accepted, finding)]);
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(ehrnet_api::GROUP, "v1alpha1", target.kind.as_str()));
-    match ctx.applier.conditions_of_unreadable(&kind, &target.namespace, &target.name, &conditions).await {
-        Ok(()) => ctx.malformed.remember(key, error.to_owned()),
+    let applier = &ctx.statuses.applier;
+    match applier.conditions_of_unreadable(&kind, &target.namespace, &target.name, &conditions).await {
+        Ok(()) => ctx.memories.remember_unreadable(target, error),
         Err(failure) => tracing::warn!(%target, %failure, "the condition could not be written"),
     }
 }

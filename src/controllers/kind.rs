@@ -1,0 +1,92 @@
+//! What a kind of resource says of itself, so that one pass serves all of them.
+//!
+//! ```text
+//!  gather ──> provide (with the Writer) ──> ask (the ledger) ──> report ──> status
+//! ```
+
+use std::sync::Arc;
+
+use kube::core::object::HasStatus;
+
+use super::context::Context;
+use super::error::{ReconcileError, StepError};
+use super::outcome::Outcome;
+use super::writer::Writer;
+use ehrnet_api::ResourceStatus;
+use ehrnet_api::conditions::ConditionType;
+use ehrnet_apply::Child;
+use ehrnet_observe::cache::Cache;
+use ehrnet_observe::{Kind, World};
+use ehrnet_status::Finding;
+
+/// A kind of resource that users declare.
+pub trait Declared: Child + HasStatus<Status: ResourceStatus> {
+    /// Its name.
+    const KIND: Kind;
+    /// Whether what others do to its objects is undone at once, beside the passes.
+    const REPAIRED: bool = true;
+    /// What decisions need.
+    type Facts: Send + Sync;
+    /// What stands in the cluster once the resource is provided for.
+    type Provided: Send + Sync;
+    /// What the ledger answered.
+    type Answer: Send;
+
+    /// The resources of this kind.
+    fn cache(world: &World) -> &Cache<Self>;
+
+    /// Sees to a resource that is being deleted, and to what holds its deletion up.
+    fn deletion(
+        _ctx: &Context,
+        resource: &Arc<Self>,
+        _writer: &Writer<'_>,
+    ) -> impl Future<Output = Result<Deletion, ReconcileError>> + Send {
+        let deletion = if resource.meta().deletion_timestamp.is_some() { Deletion::LetGo } else { Deletion::None };
+        std::future::ready(Ok(deletion))
+    }
+
+    /// Reads what decisions need.
+    fn gather(ctx: &Context, resource: Arc<Self>) -> impl Future<Output = Self::Facts> + Send;
+
+    /// Makes the keys and objects that the resource stands for. The only step that writes objects.
+    fn provide(
+        ctx: &Context,
+        facts: &Self::Facts,
+        writer: &Writer<'_>,
+    ) -> impl Future<Output = Result<Self::Provided, StepError>> + Send;
+
+    /// Asks the ledger, and brings it closer to what is declared.
+    fn ask(
+        ctx: &Context,
+        facts: &Self::Facts,
+        provided: &Result<Self::Provided, Finding>,
+    ) -> impl Future<Output = Self::Answer> + Send;
+
+    /// What people are told.
+    fn report(
+        ctx: &Context,
+        facts: &Self::Facts,
+        provided: &Result<Self::Provided, Finding>,
+        answer: Self::Answer,
+    ) -> Report<Self::Status>;
+}
+
+/// Where the deletion of a resource stands.
+pub enum Deletion {
+    /// Nobody wants it deleted.
+    None,
+    /// It goes.
+    LetGo,
+    /// It stays for now, and why.
+    Held(Finding),
+}
+
+/// What a pass found.
+pub struct Report<S> {
+    /// One finding for each condition, in the order in which things happen.
+    pub findings: Vec<(ConditionType, Finding)>,
+    /// The status without its conditions.
+    pub status: S,
+    /// When to look again.
+    pub look_again: Outcome,
+}

@@ -1,0 +1,107 @@
+//! One pass over one resource of any kind, and the repair that is its first half.
+//!
+//! Invariant: what a pass does follows from the caches and the ledger as they are now, never from the news that woke it. The
+//! trap: the caches lag behind the cluster; whatever must not happen twice is made by create, or checked by the API server
+//! through a resource version.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+
+use super::context::Context;
+use super::error::{ReconcileError, StepError};
+use super::kind::{Declared, Deletion, Report};
+use super::outcome::Outcome;
+use super::writer::Writer;
+use ehrnet_api::ResourceStatus;
+use ehrnet_api::conditions::ConditionType;
+use ehrnet_observe::Target;
+use ehrnet_status as status;
+
+/// A pass: the generation of the spec that it saw, and how it ended.
+pub async fn pass<K: Declared>(ctx: &Context, target: &Target) -> (i64, Result<Outcome, ReconcileError>) {
+    let writer = ctx.writers.writer(target).await;
+    match present::<K>(ctx, target).await {
+        Some(resource) => {
+            let generation = resource.meta().generation.unwrap_or_default();
+            (generation, reconcile(ctx, resource, writer).await)
+        }
+        None => (0, Ok(Outcome::wait())),
+    }
+}
+
+/// Brings one resource closer to its declaration and reports how far it is.
+async fn reconcile<K: Declared>(
+    ctx: &Context,
+    resource: Arc<K>,
+    writer: Writer<'_>,
+) -> Result<Outcome, ReconcileError> {
+    match K::deletion(ctx, &resource, &writer).await? {
+        Deletion::None => {}
+        Deletion::LetGo => return Ok(Outcome::wait()),
+        Deletion::Held(finding) => {
+            let status = resource.status().cloned().unwrap_or_default();
+            let findings = vec![(ConditionType::Accepted, finding)];
+            return publish(ctx, &*resource, Report { findings, status, look_again: Outcome::wait() }).await;
+        }
+    }
+    let facts = K::gather(ctx, resource.clone()).await;
+    let provided = StepError::obstacle(K::provide(ctx, &facts, &writer).await)?;
+    // The ledger may take as long as a node that does not answer: repairs must not wait for that.
+    drop(writer);
+    let answer = K::ask(ctx, &facts, &provided).await;
+    let report = K::report(ctx, &facts, &provided, answer);
+    publish(ctx, &*resource, report).await
+}
+
+/// Undoes at once what somebody else did to the objects of a resource, beside the passes: writes what it stands for and
+/// reports nothing. The pass that the same news asks for reports.
+pub async fn repair<K: Declared>(ctx: &Context, target: &Target) -> Result<(), ReconcileError> {
+    if !K::REPAIRED {
+        return Ok(());
+    }
+    let writer = ctx.writers.writer(target).await;
+    let resource = present::<K>(ctx, target).await.filter(|resource| resource.meta().deletion_timestamp.is_none());
+    let Some(resource) = resource else { return Ok(()) };
+    let facts = K::gather(ctx, resource).await;
+    StepError::obstacle(K::provide(ctx, &facts, &writer).await).map(drop)
+}
+
+/// The resource, if there is one. What is remembered of another one of its name is forgotten.
+async fn present<K: Declared>(ctx: &Context, target: &Target) -> Option<Arc<K>> {
+    let resource = K::cache(&ctx.world).get(&target.namespace, &target.name);
+    let uid = resource.as_ref().and_then(|resource| resource.uid());
+    if let Some(farewell) = ctx.memories.present(target, uid.as_deref()) {
+        ctx.statuses.reporter.tell(&farewell.reference, &farewell.event).await;
+    }
+    resource
+}
+
+/// How long a status may wait that tells nothing but how far something is: the next one tells more.
+const UNHURRIED: Duration = Duration::from_millis(300);
+
+/// Writes a status where it differs, and tells people about a `Ready` that changed. One that does not matter to others yet
+/// waits for the next, so that not every state on the way is written; the outcome says when it is written at the latest.
+async fn publish<K: Declared>(
+    ctx: &Context,
+    resource: &K,
+    report: Report<K::Status>,
+) -> Result<Outcome, ReconcileError> {
+    let Report { findings, mut status, look_again } = report;
+    let look_again = look_again.or_sooner(Outcome::of(&findings));
+    let (current, uid) = (resource.status(), resource.uid().unwrap_or_default());
+    let before = current.map(|status| status.conditions().to_vec()).unwrap_or_default();
+    let generation = resource.meta().generation;
+    status.set_conditions(generation, status::conditions(&before, generation, (ctx.clock)(), &findings));
+    let rest = ctx.memories.published(&uid).and_then(|last| UNHURRIED.checked_sub(last.elapsed()));
+    if let (Some(rest), true) = (rest, status::is_unhurried(current, &status)) {
+        return Ok(look_again.or_sooner(Outcome::within(rest)));
+    }
+    if let Some(written) = ctx.statuses.applier.status(resource, current, &status).await? {
+        K::cache(&ctx.world).wrote(Arc::new(written));
+        ctx.memories.remember_published(&uid);
+        ctx.statuses.reporter.transition(resource, &before, status.conditions()).await;
+    }
+    Ok(look_again)
+}
