@@ -23,7 +23,7 @@ pub struct Owner {
 
 /// Whose an object is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Ownership {
     /// The owner's.
     Ours,
     /// Of a deleted resource with the owner's kind and name; garbage collection removes it.
@@ -61,33 +61,33 @@ impl Owner {
     }
 
     /// Whose `object` is, seen from this owner.
-    pub fn standing<K: Resource>(&self, object: &K) -> Standing {
+    pub fn ownership<K: Resource>(&self, object: &K) -> Ownership {
         if self.owns(object) {
-            return Standing::Ours;
+            return Ownership::Ours;
         }
         let label = |key: &str| object.labels().get(key).map(String::as_str);
         let managed = label(names::MANAGED_BY) == Some(names::MANAGER);
         let owners = object.owner_references();
         let Some(owner) = owners.iter().find(|owner| owner.controller == Some(true)).or(owners.first()) else {
             return match (managed, label(names::INSTANCE)) {
-                (true, Some(instance)) if instance == self.name && self.is_kind_of(object) => Standing::Ours,
-                (true, Some(instance)) => Standing::Foreign(format!("was made for another resource, {instance}")),
-                _ => Standing::Foreign("was not made by this operator".to_owned()),
+                (true, Some(instance)) if instance == self.name && self.is_kind_of(object) => Ownership::Ours,
+                (true, Some(instance)) => Ownership::Foreign(format!("was made for another resource, {instance}")),
+                _ => Ownership::Foreign("was not made by this operator".to_owned()),
             };
         };
         if managed && owner.kind == self.kind && owner.name == self.name {
-            return Standing::Leftover;
+            return Ownership::Leftover;
         }
-        Standing::Foreign(format!("belongs to {} {}", owner.kind, owner.name))
+        Ownership::Foreign(format!("belongs to {} {}", owner.kind, owner.name))
     }
 
     /// Refuses an object that is not this owner's or on its way out.
     pub fn must_own<K: Resource<DynamicType = ()>>(&self, object: &K) -> Result<(), ApplyError> {
         let (kind, name) = (K::kind(&()).into_owned(), object.name_any());
-        match self.standing(object) {
-            Standing::Ours if object.meta().deletion_timestamp.is_none() => Ok(()),
-            Standing::Ours | Standing::Leftover => Err(ApplyError::Leftover { kind, name }),
-            Standing::Foreign(holder) => Err(ApplyError::NameTaken { kind, name, holder }),
+        match self.ownership(object) {
+            Ownership::Ours if object.meta().deletion_timestamp.is_none() => Ok(()),
+            Ownership::Ours | Ownership::Leftover => Err(ApplyError::Leftover { kind, name }),
+            Ownership::Foreign(holder) => Err(ApplyError::NameTaken { kind, name, holder }),
         }
     }
 
@@ -119,8 +119,8 @@ mod tests {
             .expect("a secret")
     }
 
-    fn standing(labels: serde_json::Value, owners: serde_json::Value) -> Standing {
-        owner().standing(&secret(labels, owners))
+    fn ownership(labels: serde_json::Value, owners: serde_json::Value) -> Ownership {
+        owner().ownership(&secret(labels, owners))
     }
 
     fn reference(kind: &str, name: &str, uid: &str) -> serde_json::Value {
@@ -129,12 +129,12 @@ mod tests {
 
     #[test]
     fn the_uid_decides_whatever_the_labels_say() {
-        assert_eq!(standing(json!({}), reference("Peer", "peer0", "new")), Standing::Ours);
+        assert_eq!(ownership(json!({}), reference("Peer", "peer0", "new")), Ownership::Ours);
         let labels = json!({MANAGED_BY: "ehrnet", INSTANCE: "peer0", COMPONENT: "peer"});
-        assert_eq!(standing(labels.clone(), reference("Peer", "peer0", "old")), Standing::Leftover);
+        assert_eq!(ownership(labels.clone(), reference("Peer", "peer0", "old")), Ownership::Leftover);
         assert_eq!(
-            standing(labels, reference("Orderer", "peer0", "x")),
-            Standing::Foreign("belongs to Orderer peer0".into())
+            ownership(labels, reference("Orderer", "peer0", "x")),
+            Ownership::Foreign("belongs to Orderer peer0".into())
         );
     }
 
@@ -142,26 +142,26 @@ mod tests {
     fn what_outlived_its_resource_is_taken_back_by_one_of_the_same_kind_and_name() {
         let labels =
             |instance: &str, component: &str| json!({MANAGED_BY: "ehrnet", INSTANCE: instance, COMPONENT: component});
-        assert_eq!(standing(labels("peer0", "peer"), json!([])), Standing::Ours);
+        assert_eq!(ownership(labels("peer0", "peer"), json!([])), Ownership::Ours);
         for (instance, component) in [("peer1", "peer"), ("peer0", "orderer")] {
-            assert!(matches!(standing(labels(instance, component), json!([])), Standing::Foreign(_)));
+            assert!(matches!(ownership(labels(instance, component), json!([])), Ownership::Foreign(_)));
         }
     }
 
     #[test]
     fn what_others_made_is_foreign() {
         for labels in [json!({}), json!({MANAGED_BY: "Helm", INSTANCE: "peer0", COMPONENT: "peer"})] {
-            assert!(matches!(standing(labels, json!([])), Standing::Foreign(_)));
+            assert!(matches!(ownership(labels, json!([])), Ownership::Foreign(_)));
         }
-        let theirs = standing(json!({}), reference("Peer", "peer0", "old"));
-        assert_eq!(theirs, Standing::Foreign("belongs to Peer peer0".into()));
+        let theirs = ownership(json!({}), reference("Peer", "peer0", "old"));
+        assert_eq!(theirs, Ownership::Foreign("belongs to Peer peer0".into()));
     }
 
     #[test]
     fn what_a_namespace_shares_has_no_owner_and_is_known_by_its_labels() {
         let shared = Owner::shared("mercy", "ehrnet-operator");
         let ours = json!({MANAGED_BY: "ehrnet", INSTANCE: "ehrnet-operator", COMPONENT: "operator"});
-        assert_eq!(shared.standing(&secret(ours, json!([]))), Standing::Ours);
-        assert!(matches!(shared.standing(&secret(json!({}), json!([]))), Standing::Foreign(_)));
+        assert_eq!(shared.ownership(&secret(ours, json!([]))), Ownership::Ours);
+        assert!(matches!(shared.ownership(&secret(json!({}), json!([]))), Ownership::Foreign(_)));
     }
 }

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::ledger::{LedgerArgs, PatientArgs, code_value};
+use super::client::{ClientArgs, PatientArgs, code_value};
 use super::{BadInput, CommandError, NO};
 use ehrnet_client::access;
 use ehrnet_client::explain::Asked;
-use ehrnet_client::{Bundle, ClientError, Ledger};
+use ehrnet_client::{Bundle, ClientError, Contract};
 use ehrnet_consent::decision::Effect;
 use ehrnet_messages::{DecisionDetail, HeldDecision, RequestAccess};
 
@@ -56,7 +56,7 @@ struct AskedArgs {
 #[derive(Debug, Args)]
 struct RequestArgs {
     #[command(flatten)]
-    ledger: LedgerArgs,
+    client: ClientArgs,
     #[command(flatten)]
     asked: AskedArgs,
     /// End with code 3 if the decision is DENY.
@@ -67,7 +67,7 @@ struct RequestArgs {
 #[derive(Debug, Args)]
 struct ExplainArgs {
     #[command(flatten)]
-    ledger: LedgerArgs,
+    client: ClientArgs,
     /// Transaction of a request for access.
     #[arg(long, value_name = "ID", conflicts_with_all = ["patient", "pseudonym", "record", "purpose", "justification"])]
     transaction: Option<String>,
@@ -90,43 +90,43 @@ pub async fn run(args: &AccessArgs) -> Result<ExitCode, CommandError> {
 }
 
 async fn request(args: &RequestArgs) -> Result<ExitCode, CommandError> {
-    let bundle = args.ledger.bundle()?;
+    let bundle = args.client.bundle()?;
     let asked = args.asked.request(&bundle)?;
-    let ledger = args.ledger.open(bundle)?;
-    let entry = access::request(&ledger, &asked, args.asked.justification.clone()).await?;
-    let held = access::held(&ledger, &entry.tx_id).await?;
-    let mut lines = lines(&ledger, &held).await?;
+    let contract = args.client.open(bundle)?;
+    let entry = access::request(&contract, &asked, args.asked.justification.clone()).await?;
+    let held = access::held(&contract, &entry.tx_id).await?;
+    let mut lines = lines(&contract, &held).await?;
     lines.push(format!("recorded in transaction {}", entry.tx_id));
-    args.ledger.output.print(&held, lines)?;
+    args.client.output.print(&held, lines)?;
     Ok(ended(held.entry.decision, args.fail_on_deny))
 }
 
 async fn explain(args: &ExplainArgs, tx_id: &str) -> Result<ExitCode, CommandError> {
-    let ledger = args.ledger.open(args.ledger.bundle()?)?;
-    let held = access::held(&ledger, tx_id).await?;
-    let mut lines = lines(&ledger, &held).await?;
+    let contract = args.client.open(args.client.bundle()?)?;
+    let held = access::held(&contract, tx_id).await?;
+    let mut lines = lines(&contract, &held).await?;
     let holds = if held.current { "it still holds" } else { "it holds no longer: ask again" };
     lines.push(format!("decided at {}; {holds}", held.entry.at));
-    args.ledger.output.print(&held, lines)?;
+    args.client.output.print(&held, lines)?;
     Ok(ended(held.entry.decision, args.fail_on_deny))
 }
 
 async fn try_out(args: &ExplainArgs) -> Result<ExitCode, CommandError> {
-    let bundle = args.ledger.bundle()?;
+    let bundle = args.client.bundle()?;
     let asked = args.asked.request(&bundle)?;
-    let ledger = args.ledger.open(bundle)?;
-    let dry_run = access::try_out(&ledger, &asked, args.asked.justification.clone()).await?;
+    let contract = args.client.open(bundle)?;
+    let dry_run = access::try_out(&contract, &asked, args.asked.justification.clone()).await?;
     let purpose = asked.purpose["code"].as_str().or(asked.purpose.as_str()).unwrap_or_default();
     let who = Asked { who: "you", record: asked.record.as_deref(), purpose };
-    let mut lines = vec![access::explain_detail(&ledger, &asked.patient, who, &dry_run.detail).await?];
+    let mut lines = vec![access::explain_detail(&contract, &asked.patient, who, &dry_run.detail).await?];
     lines.extend(residual(&dry_run.detail));
     lines.push("tried out only: nothing was recorded, and nothing may be released on it".into());
-    args.ledger.output.print(&dry_run, lines)?;
+    args.client.output.print(&dry_run, lines)?;
     Ok(ended(Some(dry_run.detail.decision), args.fail_on_deny))
 }
 
-async fn lines(ledger: &Ledger, held: &HeldDecision) -> Result<Vec<String>, ClientError> {
-    let mut lines = vec![access::explain(ledger, &held.entry).await?];
+async fn lines(contract: &Contract, held: &HeldDecision) -> Result<Vec<String>, ClientError> {
+    let mut lines = vec![access::explain(contract, &held.entry).await?];
     let detail = held.entry.detail.as_deref().and_then(|detail| detail.decision.as_ref());
     lines.extend(detail.into_iter().flat_map(residual));
     Ok(lines)

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use super::ledger::{LedgerArgs, PatientArgs};
+use super::client::{ClientArgs, PatientArgs};
 use super::{BadInput, CommandError};
-use ehrnet_client::{Bundle, Ledger, audit, audit_csv, audit_event, audit_table};
+use ehrnet_client::{Bundle, audit, audit_csv, audit_event, audit_table};
 use ehrnet_messages::{AuditEntry, AuditSubject, QueryAudit};
 
 /// Arguments of `ehrnet audit`.
@@ -54,7 +54,7 @@ fn actor(text: &str) -> Result<AuditSubject, &'static str> {
 #[derive(Debug, Args)]
 struct QueryArgs {
     #[command(flatten)]
-    ledger: LedgerArgs,
+    client: ClientArgs,
     #[command(flatten)]
     which: WhichArgs,
 }
@@ -62,7 +62,7 @@ struct QueryArgs {
 #[derive(Debug, Args)]
 struct ExportArgs {
     #[command(flatten)]
-    ledger: LedgerArgs,
+    client: ClientArgs,
     #[command(flatten)]
     which: WhichArgs,
     /// Form of the entries.
@@ -87,8 +87,8 @@ enum Format {
 pub async fn run(args: &AuditArgs) -> Result<ExitCode, CommandError> {
     match &args.command {
         AuditCommand::Query(args) => {
-            let (_, entries) = entries(&args.ledger, &args.which).await?;
-            args.ledger.output.print(&entries, audit_table::lines(&entries))?;
+            let (_, entries) = entries(&args.client, &args.which).await?;
+            args.client.output.print(&entries, audit_table::lines(&entries))?;
         }
         AuditCommand::Export(args) => export(args).await?,
     }
@@ -96,12 +96,12 @@ pub async fn run(args: &AuditArgs) -> Result<ExitCode, CommandError> {
 }
 
 async fn export(args: &ExportArgs) -> Result<(), CommandError> {
-    let (ledger, entries) = entries(&args.ledger, &args.which).await?;
+    let (contract, entries) = entries(&args.client, &args.which).await?;
     let bytes = match args.format {
-        Format::Bundle => format!("{:#}\n", audit_event::bundle(&entries, &ledger)).into_bytes(),
+        Format::Bundle => format!("{:#}\n", audit_event::bundle(&entries, &contract)).into_bytes(),
         Format::Ndjson => entries
             .iter()
-            .map(|entry| format!("{}\n", audit_event::resource(entry, &ledger)))
+            .map(|entry| format!("{}\n", audit_event::resource(entry, &contract)))
             .collect::<String>()
             .into(),
         Format::Csv => audit_csv::write(&entries).map_err(std::io::Error::from)?,
@@ -116,11 +116,11 @@ async fn export(args: &ExportArgs) -> Result<(), CommandError> {
 }
 
 /// The ledger's name and the entries.
-async fn entries(args: &LedgerArgs, which: &WhichArgs) -> Result<(String, Vec<AuditEntry>), CommandError> {
+async fn entries(args: &ClientArgs, which: &WhichArgs) -> Result<(String, Vec<AuditEntry>), CommandError> {
     let bundle = args.bundle()?;
     let query = which.query(&bundle)?;
-    let ledger: Ledger = args.open(bundle)?;
-    Ok((ledger.name(), audit::query(&ledger, query, which.limit).await?))
+    let contract = args.open(bundle)?;
+    Ok((contract.name(), audit::query(&contract, query, which.limit).await?))
 }
 
 impl WhichArgs {

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use sha2::{Digest, Sha256};
 
+use super::client::{ClientArgs, PatientArgs, short};
 use super::convert::{self, ExportArgs, ImportArgs};
 use super::decide::{self, DecideArgs};
 use super::files::read_json;
-use super::ledger::{LedgerArgs, PatientArgs, short};
 use super::{BadInput, CommandError};
 use ehrnet_client::consents::{self, Given};
 use ehrnet_client::table;
@@ -41,7 +41,7 @@ enum ConsentCommand {
 #[derive(Debug, Args)]
 struct PutArgs {
     #[command(flatten)]
-    ledger: LedgerArgs,
+    client: ClientArgs,
     #[command(flatten)]
     patient: PatientArgs,
     /// FHIR Consent resource, R4 or R5, in JSON.
@@ -64,7 +64,7 @@ struct PutArgs {
 #[derive(Debug, Args)]
 struct RevokeArgs {
     #[command(flatten)]
-    ledger: LedgerArgs,
+    client: ClientArgs,
     #[command(flatten)]
     patient: PatientArgs,
     /// Id of the consent on the ledger.
@@ -78,7 +78,7 @@ struct RevokeArgs {
 #[derive(Debug, Args)]
 struct ListArgs {
     #[command(flatten)]
-    ledger: LedgerArgs,
+    client: ClientArgs,
     #[command(flatten)]
     patient: PatientArgs,
 }
@@ -97,7 +97,7 @@ pub async fn run(args: &ConsentArgs) -> Result<ExitCode, CommandError> {
 }
 
 async fn put(args: &PutArgs) -> Result<(), CommandError> {
-    let bundle = args.ledger.bundle()?;
+    let bundle = args.client.bundle()?;
     let resource = read_json(&args.file)?;
     let consent = args.consent.clone().or_else(|| resource["id"].as_str().map(str::to_owned));
     let given = Given {
@@ -108,21 +108,21 @@ async fn put(args: &PutArgs) -> Result<(), CommandError> {
         source_hash: args.source.as_deref().map(hash).transpose()?,
         performer: args.performer.clone(),
     };
-    let version = consents::put(&args.ledger.open(bundle)?, given).await?;
-    args.ledger.output.print(&version, [changed(&version, "given")])
+    let version = consents::put(&args.client.open(bundle)?, given).await?;
+    args.client.output.print(&version, [changed(&version, "given")])
 }
 
 async fn revoke(args: &RevokeArgs) -> Result<(), CommandError> {
-    let bundle = args.ledger.bundle()?;
+    let bundle = args.client.bundle()?;
     let patient = args.patient.resolve(&bundle)?;
-    let version = consents::revoke(&args.ledger.open(bundle)?, patient, args.consent.clone(), args.seq).await?;
-    args.ledger.output.print(&version, [changed(&version, "revoked")])
+    let version = consents::revoke(&args.client.open(bundle)?, patient, args.consent.clone(), args.seq).await?;
+    args.client.output.print(&version, [changed(&version, "revoked")])
 }
 
 async fn list(args: &ListArgs) -> Result<(), CommandError> {
-    let bundle = args.ledger.bundle()?;
+    let bundle = args.client.bundle()?;
     let patient = args.patient.resolve(&bundle)?;
-    let versions = consents::list(&args.ledger.open(bundle)?, &patient).await?;
+    let versions = consents::list(&args.client.open(bundle)?, &patient).await?;
     let rows = versions.iter().map(|version| {
         let period = version.period.clone().unwrap_or_default();
         let status = match version.status {
@@ -141,7 +141,7 @@ async fn list(args: &ListArgs) -> Result<(), CommandError> {
         ]
     });
     let heading = ["CONSENT", "CHANGE", "STATUS", "FROM", "TO", "AT", "SIGNED AT", "DIGEST"];
-    args.ledger.output.print(&versions, table::lines(heading, rows))
+    args.client.output.print(&versions, table::lines(heading, rows))
 }
 
 fn changed(version: &ConsentVersion, how: &str) -> String {

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::decide::{dialect, in_file, read_spec};
 use super::files::read_json;
 use super::{BadInput, CommandError};
-use ehrnet_consent::tree::Soil;
+use ehrnet_consent::tree::ProvisionContext;
 use ehrnet_consent::vocabulary::{FhirVersion, Period, PolicySpec};
 use ehrnet_consent::{self as consent, export, fhir};
 
@@ -43,15 +43,16 @@ pub struct ExportArgs {
 pub fn import(args: &ImportArgs) -> Result<(), CommandError> {
     let json = read_json(&args.file)?;
     let wrong = |errors| BadInput(in_file(&args.file, errors));
-    let read = fhir::read(&json, None, &Soil::default()).map_err(wrong)?;
-    let period: Option<Period> = json.get("period").cloned().map(serde_json::from_value).transpose().map_err(told)?;
+    let read = fhir::read(&json, None, &ProvisionContext::default()).map_err(wrong)?;
+    let period: Option<Period> =
+        json.get("period").cloned().map(serde_json::from_value).transpose().map_err(bad_input)?;
     let spec = export::policy(&read, period);
     consent::validate(&spec).map_err(wrong)?;
     let manifest = json!({
         "apiVersion": "ehrnet.dev/v1alpha1", "kind": "ConsentPolicy", "metadata": {"name": args.name},
         "spec": stated(&spec)?,
     });
-    print(&serde_yaml::to_string(&manifest).map_err(told)?)
+    print(&serde_yaml::to_string(&manifest).map_err(bad_input)?)
 }
 
 /// What the consent says; the rest keeps its defaults, which a manifest need not repeat.
@@ -65,7 +66,7 @@ fn stated(spec: &PolicySpec) -> Result<serde_json::Value, CommandError> {
 }
 
 fn json(spec: &PolicySpec) -> Result<serde_json::Value, CommandError> {
-    serde_json::to_value(spec).map_err(told)
+    serde_json::to_value(spec).map_err(bad_input)
 }
 
 /// Prints the consent.
@@ -74,10 +75,10 @@ pub fn export(args: &ExportArgs) -> Result<(), CommandError> {
     consent::validate(&spec).map_err(|errors| BadInput(in_file(&args.file, errors)))?;
     let consent = export::consent(&spec, &args.patient, args.dialect);
     let consent = consent.map_err(|error| BadInput(in_file(&args.file, [error])))?;
-    print(&format!("{}\n", serde_json::to_string_pretty(&consent).map_err(told)?))
+    print(&format!("{}\n", serde_json::to_string_pretty(&consent).map_err(bad_input)?))
 }
 
-fn told(error: impl Display) -> CommandError {
+fn bad_input(error: impl Display) -> CommandError {
     BadInput::one(error).into()
 }
 

@@ -52,11 +52,11 @@ pub fn run(args: &DecideArgs) -> Result<(), BadInput> {
 
 fn decide(args: &DecideArgs) -> Result<Decision, BadInput> {
     let policy = args.policy.as_deref().map(read_policy).transpose()?.unwrap_or_default();
-    let soil = policy.soil();
+    let context = policy.context();
     let mut consents = Vec::new();
     let mut wrong = Vec::new();
     for path in &args.consent {
-        match consent::fhir::read(&read_json(path)?, args.dialect, soil) {
+        match consent::fhir::read(&read_json(path)?, args.dialect, context) {
             Ok(consent) => consents.push(consent),
             Err(errors) => wrong.extend(in_file(path, errors)),
         }
@@ -64,7 +64,7 @@ fn decide(args: &DecideArgs) -> Result<Decision, BadInput> {
     if !wrong.is_empty() {
         return Err(BadInput(wrong));
     }
-    let request = Request::parse(&read_json(&args.request)?, &soil.zone);
+    let request = Request::parse(&read_json(&args.request)?, &context.zone);
     let request = request.map_err(|error| BadInput(in_file(&args.request, [error])))?;
     Ok(consent::decide(&consents, &policy, &request, args.now))
 }

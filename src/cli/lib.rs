@@ -5,11 +5,11 @@
 
 pub mod access;
 pub mod audit;
+mod client;
 pub mod consent;
 mod convert;
 mod decide;
 mod files;
-mod ledger;
 pub mod pseudonym;
 pub mod record;
 pub mod review;

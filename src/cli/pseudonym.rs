@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::CommandError;
-use super::ledger::OutputArgs;
+use super::client::OutputArgs;
 use ehrnet_client::Bundle;
 use ehrnet_messages::hash;
 

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::client::{ClientArgs, PatientArgs, coding, short, word};
 use super::files::read_json;
-use super::ledger::{LedgerArgs, PatientArgs, coding, short, word};
 use super::{BadInput, CommandError, NO};
 use ehrnet_client::object::{CHUNK_SIZE, ObjectHashes};
 use ehrnet_client::records::{self, Body};
@@ -61,7 +61,7 @@ struct ChunkArgs {
 #[derive(Debug, Args)]
 struct RegisterArgs {
     #[command(flatten)]
-    ledger: LedgerArgs,
+    client: ClientArgs,
     /// Id of the record, which must not tell anything: a-z, 0-9 and -.
     #[arg(long, value_name = "ID")]
     record: String,
@@ -97,7 +97,7 @@ struct RegisterArgs {
 #[derive(Debug, Args)]
 struct VerifyArgs {
     #[command(flatten)]
-    ledger: LedgerArgs,
+    client: ClientArgs,
     /// Id of the record.
     #[arg(long, value_name = "ID")]
     record: String,
@@ -113,7 +113,7 @@ struct VerifyArgs {
 #[derive(Debug, Args)]
 struct EraseArgs {
     #[command(flatten)]
-    ledger: LedgerArgs,
+    client: ClientArgs,
     /// Id of the record.
     #[arg(long, value_name = "ID")]
     record: String,
@@ -135,7 +135,7 @@ pub async fn run(args: &RecordArgs) -> Result<ExitCode, CommandError> {
 }
 
 async fn register(args: &RegisterArgs) -> Result<ExitCode, CommandError> {
-    let bundle = args.ledger.bundle()?;
+    let bundle = args.client.bundle()?;
     let body = args.body.read(args.chunks.chunk_size)?;
     let described = body.described();
     let missing = |what: &str| BadInput::one(format_args!("--{what} is needed: the body does not say it"));
@@ -166,8 +166,8 @@ async fn register(args: &RegisterArgs) -> Result<ExitCode, CommandError> {
     if let (Some(path), Body::Object(object)) = (&args.chunks.manifest, &body) {
         write_manifest(path, object)?;
     }
-    let ledger = args.ledger.open(bundle)?;
-    let record = records::register(&ledger, record, &body, args.storage.clone(), codes).await?;
+    let contract = args.client.open(bundle)?;
+    let record = records::register(&contract, record, &body, args.storage.clone(), codes).await?;
     let chunks = record.manifest.map(|manifest| format!(" in {} chunks", manifest.chunks)).unwrap_or_default();
     let line = format!(
         "record {} version {} registered{chunks}: {} {}, salted hash {}, transaction {}",
@@ -178,7 +178,7 @@ async fn register(args: &RegisterArgs) -> Result<ExitCode, CommandError> {
         short(&record.hash),
         record.tx_id
     );
-    args.ledger.output.print(&record, [line])?;
+    args.client.output.print(&record, [line])?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -221,31 +221,31 @@ impl Compared {
 async fn verify(args: &VerifyArgs) -> Result<ExitCode, CommandError> {
     let body = args.body.read(args.chunks.chunk_size)?;
     let manifest = args.chunks.manifest.as_deref().map(read_manifest).transpose()?;
-    let ledger = args.ledger.open(args.ledger.bundle()?)?;
+    let contract = args.client.open(args.client.bundle()?)?;
     let mut compared = Compared {
-        verification: records::verify(&ledger, args.record.clone(), &body).await?,
+        verification: records::verify(&contract, args.record.clone(), &body).await?,
         manifest_match: None,
         damaged_chunks: None,
     };
     if let (Some(manifest), Body::Object(object)) = (&manifest, &body) {
-        let registered = records::verify_manifest(&ledger, args.record.clone(), manifest).await?.matches;
+        let registered = records::verify_manifest(&contract, args.record.clone(), manifest).await?.matches;
         compared.manifest_match = Some(registered);
         compared.damaged_chunks = registered.then(|| object.damaged(manifest));
     }
-    args.ledger.output.print(&compared, compared.lines(&args.record))?;
+    args.client.output.print(&compared, compared.lines(&args.record))?;
     let failed = args.fail_on_mismatch && !compared.verification.matches;
     Ok(if failed { ExitCode::from(NO) } else { ExitCode::SUCCESS })
 }
 
 async fn erase(args: &EraseArgs) -> Result<ExitCode, CommandError> {
-    let ledger = args.ledger.open(args.ledger.bundle()?)?;
+    let contract = args.client.open(args.client.bundle()?)?;
     let erase = EraseRecord { record: args.record.clone(), reason: args.reason, request: args.request.clone() };
-    let record = ledger.call(&erase, None).await?;
+    let record = contract.call(&erase, None).await?;
     let line = format!(
         "record {} erased in transaction {}: salt, storage and codes are purged from every peer; delete the body and its key where they are",
         record.record, record.tx_id
     );
-    args.ledger.output.print(&record, [line])?;
+    args.client.output.print(&record, [line])?;
     Ok(ExitCode::SUCCESS)
 }
 

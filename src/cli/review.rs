@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::CommandError;
-use super::ledger::{LedgerArgs, short, word};
+use super::client::{ClientArgs, short, word};
 use ehrnet_client::{audit, audit_csv, table};
 use ehrnet_messages::Verdict;
 
@@ -27,13 +27,13 @@ enum ReviewCommand {
 #[derive(Debug, Args)]
 struct ListArgs {
     #[command(flatten)]
-    ledger: LedgerArgs,
+    client: ClientArgs,
 }
 
 #[derive(Debug, Args)]
 struct DecideArgs {
     #[command(flatten)]
-    ledger: LedgerArgs,
+    client: ClientArgs,
     /// Transaction of the request that broke the glass.
     #[arg(value_name = "TRANSACTION")]
     tx_id: String,
@@ -55,7 +55,7 @@ pub async fn run(args: &ReviewArgs) -> Result<ExitCode, CommandError> {
 }
 
 async fn list(args: &ListArgs) -> Result<(), CommandError> {
-    let reviews = audit::reviews(&args.ledger.open(args.ledger.bundle()?)?).await?;
+    let reviews = audit::reviews(&args.client.open(args.client.bundle()?)?).await?;
     let rows = reviews.iter().map(|review| {
         [
             audit_csv::word(&review.status),
@@ -68,12 +68,12 @@ async fn list(args: &ListArgs) -> Result<(), CommandError> {
         ]
     });
     let heading = ["STATUS", "DUE BY", "AT", "HOSPITAL", "ACTOR", "PATIENT", "TRANSACTION"];
-    args.ledger.output.print(&reviews, table::lines(heading, rows))
+    args.client.output.print(&reviews, table::lines(heading, rows))
 }
 
 async fn decide(args: &DecideArgs) -> Result<(), CommandError> {
-    let ledger = args.ledger.open(args.ledger.bundle()?)?;
-    let review = audit::review(&ledger, args.tx_id.clone(), args.verdict, args.notes.clone()).await?;
+    let contract = args.client.open(args.client.bundle()?)?;
+    let review = audit::review(&contract, args.tx_id.clone(), args.verdict, args.notes.clone()).await?;
     let line = format!("break-glass of {} reviewed: {}", review.at, audit_csv::word(&review.status));
-    args.ledger.output.print(&review, [line])
+    args.client.output.print(&review, [line])
 }

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::audit_csv::word;
+use super::contract::salt;
 use super::explain::{Asked, provision_at, sentence};
-use super::ledger::salt;
-use super::{ClientError, Ledger, consents};
+use super::{ClientError, Contract, consents};
 use ehrnet_messages::{
     AccessSecret, AuditEntry, DecideAccess, DecisionDetail, DryRun, GetDecision, HeldDecision, RequestAccess,
 };
@@ -15,11 +15,11 @@ use ehrnet_messages::{
 /// # Errors
 /// The ledger refuses to answer or cannot be reached. A DENY is an answer.
 pub async fn request(
-    ledger: &Ledger,
+    contract: &Contract,
     asked: &RequestAccess,
     justification: Option<String>,
 ) -> Result<AuditEntry, ClientError> {
-    ledger.call(asked, Some(&AccessSecret { salt: salt(), justification })).await
+    contract.call(asked, Some(&AccessSecret { salt: salt(), justification })).await
 }
 
 /// What would be answered now. Nothing is recorded, so nothing may be released on it.
@@ -27,31 +27,31 @@ pub async fn request(
 /// # Errors
 /// The ledger refuses to answer or cannot be reached.
 pub async fn try_out(
-    ledger: &Ledger,
+    contract: &Contract,
     asked: &RequestAccess,
     justification: Option<String>,
 ) -> Result<DryRun, ClientError> {
-    ledger.call(&DecideAccess(asked.clone()), Some(&AccessSecret { salt: salt(), justification })).await
+    contract.call(&DecideAccess(asked.clone()), Some(&AccessSecret { salt: salt(), justification })).await
 }
 
 /// A committed decision with what is private of it.
 ///
 /// # Errors
 /// The ledger refuses to answer or cannot be reached.
-pub async fn held(ledger: &Ledger, tx_id: &str) -> Result<HeldDecision, ClientError> {
-    ledger.call(&GetDecision { tx_id: tx_id.to_owned() }, None).await
+pub async fn held(contract: &Contract, tx_id: &str) -> Result<HeldDecision, ClientError> {
+    contract.call(&GetDecision { tx_id: tx_id.to_owned() }, None).await
 }
 
 /// The committed decision in one sentence.
 ///
 /// # Errors
 /// The ledger cannot be reached.
-pub async fn explain(ledger: &Ledger, entry: &AuditEntry) -> Result<String, ClientError> {
+pub async fn explain(contract: &Contract, entry: &AuditEntry) -> Result<String, ClientError> {
     let Some(private) = entry.detail.as_deref() else { return Ok(in_public(entry)) };
     let Some(detail) = &private.decision else { return Ok(in_public(entry)) };
     let purpose = entry.purpose.as_ref().map_or("no purpose", |purpose| purpose.code.as_str());
     let asked = Asked { who: &private.actor.id, record: entry.record.as_deref(), purpose };
-    explain_detail(ledger, &entry.patient, asked, detail).await
+    explain_detail(contract, &entry.patient, asked, detail).await
 }
 
 /// A decision in one sentence, with the provision where the caller may read the consent.
@@ -59,19 +59,19 @@ pub async fn explain(ledger: &Ledger, entry: &AuditEntry) -> Result<String, Clie
 /// # Errors
 /// The ledger cannot be reached.
 pub async fn explain_detail(
-    ledger: &Ledger,
+    contract: &Contract,
     patient: &str,
     asked: Asked<'_>,
     detail: &DecisionDetail,
 ) -> Result<String, ClientError> {
-    let provision = provision(ledger, patient, detail).await?;
+    let provision = provision(contract, patient, detail).await?;
     Ok(sentence(asked, detail, provision.as_ref()))
 }
 
 /// The provision that decided; none where there is none or the caller may not know it.
-async fn provision(ledger: &Ledger, patient: &str, detail: &DecisionDetail) -> Result<Option<Value>, ClientError> {
+async fn provision(contract: &Contract, patient: &str, detail: &DecisionDetail) -> Result<Option<Value>, ClientError> {
     let (Some(consent), Some(path)) = (&detail.consent, &detail.matched_path) else { return Ok(None) };
-    let known = match consents::list(ledger, patient).await {
+    let known = match consents::list(contract, patient).await {
         Err(error) if error.is_refusal() => return Ok(None),
         known => known?,
     };

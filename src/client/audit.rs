@@ -1,7 +1,7 @@
 //! The audit, and the reviews of break-glass.
 
-use super::ledger::salt;
-use super::{ClientError, Ledger};
+use super::contract::salt;
+use super::{ClientError, Contract};
 use ehrnet_messages::{AuditEntry, BreakGlassReview, ListReviews, Page, QueryAudit, Review, ReviewSecret, Verdict};
 
 /// Entries that are asked for at a time.
@@ -11,12 +11,12 @@ const PAGE: u16 = 100;
 ///
 /// # Errors
 /// The ledger refuses or cannot be reached.
-pub async fn query(ledger: &Ledger, mut query: QueryAudit, most: usize) -> Result<Vec<AuditEntry>, ClientError> {
+pub async fn query(contract: &Contract, mut query: QueryAudit, most: usize) -> Result<Vec<AuditEntry>, ClientError> {
     let mut entries = Vec::new();
     while entries.len() < most {
         let size = u16::try_from(most - entries.len()).map_or(PAGE, |left| left.min(PAGE));
         query.page.size = Some(size);
-        let part = ledger.call(&query, None).await?;
+        let part = contract.call(&query, None).await?;
         entries.extend(part.entries);
         match part.bookmark {
             Some(bookmark) => query.page.bookmark = Some(bookmark),
@@ -30,11 +30,11 @@ pub async fn query(ledger: &Ledger, mut query: QueryAudit, most: usize) -> Resul
 ///
 /// # Errors
 /// The ledger refuses or cannot be reached.
-pub async fn reviews(ledger: &Ledger) -> Result<Vec<Review>, ClientError> {
+pub async fn reviews(contract: &Contract) -> Result<Vec<Review>, ClientError> {
     let mut reviews = Vec::new();
     let mut page = Page { size: Some(PAGE), bookmark: None };
     loop {
-        let part = ledger.call(&ListReviews { page: page.clone() }, None).await?;
+        let part = contract.call(&ListReviews { page: page.clone() }, None).await?;
         reviews.extend(part.reviews);
         match part.bookmark {
             Some(bookmark) => page.bookmark = Some(bookmark),
@@ -48,12 +48,12 @@ pub async fn reviews(ledger: &Ledger) -> Result<Vec<Review>, ClientError> {
 /// # Errors
 /// The ledger refuses or cannot be reached.
 pub async fn review(
-    ledger: &Ledger,
+    contract: &Contract,
     tx_id: String,
     verdict: Verdict,
     notes: Option<String>,
 ) -> Result<Review, ClientError> {
-    ledger.call(&BreakGlassReview { tx_id, verdict }, Some(&ReviewSecret { salt: salt(), notes })).await
+    contract.call(&BreakGlassReview { tx_id, verdict }, Some(&ReviewSecret { salt: salt(), notes })).await
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::ledger::salt;
-use super::{ClientError, Ledger};
+use super::contract::salt;
+use super::{ClientError, Contract};
 use ehrnet_consent::fhir;
-use ehrnet_consent::tree::Soil;
+use ehrnet_consent::tree::ProvisionContext;
 use ehrnet_messages::{ConsentSecret, ConsentVersion, GetConsents, Page, PutConsent, RevokeConsent};
 
 /// Entries that are asked for at a time.
@@ -15,11 +15,11 @@ const PAGE: u16 = 100;
 ///
 /// # Errors
 /// The ledger refuses or cannot be reached.
-pub async fn list(ledger: &Ledger, patient: &str) -> Result<Vec<ConsentVersion>, ClientError> {
+pub async fn list(contract: &Contract, patient: &str) -> Result<Vec<ConsentVersion>, ClientError> {
     let mut consents = Vec::new();
     let mut page = Page { size: Some(PAGE), bookmark: None };
     loop {
-        let part = ledger.call(&GetConsents { patient: patient.to_owned(), page: page.clone() }, None).await?;
+        let part = contract.call(&GetConsents { patient: patient.to_owned(), page: page.clone() }, None).await?;
         consents.extend(part.consents);
         match part.bookmark {
             Some(bookmark) => page.bookmark = Some(bookmark),
@@ -29,8 +29,8 @@ pub async fn list(ledger: &Ledger, patient: &str) -> Result<Vec<ConsentVersion>,
 }
 
 /// The number of the next change of a consent.
-async fn next(ledger: &Ledger, patient: &str, consent: &str) -> Result<u64, ClientError> {
-    let consents = list(ledger, patient).await?;
+async fn next(contract: &Contract, patient: &str, consent: &str) -> Result<u64, ClientError> {
+    let consents = list(contract, patient).await?;
     Ok(consents.iter().find(|found| found.consent == consent).map_or(1, |found| found.seq + 1))
 }
 
@@ -55,17 +55,17 @@ pub struct Given {
 ///
 /// # Errors
 /// The resource is refused (with every wrong field) before anything is sent; the ledger refuses or cannot be reached.
-pub async fn put(ledger: &Ledger, given: Given) -> Result<ConsentVersion, ClientError> {
+pub async fn put(contract: &Contract, given: Given) -> Result<ConsentVersion, ClientError> {
     let Given { patient, consent, resource, seq, source_hash, performer } = given;
-    fhir::read(&resource, None, &Soil::default()).map_err(|errors| {
+    fhir::read(&resource, None, &ProvisionContext::default()).map_err(|errors| {
         ClientError::Input(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nehrnet: "))
     })?;
     let seq = match seq {
         Some(seq) => seq,
-        None => next(ledger, &patient, &consent).await?,
+        None => next(contract, &patient, &consent).await?,
     };
     let secret = ConsentSecret { salt: salt(), resource, source_hash, performer };
-    ledger.call(&PutConsent { patient, consent, seq }, Some(&secret)).await
+    contract.call(&PutConsent { patient, consent, seq }, Some(&secret)).await
 }
 
 /// Revokes a consent: it takes effect in the block that carries it.
@@ -73,14 +73,14 @@ pub async fn put(ledger: &Ledger, given: Given) -> Result<ConsentVersion, Client
 /// # Errors
 /// The ledger refuses or cannot be reached.
 pub async fn revoke(
-    ledger: &Ledger,
+    contract: &Contract,
     patient: String,
     consent: String,
     seq: Option<u64>,
 ) -> Result<ConsentVersion, ClientError> {
     let seq = match seq {
         Some(seq) => seq,
-        None => next(ledger, &patient, &consent).await?,
+        None => next(contract, &patient, &consent).await?,
     };
-    ledger.call(&RevokeConsent { patient, consent, seq }, None).await
+    contract.call(&RevokeConsent { patient, consent, seq }, None).await
 }

@@ -150,9 +150,9 @@ mod tests {
     fn decided(id: &str, spec: Value, consents: &[Value]) -> DecisionDetail {
         let policy: Policy = consent::validate(&serde_json::from_value(spec).expect("a spec")).expect("a policy");
         let consents: Vec<_> =
-            consents.iter().map(|json| fhir::read(json, None, policy.soil()).expect("a consent")).collect();
+            consents.iter().map(|json| fhir::read(json, None, policy.context()).expect("a consent")).collect();
         let request = json!({"actor": {"id": id}, "purpose": "TREAT", "resource": {"securityLabels": ["N"]}});
-        let request = Request::parse(&request, &policy.soil().zone).expect("a request");
+        let request = Request::parse(&request, &policy.context().zone).expect("a request");
         let now = "2026-11-23T12:00:00Z".parse().expect("a time");
         let decision = consent::decide(&consents, &policy, &request, now);
         let mut detail = serde_json::to_value(decision).expect("JSON");

@@ -1,7 +1,7 @@
 //! Using the ledger: what a hospital's systems and people do with nothing but a client bundle.
 //!
 //! ```text
-//!  bundle (a folder) ──> ledger ──> gateway of the hospital's peer ──> contract
+//!  bundle (a folder) ──> Contract ──> gateway of the hospital's peer ──> chaincode
 //!                          ▲
 //!        records  consents  access  audit      one file for each thing people do
 //!                          │
@@ -18,14 +18,14 @@ pub mod audit_event;
 pub mod audit_table;
 pub mod bundle;
 pub mod consents;
+pub mod contract;
 pub mod explain;
-pub mod ledger;
 pub mod object;
 pub mod records;
 pub mod table;
 
 pub use bundle::{Bundle, Endpoint};
-pub use ledger::Ledger;
+pub use contract::Contract;
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]

@@ -4,9 +4,9 @@
 
 use serde_json::Value;
 
-use super::ledger::salt;
+use super::contract::salt;
 use super::object::ObjectHashes;
-use super::{ClientError, Ledger};
+use super::{ClientError, Contract};
 use ehrnet_consent::vocabulary::Coding;
 use ehrnet_consent::vocabulary::code_systems::{CONFIDENTIALITY, RESOURCE_TYPES};
 use ehrnet_messages::hash::document_digest;
@@ -91,7 +91,7 @@ impl Description {
 /// # Errors
 /// The ledger refuses or cannot be reached.
 pub async fn register(
-    ledger: &Ledger,
+    contract: &Contract,
     mut record: RegisterRecord,
     body: &Body,
     storage: String,
@@ -105,15 +105,15 @@ pub async fn register(
     }
     let manifest_root = body.manifest_root()?;
     let secret = RecordSecret { salt: salt(), digest: body.digest()?, storage, codes, manifest_root };
-    ledger.call(&record, Some(&secret)).await
+    contract.call(&record, Some(&secret)).await
 }
 
 /// Compares a body with what was registered.
 ///
 /// # Errors
 /// The ledger refuses (there is no such record) or cannot be reached.
-pub async fn verify(ledger: &Ledger, record: String, body: &Body) -> Result<Verification, ClientError> {
-    ledger
+pub async fn verify(contract: &Contract, record: String, body: &Body) -> Result<Verification, ClientError> {
+    contract
         .call(&VerifyRecord { record, digest: Some(body.digest()?), manifest_root: body.manifest_root()? }, None)
         .await
 }
@@ -123,12 +123,12 @@ pub async fn verify(ledger: &Ledger, record: String, body: &Body) -> Result<Veri
 /// # Errors
 /// The ledger refuses (there is no such record) or cannot be reached.
 pub async fn verify_manifest(
-    ledger: &Ledger,
+    contract: &Contract,
     record: String,
     manifest: &[String],
 ) -> Result<Verification, ClientError> {
     let root = canonical(document_digest(&Value::from(manifest.to_vec())))?;
-    ledger.call(&VerifyRecord { record, digest: None, manifest_root: Some(root) }, None).await
+    contract.call(&VerifyRecord { record, digest: None, manifest_root: Some(root) }, None).await
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::code::Code;
 use super::evaluate::{break_glass_ends, review_due};
 use super::policy::Policy;
-use super::rules::{Basis, Outcome, Reason, Rule, Rules, Source, Term, Verdict};
+use super::rules::{Basis, Outcome, Reason, Rule, RuleDecision, Rules, Source, Term};
 use crate::vocabulary::code_systems::ACT_CODE;
 use crate::vocabulary::{DataMeaning, Period, ProvisionType};
 
@@ -107,12 +107,12 @@ impl Decision {
     pub(super) fn from_rules(rules: Rules, refused: Option<Reason>, policy: &Policy, now: Timestamp) -> Self {
         let rules = expressible(rules);
         let outcomes = || std::iter::once(&rules.default).chain(rules.rules.iter().map(|rule| &rule.outcome));
-        let permits = || outcomes().filter(|outcome| outcome.verdict == Verdict::Permit);
+        let permits = || outcomes().filter(|outcome| outcome.decision == RuleDecision::Permit);
         let breaking = permits().find(|outcome| outcome.source.basis == Basis::Breakglass);
         let Some(permit) = breaking.or_else(|| permits().next()) else {
             return Self::deny(&rules.default.source, refused);
         };
-        let denied_somewhere = outcomes().any(|outcome| outcome.verdict != Verdict::Permit);
+        let denied_somewhere = outcomes().any(|outcome| outcome.decision != RuleDecision::Permit);
         let residual = if denied_somewhere { residual(&rules) } else { Vec::new() };
         let ttl = breaking.and_then(|_| break_glass_ends(policy, now));
         let mut obligations: Vec<Obligation> = redact(&residual).into_iter().collect();
@@ -152,7 +152,7 @@ fn outcomes_digest<'a>(permit: &Outcome, outcomes: impl Iterator<Item = &'a Outc
 fn expressible(rules: Rules) -> Rules {
     let mut result = Rules::always(rules.default);
     for mut rule in rules.rules {
-        let effect = effect(rule.outcome.verdict);
+        let effect = effect(rule.outcome.decision);
         if rule.term.labels.is_some_and(|labels| !labels.reads_the_same(effect)) {
             if effect == ProvisionType::Permit {
                 continue;
@@ -168,8 +168,8 @@ fn expressible(rules: Rules) -> Rules {
     result
 }
 
-fn effect(verdict: Verdict) -> ProvisionType {
-    if verdict == Verdict::Permit { ProvisionType::Permit } else { ProvisionType::Deny }
+fn effect(decision: RuleDecision) -> ProvisionType {
+    if decision == RuleDecision::Permit { ProvisionType::Permit } else { ProvisionType::Deny }
 }
 
 fn residual(rules: &Rules) -> Vec<Residual> {
@@ -177,7 +177,7 @@ fn residual(rules: &Rules) -> Vec<Residual> {
     let entries = std::iter::once(&rest).chain(&rules.rules);
     entries
         .map(|Rule { term, outcome }| Residual {
-            effect: effect(outcome.verdict),
+            effect: effect(outcome.decision),
             security_label: term.labels.map(|labels| labels.codes.clone()).unwrap_or_default(),
             class: term.class.map(<[Code]>::to_vec).unwrap_or_default(),
             code: term.code.map(<[Code]>::to_vec).unwrap_or_default(),

@@ -11,7 +11,7 @@ use super::fhir::Consent;
 use super::matching::{Match, matches};
 use super::policy::Policy;
 use super::request::Request;
-use super::rules::{Basis, Outcome, Reason, Rules, Source, TooEntangled, Verdict, strictest};
+use super::rules::{Basis, Outcome, Reason, RuleDecision, Rules, Source, TooEntangled, strictest};
 use super::tree::Node;
 use crate::vocabulary::code_systems::ACT_REASON;
 use crate::vocabulary::{BasePolicy, BreakGlassMode, Combining, ProvisionType};
@@ -105,8 +105,8 @@ impl<'a> Evaluation<'a> {
             }
             BasePolicy::BreakGlassOnly => (false, Basis::Implicit, Reason::NoConsent),
         };
-        let verdict = if permitted { Verdict::Permit } else { Verdict::Deny };
-        Rules::always(Outcome { verdict, source: Source { basis, reason, ..nothing().source } })
+        let decision = if permitted { RuleDecision::Permit } else { RuleDecision::Deny };
+        Rules::always(Outcome { decision, source: Source { basis, reason, ..nothing().source } })
     }
 
     /// Under `allow`, break-glass outweighs the consents, but not a provision that denies this very purpose.
@@ -114,10 +114,10 @@ impl<'a> Evaluation<'a> {
         if self.break_glass != BreakGlass::Granted || self.policy.break_glass.mode != BreakGlassMode::Allow {
             return consents;
         }
-        consents.map(|outcome| match outcome.verdict {
-            Verdict::Permit | Verdict::DenyBreakGlass => outcome,
-            Verdict::NotApplicable | Verdict::Deny => Outcome {
-                verdict: Verdict::Permit,
+        consents.map(|outcome| match outcome.decision {
+            RuleDecision::Permit | RuleDecision::DenyBreakGlass => outcome,
+            RuleDecision::NotApplicable | RuleDecision::Deny => Outcome {
+                decision: RuleDecision::Permit,
                 source: Source {
                     basis: Basis::Breakglass,
                     reason: Reason::BreakGlassAllowed,
@@ -163,9 +163,9 @@ impl<'a> Evaluation<'a> {
         let matched = matches(&consent.root, self.request, self.now);
         let own = match (matched, consent.root.effect, self.outcome(&consent.root, &layer)) {
             (Match::OtherData, ProvisionType::Permit, Some(outcome)) => {
-                Rules::always(Outcome { verdict: Verdict::Deny, source: outcome.source.outside() })
+                Rules::always(Outcome { decision: RuleDecision::Deny, source: outcome.source.outside() })
             }
-            (Match::Open(term), ProvisionType::Permit, Some(outcome)) => Rules::only(term, outcome, Verdict::Deny),
+            (Match::Open(term), ProvisionType::Permit, Some(outcome)) => Rules::only(term, outcome, RuleDecision::Deny),
             (matched, ..) => self.own(&consent.root, matched, &layer),
         };
         Ok(own.under(self.children(&consent.root, &layer)?))
@@ -193,7 +193,7 @@ impl<'a> Evaluation<'a> {
     fn own(&self, node: &'a Node, matched: Match<'a>, layer: &Layer<'a>) -> Rules<'a> {
         match (matched, self.outcome(node, layer)) {
             (Match::Yes, Some(outcome)) => Rules::always(outcome),
-            (Match::Open(term), Some(outcome)) => Rules::only(term, outcome, Verdict::NotApplicable),
+            (Match::Open(term), Some(outcome)) => Rules::only(term, outcome, RuleDecision::NotApplicable),
             (Match::NotAsked | Match::OtherData, _) | (_, None) => Rules::always(nothing()),
         }
     }
@@ -201,17 +201,19 @@ impl<'a> Evaluation<'a> {
     /// What a provision says if it matches; nothing where it permits break-glass and that is refused.
     fn outcome(&self, node: &'a Node, layer: &Layer<'a>) -> Option<Outcome<'a>> {
         let named = layer.0.basis == Basis::Consent && node.elements.purpose.is_some();
-        let verdict = match (node.effect, self.break_glass) {
+        let decision = match (node.effect, self.break_glass) {
             (ProvisionType::Permit, BreakGlass::Refused(_)) if named => return None,
-            (ProvisionType::Permit, _) => Verdict::Permit,
-            (ProvisionType::Deny, BreakGlass::Granted | BreakGlass::Refused(_)) if named => Verdict::DenyBreakGlass,
-            (ProvisionType::Deny, _) => Verdict::Deny,
+            (ProvisionType::Permit, _) => RuleDecision::Permit,
+            (ProvisionType::Deny, BreakGlass::Granted | BreakGlass::Refused(_)) if named => {
+                RuleDecision::DenyBreakGlass
+            }
+            (ProvisionType::Deny, _) => RuleDecision::Deny,
         };
-        Some(Outcome { verdict, source: layer.source(node, self.break_glass) })
+        Some(Outcome { decision, source: layer.source(node, self.break_glass) })
     }
 }
 
-/// What all verdicts of one consent, or of the overriding provisions, have in common.
+/// What all decisions of one consent, or of the overriding provisions, have in common.
 struct Layer<'a>(Source<'a>);
 
 impl<'a> Layer<'a> {
@@ -242,7 +244,7 @@ impl<'a> Layer<'a> {
 /// The outcome of what does not apply.
 fn nothing<'a>() -> Outcome<'a> {
     let source = Source { basis: Basis::Implicit, reason: Reason::NoConsent, path: None, digest: None, ends: None };
-    Outcome { verdict: Verdict::NotApplicable, source }
+    Outcome { decision: RuleDecision::NotApplicable, source }
 }
 
 /// When a grant of break-glass given at `now` ends.

@@ -12,8 +12,8 @@ use super::code::reference_key;
 use super::error::FieldError;
 use super::json::At;
 use super::policy::digest;
-use super::time::{Moments, Period};
-use super::tree::{Node, Soil, check_size, give_types, grow};
+use super::time::{Period, TimeRange};
+use super::tree::{Node, ProvisionContext, build, check_size, give_types};
 use crate::vocabulary::code_systems::{ACT_CODE, PARTICIPATION_TYPE};
 use crate::vocabulary::{
     self as api, Actor, Coding, ConsentScope, DataMeaning, DataReference, FhirVersion, Identifier, Provision,
@@ -114,13 +114,17 @@ impl Consent {
 }
 
 /// Reads a Consent resource; in the dialect that its shape shows unless one is given.
-pub fn read(json: &Value, dialect: Option<FhirVersion>, soil: &Soil) -> Result<Consent, Vec<FieldError>> {
+pub fn read(
+    json: &Value,
+    dialect: Option<FhirVersion>,
+    context: &ProvisionContext,
+) -> Result<Consent, Vec<FieldError>> {
     let at = At::root(json, "Consent");
     let (provision, frame) = read_tree(&at, dialect).map_err(|error| vec![error])?;
     let mut errors = Vec::new();
-    let root = grow(&provision, frame.root, frame.prefix, soil, &mut errors);
+    let root = build(&provision, frame.root, frame.prefix, context, &mut errors);
     errors.iter_mut().for_each(|error| error.field.insert_str(0, "Consent."));
-    let consent = read_rest(&at, soil, provision, root).map_err(|error| errors.push(error));
+    let consent = read_rest(&at, context, provision, root).map_err(|error| errors.push(error));
     consent.ok().filter(|_| errors.is_empty()).ok_or(errors)
 }
 
@@ -239,7 +243,7 @@ fn policy_rule(at: &At) -> Result<Option<ProvisionType>, FieldError> {
 }
 
 /// Everything but the provisions.
-fn read_rest(at: &At, soil: &Soil, provision: Provision, root: Node) -> Result<Consent, FieldError> {
+fn read_rest(at: &At, context: &ProvisionContext, provision: Provision, root: Node) -> Result<Consent, FieldError> {
     let status = at.get("status").ok_or_else(|| FieldError::new("Consent.status", "is required"))?;
     if !STATUS.contains(&status.text()?) {
         return Err(status.error(format_args!("must be one of {}", STATUS.join(", "))));
@@ -247,8 +251,8 @@ fn read_rest(at: &At, soil: &Soil, provision: Provision, root: Node) -> Result<C
     let patient = one_of(at, "patient", "subject")?;
     let date = one_of(at, "dateTime", "date")?;
     let date =
-        date.map(|at| Moments::parse(at.text()?, &soil.zone).map_err(|message| at.error(message))).transpose()?;
-    let period = at.get("period").map(|at| Period::parse(&read_period(&at)?, &at.path, &soil.zone)).transpose()?;
+        date.map(|at| TimeRange::parse(at.text()?, &context.zone).map_err(|message| at.error(message))).transpose()?;
+    let period = at.get("period").map(|at| Period::parse(&read_period(&at)?, &at.path, &context.zone)).transpose()?;
     let category = filled_list(at, "category")?.iter().map(read_codings).collect::<Result<Vec<_>, _>>()?;
     let canonical = serde_json_canonicalizer::to_vec(at.value)
         .map_err(|error| at.error(format_args!("has no canonical JSON: {error}")))?;

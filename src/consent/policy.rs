@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::error::FieldError;
 use super::fhir::Consent;
 use super::time;
-use super::tree::{Node, Soil, check_size, give_types, grow};
+use super::tree::{Node, ProvisionContext, build, check_size, give_types};
 use crate::vocabulary::PolicySpec;
 use crate::vocabulary::code_systems::{CodedElement, OPEN_SYSTEMS};
 use crate::vocabulary::{
@@ -32,7 +32,7 @@ pub struct Policy {
     /// Provisions above the patient's consent.
     pub(super) overriding: Vec<Node>,
     /// What reading a consent under this policy needs.
-    soil: Soil,
+    context: ProvisionContext,
     scope: Option<ConsentScope>,
     category: Vec<Coding>,
     canonical: String,
@@ -72,7 +72,7 @@ impl Default for Policy {
             combining: Combining::default(),
             break_glass: BreakGlassRules::new(&BreakGlassSpec::default(), false),
             overriding: Vec::new(),
-            soil: Soil::default(),
+            context: ProvisionContext::default(),
             scope: None,
             category: Vec::new(),
             canonical: "{}".into(),
@@ -92,8 +92,8 @@ impl Policy {
     }
 
     /// What reading a consent or a request under this policy needs: time zone and organisations.
-    pub fn soil(&self) -> &Soil {
-        &self.soil
+    pub fn context(&self) -> &ProvisionContext {
+        &self.context
     }
 
     /// The rules of law or organisation that stand above the patient's consent.
@@ -125,14 +125,17 @@ pub fn validate(spec: &PolicySpec) -> Result<Policy, Vec<FieldError>> {
     check_lists(&spec, &mut errors);
     complete_codes(&mut spec.category, "spec.category", CodedElement::Category, &mut errors);
     let zone = time::zone(&spec.time_zone).map_err(|message| errors.push(FieldError::new("spec.timeZone", message)));
-    let soil = Soil { zone: zone.unwrap_or(jiff::tz::TimeZone::UTC), organizations: organizations(&spec, &mut errors) };
+    let context = ProvisionContext {
+        zone: zone.unwrap_or(jiff::tz::TimeZone::UTC),
+        organizations: organizations(&spec, &mut errors),
+    };
     let version = spec.fhir_version;
     if let Some(template) = &mut spec.template {
-        provision(template, "spec.template", version, &soil, &mut errors);
+        provision(template, "spec.template", version, &context, &mut errors);
     }
     let overriding = spec.overriding.iter_mut().enumerate();
     let overriding = overriding
-        .filter_map(|(i, root)| provision(root, &format!("spec.overriding[{i}]"), version, &soil, &mut errors))
+        .filter_map(|(i, root)| provision(root, &format!("spec.overriding[{i}]"), version, &context, &mut errors))
         .collect();
     let canonical = match serde_json_canonicalizer::to_string(&spec) {
         Ok(canonical) => canonical,
@@ -149,7 +152,7 @@ pub fn validate(spec: &PolicySpec) -> Result<Policy, Vec<FieldError>> {
         combining: spec.combining,
         break_glass: BreakGlassRules::new(&spec.break_glass, true),
         overriding,
-        soil,
+        context,
         scope: spec.scope,
         category: spec.category,
         canonical,
@@ -161,7 +164,7 @@ fn provision(
     root: &mut Provision,
     path: &str,
     version: FhirVersion,
-    soil: &Soil,
+    context: &ProvisionContext,
     errors: &mut Vec<FieldError>,
 ) -> Option<Node> {
     if let Err(error) = check_size(root, path) {
@@ -178,7 +181,7 @@ fn provision(
     {
         errors.push(error);
     }
-    let node = grow(&typed, path, path, soil, errors);
+    let node = build(&typed, path, path, context, errors);
     (errors.len() == before).then_some(node)
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::code::{Code, RecordLabels, reference_key};
 use super::error::FieldError;
 use super::json::At;
-use super::time::Moments;
+use super::time::TimeRange;
 use crate::vocabulary::Identifier;
 use crate::vocabulary::code_systems::{ACT_REASON, RESEARCH_CODES};
 
@@ -75,7 +75,7 @@ pub struct Record {
     /// Authors, as `Type/id`.
     pub author: Option<Vec<String>>,
     /// When it was written.
-    pub authored_on: Option<Moments>,
+    pub authored_on: Option<TimeRange>,
 }
 
 impl Request {
@@ -176,7 +176,7 @@ fn justification(at: &At) -> Result<Option<String>, FieldError> {
 fn record(at: &At, zone: &TimeZone) -> Result<Record, FieldError> {
     at.only(&["id", "class", "codes", "securityLabels", "author", "authoredOn"])?;
     let authored_on =
-        at.get("authoredOn").map(|at| Moments::parse(at.text()?, zone).map_err(|message| at.error(message)));
+        at.get("authoredOn").map(|at| TimeRange::parse(at.text()?, zone).map_err(|message| at.error(message)));
     Ok(Record {
         id: key(at, "id")?,
         class: codes(at, "class")?,

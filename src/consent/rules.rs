@@ -1,10 +1,10 @@
 //! Ordered lists of rules: what is left of a consent once everything known is filled in.
 //!
-//! A list has a default verdict and then rules about the record, of which the last one that matches wins. If all of the
+//! A list has a default decision and then rules about the record, of which the last one that matches wins. If all of the
 //! record is known there are no rules, only the default. Two operations build every decision out of the lists of its
 //! provisions: [`Rules::under`] (a list that stands above another) and [`strictest`] (lists of equal standing, of which
-//! the strictest verdict wins). Both are exact: applied to any record, the built list gives what the same operation on
-//! the verdicts of the parts gives. One exception: two rules about the same element of which neither contains the other
+//! the strictest decision wins). Both are exact: applied to any record, the built list gives what the same operation on
+//! the decisions of the parts gives. One exception: two rules about the same element of which neither contains the other
 //! have no common rule in FHIR's terms; then the result is stricter than the parts, never weaker.
 
 use jiff::Timestamp;
@@ -16,9 +16,9 @@ use super::tree::DataRule;
 /// Pairs of rules that combining two lists may look at: a bound on the work of a decision.
 const MAX_PAIRS: usize = 1 << 16;
 
-/// What a rule says, in ascending strictness.
+/// What a rule decides, in ascending strictness (XACML: the value of a rule).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
+pub enum RuleDecision {
     /// Nothing: what stands below decides.
     NotApplicable,
     /// Permit.
@@ -29,7 +29,7 @@ pub enum Verdict {
     DenyBreakGlass,
 }
 
-impl Verdict {
+impl RuleDecision {
     /// Whether access is denied.
     pub fn denies(self) -> bool {
         self >= Self::Deny
@@ -107,16 +107,16 @@ impl<'a> Term<'a> {
     }
 }
 
-/// A verdict and where it comes from.
+/// A decision and where it comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
     /// What is said.
-    pub verdict: Verdict,
+    pub decision: RuleDecision,
     /// By what.
     pub source: Source<'a>,
 }
 
-/// Where a verdict comes from.
+/// Where it comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     /// Layer of the decision.
@@ -191,7 +191,7 @@ pub struct Rule<'a> {
 impl Rule<'_> {
     /// Whether a later rule says something else of all its records.
     fn is_undone_by(&self, later: &Self) -> bool {
-        self.outcome.verdict != later.outcome.verdict && self.term.within(&later.term)
+        self.outcome.decision != later.outcome.decision && self.term.within(&later.term)
     }
 }
 
@@ -216,22 +216,22 @@ impl<'a> Rules<'a> {
     }
 
     /// The list that says `outcome` of the records of `term`, and `otherwise` of the rest.
-    pub fn only(term: Term<'a>, outcome: Outcome<'a>, otherwise: Verdict) -> Self {
-        let default = Outcome { verdict: otherwise, source: outcome.source.outside() };
+    pub fn only(term: Term<'a>, outcome: Outcome<'a>, otherwise: RuleDecision) -> Self {
+        let default = Outcome { decision: otherwise, source: outcome.source.outside() };
         Self { default, rules: vec![Rule { term, outcome }] }
     }
 
     /// The list with `upper` above it: where `upper` says nothing, this one decides. Rules that `upper` undoes as a whole
     /// are left out; rules that it only repeats stay, as the consent wrote them.
     pub fn under(mut self, mut upper: Self) -> Self {
-        if upper.default.verdict != Verdict::NotApplicable {
+        if upper.default.decision != RuleDecision::NotApplicable {
             return upper;
         }
         self.rules.retain(|rule| !upper.rules.iter().any(|above| rule.is_undone_by(above)));
-        let verdict = self.default.verdict;
-        let uniform = |rules: &[Rule]| rules.iter().all(|rule| rule.outcome.verdict == verdict);
+        let decision = self.default.decision;
+        let uniform = |rules: &[Rule]| rules.iter().all(|rule| rule.outcome.decision == decision);
         if uniform(&self.rules) {
-            let said_already = upper.rules.iter().take_while(|rule| rule.outcome.verdict == verdict).count();
+            let said_already = upper.rules.iter().take_while(|rule| rule.outcome.decision == decision).count();
             upper.rules.drain(..said_already);
         }
         self.rules.append(&mut upper.rules);
@@ -249,13 +249,14 @@ impl<'a> Rules<'a> {
 
     /// Whether it says nothing of any record.
     fn is_silent(&self) -> bool {
-        self.default.verdict == Verdict::NotApplicable && self.rules.is_empty()
+        self.default.decision == RuleDecision::NotApplicable && self.rules.is_empty()
     }
 
-    /// Whether each verdict is at least as strict as those before it: then the order does not matter.
+    /// Whether each decision is at least as strict as those before it: then the order does not matter.
     fn ascends(&self) -> bool {
-        let verdicts = std::iter::once(self.default.verdict).chain(self.rules.iter().map(|rule| rule.outcome.verdict));
-        verdicts.is_sorted()
+        let decisions =
+            std::iter::once(self.default.decision).chain(self.rules.iter().map(|rule| rule.outcome.decision));
+        decisions.is_sorted()
     }
 
     /// The rules, led by one for every record that says the default.
@@ -264,7 +265,7 @@ impl<'a> Rules<'a> {
         std::iter::once(whole).chain(self.rules.iter().copied()).collect()
     }
 
-    /// Every rule of one list with every rule of the other, the strictest verdict for both.
+    /// Every rule of one list with every rule of the other, the strictest decision for both.
     fn times(&self, other: &Self) -> Result<Self, TooEntangled> {
         let (lefts, rights) = (self.with_default(), other.with_default());
         if lefts.len() * rights.len() > MAX_PAIRS {
@@ -279,16 +280,16 @@ impl<'a> Rules<'a> {
         for right in &rights {
             for (i, left) in lefts.iter().enumerate() {
                 let outcome = stricter(left.outcome, right.outcome);
-                let verdict = left.outcome.verdict;
+                let decision = left.outcome.decision;
                 // A denial that the other side never exceeds and its own side never takes back holds whatever the other
                 // side says.
-                if verdict.denies() && verdict >= strictest_right.verdict && i >= ascending {
+                if decision.denies() && decision >= strictest_right.decision && i >= ascending {
                     product.append(Rule { term: left.term, outcome });
                 } else if let Some(term) = left.term.and(&right.term) {
                     product.append(Rule { term, outcome });
-                } else if outcome.verdict.denies() {
+                } else if outcome.decision.denies() {
                     // For lack of words it holds for more records than it should: then nothing stricter may be lost.
-                    let term = if verdict.denies() { left.term } else { right.term };
+                    let term = if decision.denies() { left.term } else { right.term };
                     product.append(Rule { term, outcome: stricter(outcome, strictest) });
                 }
             }
@@ -298,8 +299,8 @@ impl<'a> Rules<'a> {
 
     /// Adds a rule at the end, unless the rules before say the same of all its records.
     fn append(&mut self, rule: Rule<'a>) {
-        let verdict = rule.outcome.verdict;
-        let said = self.rules.iter().rev().take_while(|before| before.outcome.verdict == verdict);
+        let decision = rule.outcome.decision;
+        let said = self.rules.iter().rev().take_while(|before| before.outcome.decision == decision);
         let mut uniform = 0;
         for before in said {
             if rule.term.within(&before.term) {
@@ -307,7 +308,7 @@ impl<'a> Rules<'a> {
             }
             uniform += 1;
         }
-        if uniform == self.rules.len() && self.default.verdict == verdict {
+        if uniform == self.rules.len() && self.default.decision == decision {
             return;
         }
         self.rules.retain(|before| !before.is_undone_by(&rule));
@@ -315,18 +316,18 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// Where the last run of verdicts begins of which each is at least as strict as the one before.
+/// Where the last run of decisions begins of which each is at least as strict as the one before.
 fn ascending_from(rules: &[Rule]) -> usize {
-    let verdict = |i: usize| rules[i].outcome.verdict;
-    (1..rules.len()).rev().find(|i| verdict(*i) < verdict(i - 1)).unwrap_or_default()
+    let decision = |i: usize| rules[i].outcome.decision;
+    (1..rules.len()).rev().find(|i| decision(*i) < decision(i - 1)).unwrap_or_default()
 }
 
 /// The stricter of two outcomes, the first if they are equally strict.
 fn stricter<'a>(one: Outcome<'a>, other: Outcome<'a>) -> Outcome<'a> {
-    if other.verdict > one.verdict { other } else { one }
+    if other.decision > one.decision { other } else { one }
 }
 
-/// The list that says of every record the strictest of what `lists` say of it. Of equally strict verdicts the first one's
+/// The list that says of every record the strictest of what `lists` say of it. Of equally strict decisions the first one's
 /// source stands. Each list comes with a key: where FHIR lacks words, what is left of a list depends on the order in which
 /// they are combined, and that is the order of the keys.
 pub fn strictest<'a>(
@@ -352,8 +353,8 @@ pub fn strictest<'a>(
             ordered.push(list);
         }
     }
-    let default = result.default.verdict;
-    result.rules.retain(|rule| rule.outcome.verdict > default);
-    result.rules.sort_by_key(|rule| rule.outcome.verdict);
+    let default = result.default.decision;
+    result.rules.retain(|rule| rule.outcome.decision > default);
+    result.rules.sort_by_key(|rule| rule.outcome.decision);
     ordered.into_iter().try_fold(result, |result, list| if result.is_silent() { Ok(list) } else { result.times(&list) })
 }

@@ -17,7 +17,7 @@ pub fn zone(name: &str) -> Result<TimeZone, String> {
 
 /// The moments that a FHIR date or dateTime stands for: from the first one up to, without, the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moments {
+pub struct TimeRange {
     /// First moment.
     pub from: Timestamp,
     /// First moment after; none at the end of the calendar.
@@ -26,7 +26,7 @@ pub struct Moments {
     exact: bool,
 }
 
-impl Moments {
+impl TimeRange {
     /// Reads `YYYY`, `YYYY-MM`, `YYYY-MM-DD` (in `zone`) or `YYYY-MM-DDThh:mm:ss[.f]` with an offset.
     pub fn parse(text: &str, zone: &TimeZone) -> Result<Self, String> {
         let bad =
@@ -93,7 +93,7 @@ impl Period {
     /// Reads both ends; refuses a period that is empty or reversed.
     pub fn parse(text: &api::Period, field: &str, zone: &TimeZone) -> Result<Self, FieldError> {
         let moments = |end: &Option<String>, name: &str| {
-            let parsed = end.as_deref().map(|end| Moments::parse(end, zone)).transpose();
+            let parsed = end.as_deref().map(|end| TimeRange::parse(end, zone)).transpose();
             parsed.map_err(|message| FieldError::new(format!("{field}.{name}"), message))
         };
         let start = moments(&text.start, "start")?;
@@ -116,10 +116,10 @@ impl Period {
         self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
     }
 
-    /// Whether any of `moments` lies in it.
-    pub fn overlaps(&self, moments: Moments) -> bool {
-        let begins_before_end = self.until.is_none_or(|until| moments.from < until);
-        let ends_after_begin = self.from.is_none_or(|from| moments.until.is_none_or(|until| from < until));
+    /// Whether any moment of `range` lies in it.
+    pub fn overlaps(&self, range: TimeRange) -> bool {
+        let begins_before_end = self.until.is_none_or(|until| range.from < until);
+        let ends_after_begin = self.from.is_none_or(|from| range.until.is_none_or(|until| from < until));
         begins_before_end && ends_after_begin
     }
 
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn moments(text: &str, zone_name: &str) -> (String, String) {
-        let parsed = Moments::parse(text, &zone(zone_name).expect("zone")).expect(text);
+        let parsed = TimeRange::parse(text, &zone(zone_name).expect("zone")).expect(text);
         (parsed.from.to_string(), parsed.until.map(|until| until.to_string()).unwrap_or_default())
     }
 
@@ -184,7 +184,7 @@ mod tests {
             "now",
             "2026-01-01Z",
         ] {
-            assert!(Moments::parse(text, &TimeZone::UTC).is_err(), "{text}");
+            assert!(TimeRange::parse(text, &TimeZone::UTC).is_err(), "{text}");
         }
     }
 
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn data_of_a_day_overlaps() {
         let spring = period(Some("2026-03-01"), Some("2026-05-31T12:00:00Z")).expect("period");
-        let overlaps = |text: &str| spring.overlaps(Moments::parse(text, &TimeZone::UTC).expect(text));
+        let overlaps = |text: &str| spring.overlaps(TimeRange::parse(text, &TimeZone::UTC).expect(text));
         assert!(overlaps("2026-05-31") && overlaps("2026") && overlaps("2026-03-01T00:00:00Z"));
         assert!(!overlaps("2026-06-01") && !overlaps("2026-02-28") && !overlaps("2026-05-31T12:00:01Z"));
     }

@@ -1,6 +1,6 @@
 //! The tree that is evaluated: every node has a type, and every element of its ancestors that it does not state itself.
 //!
-//! Both a patient's Consent and a ConsentPolicy come as [`api::Provision`]; [`grow`] is the only way to a [`Node`]. The
+//! Both a patient's Consent and a ConsentPolicy come as [`api::Provision`]; [`build`] is the only way to a [`Node`]. The
 //! trap is inheritance: `securityLabel` is one element, so a child that states labels replaces all of them, and labels
 //! keep the polarity (ceiling or floor) of the provision that stated them.
 
@@ -100,16 +100,16 @@ pub struct DataRule {
     pub reference: String,
 }
 
-/// What growing a tree needs to know besides the provisions.
+/// What the policy says that provisions are read with.
 #[derive(Clone, Debug)]
-pub struct Soil {
+pub struct ProvisionContext {
     /// Time zone of days.
     pub zone: TimeZone,
     /// MSP identifiers by organisation, as `Type/id`.
     pub organizations: BTreeMap<String, String>,
 }
 
-impl Default for Soil {
+impl Default for ProvisionContext {
     fn default() -> Self {
         Self { zone: TimeZone::UTC, organizations: BTreeMap::new() }
     }
@@ -169,41 +169,48 @@ pub fn check_size(root: &Provision, prefix: &str) -> Result<(), FieldError> {
 
 /// The node of a provision whose types are given, with all below it. `path` names the node itself, `prefix` what the
 /// paths of its children start with.
-pub fn grow(provision: &Provision, path: &str, prefix: &str, soil: &Soil, errors: &mut Vec<FieldError>) -> Node {
-    grow_below(provision, path, prefix, &Elements::default(), soil, errors)
+pub fn build(
+    provision: &Provision,
+    path: &str,
+    prefix: &str,
+    context: &ProvisionContext,
+    errors: &mut Vec<FieldError>,
+) -> Node {
+    build_below(provision, path, prefix, &Elements::default(), context, errors)
 }
 
-fn grow_below(
+fn build_below(
     provision: &Provision,
     path: &str,
     prefix: &str,
     inherited: &Elements,
-    soil: &Soil,
+    context: &ProvisionContext,
     errors: &mut Vec<FieldError>,
 ) -> Node {
     let effect = provision.type_.unwrap_or(ProvisionType::Deny);
     let mut period = |text: &Option<api::Period>, name: &str| {
-        let parsed = text.as_ref().map(|text| Period::parse(text, &format!("{prefix}.{name}"), &soil.zone)).transpose();
+        let parsed =
+            text.as_ref().map(|text| Period::parse(text, &format!("{prefix}.{name}"), &context.zone)).transpose();
         parsed.map_err(|error| errors.push(error)).ok().flatten().map(Arc::new)
     };
     let own = Elements {
         period: period(&provision.period, "period"),
         data_period: period(&provision.data_period, "dataPeriod"),
         purpose: codes(&provision.purpose),
-        actor: list(provision.actor.iter().flat_map(|actor| actor_rules(actor, soil)).collect()),
+        actor: list(provision.actor.iter().flat_map(|actor| actor_rules(actor, context)).collect()),
         action: codes(&provision.action),
         labels: (!provision.security_label.is_empty())
             .then(|| Arc::new(Labels::new(provision.security_label.iter().map(Code::from).collect(), effect))),
         class: codes(&provision.class),
         code: codes(&provision.code),
-        data: list(provision.data.iter().map(|data| data_rule(data, soil)).collect()),
+        data: list(provision.data.iter().map(|data| data_rule(data, context)).collect()),
     };
     let elements = own.or(inherited);
     let children = provision.provision.iter().enumerate();
     let children: Vec<Node> = children
         .map(|(i, child)| {
             let path = below(prefix, i);
-            grow_below(child, &path, &path, &elements, soil, errors)
+            build_below(child, &path, &path, &elements, context, errors)
         })
         .collect();
     Node { effect, path: path.to_owned(), elements, key: key(provision, &children), children }
@@ -254,13 +261,13 @@ fn codes(codings: &[Coding]) -> Option<Arc<[Code]>> {
 }
 
 /// Where an actor is named in more than one way, any of them is enough.
-fn actor_rules(actor: &api::Actor, soil: &Soil) -> Vec<ActorRule> {
+fn actor_rules(actor: &api::Actor, context: &ProvisionContext) -> Vec<ActorRule> {
     let described = |who| ActorRule { who, role: None };
     let required = |who| ActorRule { who, role: actor.role.as_ref().map(Code::from) };
     let mut rules = Vec::new();
     if let Some(reference) = &actor.reference {
         let key = reference_key(reference).to_owned();
-        let msp_id = soil.organizations.get(&key).cloned();
+        let msp_id = context.organizations.get(&key).cloned();
         rules.push(described(Who::Reference { key, msp_id }));
     }
     rules.extend(actor.identifier.clone().map(|identifier| described(Who::Identifier(identifier))));
@@ -272,8 +279,8 @@ fn actor_rules(actor: &api::Actor, soil: &Soil) -> Vec<ActorRule> {
     rules
 }
 
-fn data_rule(data: &api::DataReference, soil: &Soil) -> DataRule {
+fn data_rule(data: &api::DataReference, context: &ProvisionContext) -> DataRule {
     let key = reference_key(&data.reference).to_owned();
-    let msp_id = soil.organizations.get(&key).cloned();
+    let msp_id = context.organizations.get(&key).cloned();
     DataRule { meaning: data.meaning, key, msp_id, reference: data.reference.clone() }
 }

@@ -1,7 +1,7 @@
 //! Access: decided by the evaluator from what stands on the ledger, and committed whatever the answer is.
 //!
 //! ```text
-//! record, policy, consents (public) ─> Ground ─┐
+//! record, policy, consents (public) ─> DecisionInputs ─┐
 //! what consents say, codes (private) ──────────┼─> consent::decide ─> entry (public) + detail (private)
 //! certificate, purpose, transaction time ──────┘
 //! ```
@@ -36,13 +36,13 @@ use ehrnet_messages::{
 const MAX_JUSTIFICATION: usize = 4_096;
 
 /// Everything public on the ledger that a decision is made from.
-struct Ground {
+struct DecisionInputs {
     record: Option<Record>,
     policy: Option<PolicyVersion>,
     consents: Vec<ConsentVersion>,
 }
 
-impl Ground {
+impl DecisionInputs {
     async fn read(
         tx: &mut Transaction<'_>,
         patient: &str,
@@ -71,7 +71,7 @@ impl Ground {
 /// A decision and what the audit needs besides.
 struct Decided {
     detail: DecisionDetail,
-    ground: Ground,
+    inputs: DecisionInputs,
     action: Option<Code>,
     purpose: Option<Code>,
     review_by: Option<jiff::Timestamp>,
@@ -102,7 +102,7 @@ pub async fn request(tx: &mut Transaction<'_>) -> Result<AuditEntry, ContractErr
     let mut kept = audit::Secret { salt: secret.salt, ..audit::Secret::of(tx, &entry) };
     kept.detail.decision = Some(detail);
     kept.detail.justification = secret.justification;
-    kept.ground = Some(decided.ground.digest());
+    kept.inputs = Some(decided.inputs.digest());
     audit::write(tx, &entry, kept)?;
     if let Some(due_by) = entry.review_by {
         reviews::open(tx, &entry, due_by)?;
@@ -138,9 +138,9 @@ pub(super) async fn held(tx: &mut Transaction<'_>, tx_id: &str) -> Result<HeldDe
     let found = audit::find(tx, tx_id).await?.filter(|(entry, _)| entry.kind == AuditKind::Access);
     let (entry, made_from) = found.ok_or_else(|| ContractError::not_found("no decision has this transaction id"))?;
     let scope = scope(entry.purpose.as_ref());
-    let ground = Ground::read(tx, &entry.patient, entry.record.as_deref(), scope).await?;
+    let inputs = DecisionInputs::read(tx, &entry.patient, entry.record.as_deref(), scope).await?;
     let current = entry.decision == Some(Effect::Permit)
-        && made_from == Some(ground.digest())
+        && made_from == Some(inputs.digest())
         && entry.expires_at.is_none_or(|end| tx.now() < end);
     Ok(HeldDecision { current, entry })
 }
@@ -173,20 +173,20 @@ async fn decide(
         return Err(ContractError::malformed("request.purpose is required: one v3-ActReason code"));
     }
     let scope = scope(asked.purpose.as_ref());
-    let ground = Ground::read(tx, &argument.patient, argument.record.as_deref(), scope).await?;
+    let inputs = DecisionInputs::read(tx, &argument.patient, argument.record.as_deref(), scope).await?;
     let (action, purpose) = (asked.action, asked.purpose);
-    if let Some(refusal) = refuse(tx, argument, ground.record.as_ref()) {
+    if let Some(refusal) = refuse(tx, argument, inputs.record.as_ref()) {
         let detail =
-            DecisionDetail { policy_digest: ground.policy_digest(), ..detail(Decision::error(), word(refusal), None) };
-        return Ok(Decided { detail, ground, action, purpose, review_by: None });
+            DecisionDetail { policy_digest: inputs.policy_digest(), ..detail(Decision::error(), word(refusal), None) };
+        return Ok(Decided { detail, inputs, action, purpose, review_by: None });
     }
-    if let Some(record) = &ground.record {
+    if let Some(record) = &inputs.record {
         json["resource"] = resource(tx, record).await?;
     }
-    let (decision, consent, review_by) = evaluate(tx, &ground, scope, &json).await?;
+    let (decision, consent, review_by) = evaluate(tx, &inputs, scope, &json).await?;
     let reason = word(decision.reason);
-    let detail = DecisionDetail { policy_digest: ground.policy_digest(), ..detail(decision, reason, consent) };
-    Ok(Decided { detail, ground, action, purpose, review_by })
+    let detail = DecisionDetail { policy_digest: inputs.policy_digest(), ..detail(decision, reason, consent) };
+    Ok(Decided { detail, inputs, action, purpose, review_by })
 }
 
 /// Why access is denied whatever the consents say.
@@ -223,18 +223,18 @@ async fn resource(tx: &mut Transaction<'_>, record: &Record) -> Result<Value, Co
 /// cannot be read is a denial.
 async fn evaluate(
     tx: &mut Transaction<'_>,
-    ground: &Ground,
+    inputs: &DecisionInputs,
     scope: ConsentScope,
     request: &Value,
 ) -> Result<(Decision, Option<ConsentVersion>, Option<jiff::Timestamp>), ContractError> {
     let failed = || Ok((Decision::error(), None, None));
-    let Some(policy) = ground.policy.as_ref().map_or(Some(Policy::default()), policies::in_force) else {
+    let Some(policy) = inputs.policy.as_ref().map_or(Some(Policy::default()), policies::in_force) else {
         return failed();
     };
     let active: Vec<&ConsentVersion> =
-        ground.consents.iter().filter(|consent| consent.status == ConsentStatus::Active).collect();
-    let Some(consents) = consents::read(tx, &active, policy.soil()).await? else { return failed() };
-    let Ok(request) = Request::parse(request, &policy.soil().zone) else { return failed() };
+        inputs.consents.iter().filter(|consent| consent.status == ConsentStatus::Active).collect();
+    let Some(consents) = consents::read(tx, &active, policy.context()).await? else { return failed() };
+    let Ok(request) = Request::parse(request, &policy.context().zone) else { return failed() };
     let of_scope =
         |consent: &consent::Consent| consent.is_about(ConsentScope::Research) == (scope == ConsentScope::Research);
     let (versions, consents): (Vec<&ConsentVersion>, Vec<consent::Consent>) =

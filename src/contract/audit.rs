@@ -32,8 +32,8 @@ pub(super) struct Secret {
     /// What answers show.
     pub detail: AuditDetail,
     /// Digest of everything on the ledger that a decision was made from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ground: Option<String>,
+    #[serde(rename = "ground", default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<String>,
 }
 
 impl Secret {
@@ -52,7 +52,7 @@ impl Secret {
                 reviewer: None,
                 review_notes: None,
             },
-            ground: None,
+            inputs: None,
         }
     }
 }
@@ -102,7 +102,7 @@ pub(super) fn write(tx: &mut Transaction<'_>, entry: &AuditEntry, secret: Secret
     tx.put_private(collection::AUDIT, keys::audit_secret(&entry.tx_id), &secret)
 }
 
-/// The entry of a transaction, with what is private of it and its ground.
+/// The entry of a transaction, with what is private of it and the digest of what it was decided from.
 pub(super) async fn find(
     tx: &mut Transaction<'_>,
     tx_id: &str,
@@ -113,7 +113,7 @@ pub(super) async fn find(
         return Ok(None);
     };
     entry.detail = Some(Box::new(secret.detail));
-    Ok(Some((entry, secret.ground)))
+    Ok(Some((entry, secret.inputs)))
 }
 
 /// Reads a page of the audit.

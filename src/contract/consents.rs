@@ -13,7 +13,7 @@ use super::keys;
 use super::transaction::Transaction;
 use ehrnet_consent::FieldError;
 use ehrnet_consent::fhir::{self, Consent};
-use ehrnet_consent::tree::Soil;
+use ehrnet_consent::tree::ProvisionContext;
 use ehrnet_consent::vocabulary::Period;
 use ehrnet_messages::hash;
 use ehrnet_messages::{
@@ -102,7 +102,8 @@ fn check_order(id: &str, seq: u64, before: Option<&ConsentVersion>) -> Result<()
 /// What of the resource decides, about the patient's pseudonym, and its period.
 fn understand(secret: &ConsentSecret, patient: &str) -> Result<(Value, Option<Period>), ContractError> {
     // All of it is read first: an element that changes the meaning must be refused, not left out.
-    let consent = fhir::read(&secret.resource, None, &Soil::default()).map_err(|errors| unusable(&errors))?;
+    let consent =
+        fhir::read(&secret.resource, None, &ProvisionContext::default()).map_err(|errors| unusable(&errors))?;
     if !consent.active {
         return Err(ContractError::malformed("Consent.status must be active: a consent that is not decides nothing"));
     }
@@ -173,10 +174,10 @@ pub(super) async fn index(tx: &mut Transaction<'_>, patient: &str) -> Result<Vec
 pub(super) async fn read(
     tx: &mut Transaction<'_>,
     versions: &[&ConsentVersion],
-    soil: &Soil,
+    context: &ProvisionContext,
 ) -> Result<Option<Vec<Consent>>, ContractError> {
     let kept = kept(tx, versions).await?;
-    let read = |kept: Option<Kept>| fhir::read(&kept?.resource?, None, soil).ok();
+    let read = |kept: Option<Kept>| fhir::read(&kept?.resource?, None, context).ok();
     Ok(kept.into_iter().map(read).collect())
 }
 

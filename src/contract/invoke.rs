@@ -2,7 +2,7 @@
 
 use super::call::Call;
 use super::error::ContractError;
-use super::ledger::{Effects, Ledger};
+use super::stub::{ChaincodeStub, Effects};
 use super::transaction::Transaction;
 use super::{access, audit, consents, policies, records, reviews};
 use ehrnet_messages::Members;
@@ -19,7 +19,7 @@ use ehrnet_messages::{
 pub async fn invoke(
     call: &Call,
     members: &Members,
-    ledger: &mut dyn Ledger,
+    ledger: &mut dyn ChaincodeStub,
 ) -> Result<(Vec<u8>, Effects), ContractError> {
     let mut tx = Transaction::new(call, members, ledger);
     let payload = match call.function()? {

@@ -3,7 +3,7 @@
 //! ```text
 //!  peer ──gRPC──> shim ──> call, caller ──> invoke ──┬─> records  consents  policies
 //!                  │      (checked input)            └─> access ──> audit, reviews
-//!                  └────── Ledger <── reads ── transaction ── effects ──> writes, event
+//!                  └────── ChaincodeStub <── reads ── transaction ── effects ──> writes, event
 //!                                                             └─ ehrnet_consent decides
 //! ```
 //!
@@ -24,11 +24,11 @@ mod consents;
 pub mod error;
 mod invoke;
 mod keys;
-pub mod ledger;
 mod policies;
 mod records;
 mod reviews;
 pub mod shim;
+pub mod stub;
 #[cfg(test)]
 mod tests;
 mod transaction;

@@ -10,7 +10,7 @@ use super::transaction::Transaction;
 use super::{access, keys};
 use ehrnet_consent::decision::Effect;
 use ehrnet_consent::policy::known_code;
-use ehrnet_consent::time::Moments;
+use ehrnet_consent::time::TimeRange;
 use ehrnet_consent::vocabulary::Coding;
 use ehrnet_consent::vocabulary::code_systems::{CONFIDENTIALITY_CODES, CodedElement};
 use ehrnet_messages::hash;
@@ -106,7 +106,7 @@ fn describe(tx: &Transaction<'_>, argument: RegisterRecord, secret: &RecordSecre
         return Err(ContractError::malformed(format_args!("confidentiality must be one of {codes}")));
     }
     if let Some(on) = &argument.authored_on {
-        Moments::parse(on, &TimeZone::UTC)
+        TimeRange::parse(on, &TimeZone::UTC)
             .map_err(|why| ContractError::malformed(format_args!("authoredOn: {why}")))?;
     }
     let sensitivity =

@@ -8,7 +8,7 @@ use super::call::Call;
 use super::caller::Caller;
 use super::error::ContractError;
 use super::keys::Range;
-use super::ledger::{Effects, Entry, Ledger, LedgerFailure, Write};
+use super::stub::{ChaincodeStub, Effects, Entry, StubError, Write};
 use ehrnet_messages::Members;
 use ehrnet_messages::{Event, Page};
 
@@ -23,22 +23,22 @@ pub struct Transaction<'a> {
     pub call: &'a Call,
     /// Whose agreement policies need.
     pub members: &'a Members,
-    ledger: &'a mut dyn Ledger,
+    ledger: &'a mut dyn ChaincodeStub,
     effects: Effects,
 }
 
 /// A part of a range, and the bookmark of the next.
 pub type Part<T> = (Vec<T>, Option<String>);
 
-impl From<LedgerFailure> for ContractError {
-    fn from(failure: LedgerFailure) -> Self {
+impl From<StubError> for ContractError {
+    fn from(failure: StubError) -> Self {
         Self::failed(failure)
     }
 }
 
 impl<'a> Transaction<'a> {
     /// The transaction of a call.
-    pub fn new(call: &'a Call, members: &'a Members, ledger: &'a mut dyn Ledger) -> Self {
+    pub fn new(call: &'a Call, members: &'a Members, ledger: &'a mut dyn ChaincodeStub) -> Self {
         Self { call, members, ledger, effects: Effects::default() }
     }
 

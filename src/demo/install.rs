@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::cluster::{Cluster, local_script};
 use super::program::{command, on_path, output, output_with_progress};
 use super::table::Key;
-use super::{DemoError, Ledger};
+use super::{DemoError, LedgerKind};
 
 /// Name of the chart's release, and of the operator's Deployment.
 pub(super) const RELEASE: &str = "ehrnet";
@@ -93,7 +93,7 @@ pub(super) async fn install_chart(
     cluster: &Cluster,
     client: &Client,
     image: &str,
-    ledger: Ledger,
+    ledger: LedgerKind,
     namespace: &str,
 ) -> Result<(), DemoError> {
     ensure_namespace(client, namespace).await?;
@@ -105,7 +105,7 @@ pub(super) async fn install_chart(
         format!("image.repository={repository}"),
         format!("image.tag={tag}"),
         "image.pullPolicy=IfNotPresent".into(),
-        format!("ledger.embedded={}", ledger == Ledger::Embedded),
+        format!("ledger.embedded={}", ledger == LedgerKind::Embedded),
         format!("watchNamespaces={{{namespace}}}"),
     ] {
         helm.args(["--set", &value]);
@@ -141,7 +141,7 @@ pub(super) async fn uninstall(
 }
 
 /// A node cannot read what another ledger wrote: a network that runs keeps the one it was made with.
-pub(super) async fn refuse_other_ledger(client: &Client, ledger: Ledger, namespace: &str) -> Result<(), DemoError> {
+pub(super) async fn refuse_other_ledger(client: &Client, ledger: LedgerKind, namespace: &str) -> Result<(), DemoError> {
     let doing = DemoError::kube("looking for an operator that is there already");
     let operators: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let Some(operator) = operators.get_opt(RELEASE).await.map_err(doing)? else { return Ok(()) };
@@ -150,7 +150,8 @@ pub(super) async fn refuse_other_ledger(client: &Client, ledger: Ledger, namespa
     let runs = !nodes.list(&ListParams::default().limit(1)).await.map_err(doing)?.items.is_empty();
     let containers = operator.spec.and_then(|spec| spec.template.spec).map(|spec| spec.containers).unwrap_or_default();
     let mut environment = containers.into_iter().flat_map(|container| container.env.unwrap_or_default());
-    let found = if environment.any(|variable| variable.name == EMBEDDED) { Ledger::Embedded } else { Ledger::Fabric };
+    let found =
+        if environment.any(|variable| variable.name == EMBEDDED) { LedgerKind::Embedded } else { LedgerKind::Fabric };
     if runs && found != ledger {
         return Err(DemoError::OtherLedger { namespace: namespace.to_owned(), found });
     }

@@ -34,7 +34,7 @@ use ehrnet_client::ClientError;
 
 /// Which ledger the nodes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Ledger {
+pub enum LedgerKind {
     /// Hyperledger Fabric: the published images, or images packed from the folder that `EHRNET_FABRIC_BIN` names.
     Fabric,
     /// The embedded ledger, a stand-in for machines that cannot pull images. Not for production.
@@ -46,7 +46,7 @@ pub enum Ledger {
 pub struct DemoArgs {
     /// Ledger of the nodes. Default: fabric if EHRNET_FABRIC_BIN is set, otherwise embedded.
     #[arg(long, value_enum)]
-    ledger: Option<Ledger>,
+    ledger: Option<LedgerKind>,
     /// Leave the network running at the end. Without it, the demo waits for Enter (on a terminal) and takes down what it started.
     #[arg(long)]
     keep: bool,
@@ -134,7 +134,7 @@ pub enum DemoError {
         /// Where it is.
         namespace: String,
         /// Which ledger it has.
-        found: Ledger,
+        found: LedgerKind,
     },
     /// Not everything became ready in time.
     #[error("not ready after {}: {}", table::elapsed(*after), unready.join(", "))]
@@ -182,11 +182,11 @@ impl DemoError {
 pub async fn run(args: DemoArgs) -> Result<(), DemoError> {
     let project = project_root()?;
     let fabric_bin = std::env::var_os("EHRNET_FABRIC_BIN").map(PathBuf::from);
-    let ledger = args.ledger.unwrap_or(if fabric_bin.is_some() { Ledger::Fabric } else { Ledger::Embedded });
+    let ledger = args.ledger.unwrap_or(if fabric_bin.is_some() { LedgerKind::Fabric } else { LedgerKind::Embedded });
     let mut out = std::io::stdout();
     match ledger {
-        Ledger::Fabric => writeln!(out, "ledger: Hyperledger Fabric")?,
-        Ledger::Embedded => writeln!(out, "ledger: the embedded stand-in, not Hyperledger Fabric (see --ledger)")?,
+        LedgerKind::Fabric => writeln!(out, "ledger: Hyperledger Fabric")?,
+        LedgerKind::Embedded => writeln!(out, "ledger: the embedded stand-in, not Hyperledger Fabric (see --ledger)")?,
     }
     let cluster = Cluster::choose(&project, args.context.as_deref()).await?;
     let client = cluster.client().await?;
@@ -224,7 +224,7 @@ async fn bring_up(
     project: &Path,
     cluster: &Cluster,
     client: &Client,
-    ledger: Ledger,
+    ledger: LedgerKind,
     fabric_bin: Option<&Path>,
 ) -> Result<Outcome, DemoError> {
     let mut out = std::io::stdout();
@@ -237,7 +237,7 @@ async fn bring_up(
             install::load_images(project, cluster).await?
         }
     };
-    if let (Ledger::Fabric, Some(folder)) = (ledger, fabric_bin) {
+    if let (LedgerKind::Fabric, Some(folder)) = (ledger, fabric_bin) {
         writeln!(out, "packing Fabric's images from {}", folder.display())?;
         install::load_fabric_images(project, cluster, folder).await?;
     }

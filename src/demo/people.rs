@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 use super::DemoError;
 use super::forward::Forward;
 use super::install::Sample;
-use ehrnet_client::ledger::Reach;
-use ehrnet_client::{Bundle, Ledger};
+use ehrnet_client::contract::ConnectOptions;
+use ehrnet_client::{Bundle, Contract};
 use ehrnet_messages::hash;
 use ehrnet_messages::{attribute, role};
 
@@ -69,16 +69,16 @@ fn identity(name: &str, hospital: &str, attributes: Value) -> Result<DynamicObje
     }))
 }
 
-/// Somebody at their desk: the ledger, reached with their own client bundle.
+/// Somebody at their desk: the contract, called with their own client bundle.
 pub struct Desk {
     /// What they call.
-    pub ledger: Ledger,
+    pub contract: Contract,
     /// Keeps the way to the peer open.
     _forward: Forward,
 }
 
 impl Desk {
-    /// Opens the ledger with the bundle of an Identity.
+    /// Opens the contract with the bundle of an Identity.
     ///
     /// # Errors
     /// There is no such Secret, or it is no client bundle.
@@ -86,7 +86,7 @@ impl Desk {
         Self::with(client, namespace, bundle(client, namespace, &format!("{identity}-id")).await?).await
     }
 
-    /// Opens the ledger with a client bundle.
+    /// Opens the contract with a client bundle.
     ///
     /// # Errors
     /// The bundle cannot be used.
@@ -94,8 +94,8 @@ impl Desk {
         // A peer's Service has the peer's name, and its one pod is the first of the StatefulSet of that name.
         let peer = bundle.peer.host.split('.').next().unwrap_or_default();
         let forward = Forward::open(client, namespace, format!("{peer}-0"), bundle.peer.port).await?;
-        let reach = Reach { peer: Some(forward.at.clone()), ..Reach::default() };
-        Ok(Self { ledger: Ledger::open(bundle, reach)?, _forward: forward })
+        let options = ConnectOptions { peer: Some(forward.at.clone()), ..ConnectOptions::default() };
+        Ok(Self { contract: Contract::open(bundle, options)?, _forward: forward })
     }
 }
 

@@ -14,7 +14,7 @@ use super::table::elapsed;
 use super::{DemoArgs, DemoError, watch};
 use ehrnet_client::consents::{self, Given};
 use ehrnet_client::records::{self, Body, Description};
-use ehrnet_client::{ClientError, access, audit, audit_table, ledger};
+use ehrnet_client::{ClientError, access, audit, audit_table, contract};
 use ehrnet_messages::{AuditSubject, ConsentVersion, Page, QueryAudit, Record, RegisterRecord, RequestAccess};
 
 /// Entries of the audit that are shown.
@@ -49,7 +49,7 @@ pub(super) async fn tell(args: &DemoArgs, client: &Client) -> Result<(), DemoErr
         officer: desk(people::PRIVACY_OFFICER).await?,
         pseudonym: patient.pseudonym,
         // Another record and consent each time that the demo is run on the same network.
-        run: ledger::salt()[..8].to_owned(),
+        run: contract::salt()[..8].to_owned(),
     };
     writeln!(out, "\nOne record of a patient whom the ledger knows as {}…", &story.pseudonym[..12])?;
     story.play().await?;
@@ -81,14 +81,14 @@ impl Story {
         let consent = step("The patient lets the physician at Lakeside read for treatment", self.consent()).await?;
         say(&[format!("consent {} is active; what it says is private data of the hospitals", consent.consent)])?;
         self.ask("The physician asks for the record", &self.physician, "TREAT", None).await?;
-        let revoked = consents::revoke(&self.patient.ledger, self.pseudonym.clone(), consent.consent, None);
+        let revoked = consents::revoke(&self.patient.contract, self.pseudonym.clone(), consent.consent, None);
         let revoked = step("The patient revokes the consent", revoked).await?;
         say(&[format!("consent {} is inactive from the block on that carries the revocation", revoked.consent)])?;
         self.ask("The physician asks again", &self.physician, "TREAT", None).await?;
         let why = "found unconscious, allergies unknown";
         self.ask("An emergency: the physician on duty breaks the glass", &self.emergency, "BTG", Some(why)).await?;
         let reviews =
-            step("The privacy officer looks what is to be reviewed", audit::reviews(&self.officer.ledger)).await?;
+            step("The privacy officer looks what is to be reviewed", audit::reviews(&self.officer.contract)).await?;
         let due = reviews.iter().filter(|review| review.patient == self.pseudonym);
         let due = due.map(|review| {
             format!("break-glass at {} by somebody of {}: due by {}", review.at, review.actor_msp, review.due_by)
@@ -100,7 +100,7 @@ impl Story {
             until: None,
             page: Page::default(),
         };
-        let entries = audit::query(&self.officer.ledger, query, SHOWN);
+        let entries = audit::query(&self.officer.contract, query, SHOWN);
         let entries = step("The audit, as the privacy officer sees it", entries).await?;
         say(&audit_table::lines(&entries))
     }
@@ -124,7 +124,7 @@ impl Story {
             manifest: None,
         };
         let storage = format!("https://fhir.mercy.example/Observation/{}", self.run);
-        records::register(&self.registrar.ledger, record, &Body::Document(body), storage, codes).await
+        records::register(&self.registrar.contract, record, &Body::Document(body), storage, codes).await
     }
 
     async fn consent(&self) -> Result<ConsentVersion, ClientError> {
@@ -136,7 +136,7 @@ impl Story {
             source_hash: None,
             performer: None,
         };
-        consents::put(&self.patient.ledger, given).await
+        consents::put(&self.patient.contract, given).await
     }
 
     /// Requests access to the record and explains the answer.
@@ -149,9 +149,9 @@ impl Story {
             ..RequestAccess::default()
         };
         let sentence = async {
-            let entry = access::request(&who.ledger, &asked, justification.map(str::to_owned)).await?;
-            let held = access::held(&who.ledger, &entry.tx_id).await?;
-            access::explain(&who.ledger, &held.entry).await
+            let entry = access::request(&who.contract, &asked, justification.map(str::to_owned)).await?;
+            let held = access::held(&who.contract, &entry.tx_id).await?;
+            access::explain(&who.contract, &held.entry).await
         };
         say(&[step(what, sentence).await?])
     }
@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn the_consent_and_the_record_are_such_as_the_contract_takes() {
-        let soil = ehrnet_consent::tree::Soil::default();
-        assert!(ehrnet_consent::fhir::read(&treatment(people::PHYSICIAN), None, &soil).is_ok());
+        let context = ehrnet_consent::tree::ProvisionContext::default();
+        assert!(ehrnet_consent::fhir::read(&treatment(people::PHYSICIAN), None, &context).is_ok());
         let Description { class, confidentiality, codes, .. } = Description::of(&observation());
         assert!(class.is_some() && codes.is_some_and(|codes| codes.len() == 1));
         assert_eq!(confidentiality.as_deref(), Some("N"));

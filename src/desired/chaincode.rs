@@ -16,7 +16,7 @@ use ehrnet_pki::Certificate;
 use super::names::{self, CA_CRT, TLS_CRT, TLS_KEY};
 use super::node::{self, GRPC, Port};
 use super::plan::{ContractPlan, ContractRelease};
-use super::pod::{self, NODE_UID, Tempo, env};
+use super::pod::{self, NODE_UID, ProbeTiming, env};
 use super::resources::Objects;
 use super::{deployment, network_policy, service, service_account};
 
@@ -67,14 +67,14 @@ fn volumes(plan: &ContractPlan) -> Vec<Volume> {
 }
 
 fn container(plan: &ContractPlan, release: &ContractRelease) -> Container {
-    let tcp = |tempo| pod::tcp_probe(GRPC, tempo);
+    let tcp = |timing| pod::tcp_probe(GRPC, timing);
     Container {
         env: Some(environment(plan, release)),
         ports: Some(node::container_ports(&PORTS)),
         // A service that speaks TLS only, and knows no health protocol that all images share.
-        startup_probe: Some(tcp(Tempo { period: 1, failures: 120 })),
-        readiness_probe: Some(tcp(Tempo { period: 5, failures: 2 })),
-        liveness_probe: Some(tcp(Tempo { period: 10, failures: 6 })),
+        startup_probe: Some(tcp(ProbeTiming { period: 1, failures: 120 })),
+        readiness_probe: Some(tcp(ProbeTiming { period: 5, failures: 2 })),
+        liveness_probe: Some(tcp(ProbeTiming { period: 10, failures: 6 })),
         resources: Some(pod::resources(&plan.resources, [("cpu", "50m"), ("memory", "32Mi")], "256Mi")),
         volume_mounts: Some(vec![pod::read_only("tls", TLS_DIR), pod::mount("tmp", "/tmp")]),
         ..node::container(CONTAINER, &plan.image, NODE_UID)

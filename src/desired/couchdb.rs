@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, Volume};
 use super::names;
 use super::node::{self, Port};
 use super::plan::{CouchDbPlan, NodePlan};
-use super::pod::{self, COUCHDB_UID, Tempo, env, secret_env};
+use super::pod::{self, COUCHDB_UID, ProbeTiming, env, secret_env};
 
 const PORTS: [Port; 1] = [Port { name: "couchdb", number: names::COUCHDB_PORT }];
 
@@ -31,7 +31,7 @@ pub(super) fn peer_environment(plan: &NodePlan) -> Vec<EnvVar> {
 /// The sidecar.
 pub(super) fn container(plan: &NodePlan, database: &CouchDbPlan) -> Container {
     let secret = names::node_couchdb(&plan.parent.name);
-    let up = |tempo| pod::http_probe("HTTP", PORTS[0].name, "/_up", tempo);
+    let up = |timing| pod::http_probe("HTTP", PORTS[0].name, "/_up", timing);
     Container {
         restart_policy: Some("Always".into()),
         env: Some(vec![
@@ -39,8 +39,8 @@ pub(super) fn container(plan: &NodePlan, database: &CouchDbPlan) -> Container {
             secret_env("COUCHDB_PASSWORD", &secret, "password"),
         ]),
         ports: Some(node::container_ports(&PORTS)),
-        startup_probe: Some(up(Tempo { period: 1, failures: 120 })),
-        liveness_probe: Some(up(Tempo { period: 10, failures: 6 })),
+        startup_probe: Some(up(ProbeTiming { period: 1, failures: 120 })),
+        liveness_probe: Some(up(ProbeTiming { period: 10, failures: 6 })),
         resources: Some(pod::resources(&database.resources, [("cpu", "100m"), ("memory", "256Mi")], "1Gi")),
         volume_mounts: Some(vec![
             pod::mount("couchdb", DATA),

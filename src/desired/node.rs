@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, Probe, Volume, Volume
 use super::config_map::{MSP_CACERT, MSP_CONFIG, MSP_TLSCACERT};
 use super::names::{self, CA_CRT, TLS_CRT, TLS_KEY};
 use super::plan::{ContainerImage, NodePlan};
-use super::pod::{self, Tempo};
+use super::pod::{self, ProbeTiming};
 
 /// Name of the gRPC port.
 pub const GRPC: &str = "grpc";
@@ -96,8 +96,8 @@ pub(super) fn container_ports(ports: &[Port]) -> Vec<ContainerPort> {
 /// Startup: one try a second, for ten minutes, because a node that comes back reads its whole ledger. Ready: health,
 /// with all that it needs. Alive: the process answers at all; a database that is away is no reason to kill its peer.
 pub(super) fn probes() -> [Probe; 3] {
-    let startup = pod::https_probe(OPERATIONS, "/healthz", Tempo { period: 1, failures: 600 });
-    let readiness = pod::https_probe(OPERATIONS, "/healthz", Tempo { period: 2, failures: 2 });
-    let liveness = pod::https_probe(OPERATIONS, "/version", Tempo { period: 10, failures: 6 });
+    let startup = pod::https_probe(OPERATIONS, "/healthz", ProbeTiming { period: 1, failures: 600 });
+    let readiness = pod::https_probe(OPERATIONS, "/healthz", ProbeTiming { period: 2, failures: 2 });
+    let liveness = pod::https_probe(OPERATIONS, "/version", ProbeTiming { period: 10, failures: 6 });
     [startup, readiness, liveness]
 }

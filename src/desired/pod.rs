@@ -56,7 +56,7 @@ pub fn container_security(uid: i64) -> SecurityContext {
 
 /// How often and how long a probe tries.
 #[derive(Clone, Copy, Debug)]
-pub struct Tempo {
+pub struct ProbeTiming {
     /// Seconds between tries; the first comes at once.
     pub period: i32,
     /// Failures in a row that count.
@@ -64,12 +64,12 @@ pub struct Tempo {
 }
 
 /// A probe of an HTTPS path on a named port.
-pub fn https_probe(port: &str, path: &str, tempo: Tempo) -> Probe {
-    http_probe("HTTPS", port, path, tempo)
+pub fn https_probe(port: &str, path: &str, timing: ProbeTiming) -> Probe {
+    http_probe("HTTPS", port, path, timing)
 }
 
 /// A probe of an HTTP path on a named port.
-pub fn http_probe(scheme: &str, port: &str, path: &str, tempo: Tempo) -> Probe {
+pub fn http_probe(scheme: &str, port: &str, path: &str, timing: ProbeTiming) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
@@ -77,19 +77,19 @@ pub fn http_probe(scheme: &str, port: &str, path: &str, tempo: Tempo) -> Probe {
             scheme: Some(scheme.to_owned()),
             ..HTTPGetAction::default()
         }),
-        period_seconds: Some(tempo.period),
-        failure_threshold: Some(tempo.failures),
+        period_seconds: Some(timing.period),
+        failure_threshold: Some(timing.failures),
         timeout_seconds: Some(2),
         ..Probe::default()
     }
 }
 
 /// A probe that a named port takes connections.
-pub fn tcp_probe(port: &str, tempo: Tempo) -> Probe {
+pub fn tcp_probe(port: &str, timing: ProbeTiming) -> Probe {
     Probe {
         tcp_socket: Some(TCPSocketAction { port: IntOrString::String(port.to_owned()), host: None }),
-        period_seconds: Some(tempo.period),
-        failure_threshold: Some(tempo.failures),
+        period_seconds: Some(timing.period),
+        failure_threshold: Some(timing.failures),
         timeout_seconds: Some(2),
         ..Probe::default()
     }

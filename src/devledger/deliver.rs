@@ -171,8 +171,8 @@ impl<L: Library> Delivery<L> {
             return Err(bad("the request's timestamp is too far from this node's clock".into()));
         }
         let name = &opened.channel.channel_id;
-        let verdict = self.faults.meet(Operation::Deliver, name).await;
-        if let Some(refusal) = verdict.refusal {
+        let injection = self.faults.inject(Operation::Deliver, name).await;
+        if let Some(refusal) = injection.refusal {
             let status = Status::try_from(i32::from(refusal.status)).unwrap_or(Status::ServiceUnavailable);
             return Err((status, refusal.message));
         }

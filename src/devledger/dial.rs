@@ -50,7 +50,7 @@ pub async fn connect(hosts: &Hosts, callee: Callee, identity: Option<&TlsIdentit
     endpoint().connect_with_connector(connector).await.map_err(|error| io::Error::other(with_causes(&error)))
 }
 
-/// Connect without TLS, for contracts whose package says so.
+/// Connect without TLS, for chaincodes whose package says so.
 ///
 /// # Errors
 /// The name or the connection is not as it should be.

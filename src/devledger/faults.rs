@@ -85,9 +85,9 @@ struct Rule {
     times: Option<u32>,
 }
 
-/// What the caller of [`Faults::meet`] has to do.
+/// The faults that the caller of [`Faults::inject`] has to play.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Injection {
     /// Answer so instead of acting.
     pub refusal: Option<Refusal>,
     /// Act, then break the connection.
@@ -123,32 +123,32 @@ impl Faults {
     }
 
     /// Wait out the delays that match and tell what else to play.
-    pub async fn meet(&self, operation: Operation, channel: &str) -> Verdict {
-        let (verdict, delay) = self.decide(operation, channel);
+    pub async fn inject(&self, operation: Operation, channel: &str) -> Injection {
+        let (injection, delay) = self.decide(operation, channel);
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        verdict
+        injection
     }
 
-    /// As [`Self::meet`], without waiting; for places that cannot.
-    pub fn decide(&self, operation: Operation, channel: &str) -> (Verdict, Duration) {
-        let mut verdict = Verdict::default();
+    /// As [`Self::inject`], without waiting; for places that cannot.
+    pub fn decide(&self, operation: Operation, channel: &str) -> (Injection, Duration) {
+        let mut injection = Injection::default();
         let mut delay = Duration::ZERO;
-        let Some(loaded) = &self.0 else { return (verdict, delay) };
+        let Some(loaded) = &self.0 else { return (injection, delay) };
         for action in loaded.lock().unwrap_or_else(PoisonError::into_inner).matching(operation, channel) {
             tracing::warn!(?operation, channel, ?action, "playing a fault");
             match action {
                 Action::Delay(millis) => delay += Duration::from_millis(millis),
                 Action::NoLeader => {
-                    verdict.refusal = Some(Refusal { status: 503, message: "no Raft leader".into() });
+                    injection.refusal = Some(Refusal { status: 503, message: "no Raft leader".into() });
                 }
-                Action::Refuse { status, message } => verdict.refusal = Some(Refusal { status, message }),
-                Action::DropReply => verdict.drop_reply = true,
-                Action::WrongCertificate => verdict.wrong_certificate = true,
+                Action::Refuse { status, message } => injection.refusal = Some(Refusal { status, message }),
+                Action::DropReply => injection.drop_reply = true,
+                Action::WrongCertificate => injection.wrong_certificate = true,
             }
         }
-        (verdict, delay)
+        (injection, delay)
     }
 }
 
@@ -198,12 +198,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("faults");
         let faults = Faults::new(Some(file.clone()));
-        assert_eq!(faults.decide(Operation::Join, "a").0, Verdict::default());
+        assert_eq!(faults.decide(Operation::Join, "a").0, Injection::default());
         let rules =
             "- {operation: join, channel: a, action: dropReply, times: 1}\n- {operation: join, action: {delay: 5}}";
         std::fs::write(&file, rules).unwrap();
-        assert_eq!(faults.decide(Operation::Info, "a"), (Verdict::default(), Duration::ZERO));
-        assert_eq!(faults.decide(Operation::Join, "b"), (Verdict::default(), Duration::from_millis(5)));
+        assert_eq!(faults.decide(Operation::Info, "a"), (Injection::default(), Duration::ZERO));
+        assert_eq!(faults.decide(Operation::Join, "b"), (Injection::default(), Duration::from_millis(5)));
         assert!(faults.decide(Operation::Join, "a").0.drop_reply);
         assert!(!faults.decide(Operation::Join, "a").0.drop_reply);
     }

@@ -57,9 +57,9 @@ impl ListenError {
     }
 }
 
-/// How client certificates are treated when they are not required.
+/// How a client certificate is treated where none is required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Volunteered {
+pub enum OptionalCertificate {
     /// gRPC: taken as they are; the service compares keys itself.
     Unchecked,
     /// REST: must chain to the client roots.
@@ -92,10 +92,10 @@ enum Io {
 /// See [`ListenError`].
 pub async fn listen(
     endpoint: &Endpoint,
-    volunteered: Volunteered,
+    optional: OptionalCertificate,
     faults: &Faults,
 ) -> Result<(SocketAddr, mpsc::Receiver<Connection>), ListenError> {
-    let tls = endpoint.tls.as_ref().map(|files| server_config(files, volunteered, faults)).transpose()?;
+    let tls = endpoint.tls.as_ref().map(|files| server_config(files, optional, faults)).transpose()?;
     let bind = |source| ListenError::Bind { address: endpoint.address.clone(), source };
     let listener = TcpListener::bind(&endpoint.address).await.map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
@@ -150,12 +150,16 @@ async fn greet(stream: TcpStream, address: SocketAddr, tls: Option<TlsAcceptor>,
     }
 }
 
-fn server_config(files: &TlsFiles, volunteered: Volunteered, faults: &Faults) -> Result<ServerConfig, ListenError> {
+fn server_config(
+    files: &TlsFiles,
+    optional: OptionalCertificate,
+    faults: &Faults,
+) -> Result<ServerConfig, ListenError> {
     let chain = read_certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| ListenError::tls(&files.key, e))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier: Arc<dyn ClientCertVerifier> = match (files.client_auth_required, volunteered) {
-        (false, Volunteered::Unchecked) => Arc::new(AnyClient(provider.clone())),
+    let verifier: Arc<dyn ClientCertVerifier> = match (files.client_auth_required, optional) {
+        (false, OptionalCertificate::Unchecked) => Arc::new(AnyClient(provider.clone())),
         (false, _) if files.client_roots.is_empty() => WebPkiClientVerifier::no_client_auth(),
         (required, _) => {
             let mut roots = RootCertStore::empty();
@@ -177,9 +181,9 @@ fn server_config(files: &TlsFiles, volunteered: Volunteered, faults: &Faults) ->
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(resolver));
     // As Fabric's: gRPC needs HTTP/2, the REST listeners speak HTTP/1.1 only.
-    config.alpn_protocols = match volunteered {
-        Volunteered::Unchecked => vec![b"h2".to_vec()],
-        Volunteered::Verified => vec![b"http/1.1".to_vec()],
+    config.alpn_protocols = match optional {
+        OptionalCertificate::Unchecked => vec![b"h2".to_vec()],
+        OptionalCertificate::Verified => vec![b"http/1.1".to_vec()],
     };
     Ok(config)
 }

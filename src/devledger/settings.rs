@@ -96,9 +96,9 @@ pub struct PeerSettings {
     pub packages_dir: PathBuf,
     /// Values for the templates in packages' `connection.json`, as JSON.
     pub builder_config: String,
-    /// How long a contract may take for one call.
+    /// How long a chaincode may take for one call.
     pub execute_limit: Duration,
-    /// How long a contract may take to be reached and to register.
+    /// How long a chaincode may take to be reached and to register.
     pub startup_limit: Duration,
     /// Addresses under which others know this peer.
     pub own_addresses: Vec<String>,

@@ -322,20 +322,22 @@ mod tests {
     #[test]
     fn what_fabric_would_refuse_is_said_before() {
         assert!(definition().check().is_ok());
-        let told = |definition: ChaincodeDefinition| definition.check().expect_err("refused").to_string();
+        let refusal = |definition: ChaincodeDefinition| definition.check().expect_err("refused").to_string();
         for name in ["", "-ehr", "ehr--x", "ehr.x", "ehr_"] {
-            assert!(told(ChaincodeDefinition { name: name.into(), ..definition() }).contains("letters"), "{name}");
+            assert!(refusal(ChaincodeDefinition { name: name.into(), ..definition() }).contains("letters"), "{name}");
         }
-        assert!(told(ChaincodeDefinition { name: "qscc".into(), ..definition() }).contains("own"));
-        assert!(told(ChaincodeDefinition { version: "1 0".into(), ..definition() }).contains("version"));
+        assert!(refusal(ChaincodeDefinition { name: "qscc".into(), ..definition() }).contains("own"));
+        assert!(refusal(ChaincodeDefinition { version: "1 0".into(), ..definition() }).contains("version"));
         let policy = |rule| ChaincodeDefinition { endorsement: EndorsementPolicy::Signature(rule), ..definition() };
-        assert!(told(policy(Rule::OutOf { n: 3, of: vec![Rule::peer("A")] })).contains("3 of 1"));
-        assert!(told(policy(Rule::any(vec![]))).contains("1 of 0"));
+        assert!(refusal(policy(Rule::OutOf { n: 3, of: vec![Rule::peer("A")] })).contains("3 of 1"));
+        assert!(refusal(policy(Rule::any(vec![]))).contains("1 of 0"));
         let collections = |of: Vec<Collection>| ChaincodeDefinition { collections: of, ..definition() };
-        assert!(told(collections(vec![collection("_x", &["A"])])).contains("_x"));
-        assert!(told(collections(vec![collection("x", &[])])).contains("no member"));
-        assert!(told(collections(vec![collection("x", &["A"]), collection("x", &["B"])])).contains("two collections"));
+        assert!(refusal(collections(vec![collection("_x", &["A"])])).contains("_x"));
+        assert!(refusal(collections(vec![collection("x", &[])])).contains("no member"));
+        assert!(
+            refusal(collections(vec![collection("x", &["A"]), collection("x", &["B"])])).contains("two collections")
+        );
         let greedy = Collection { required_peers: 4, ..collection("x", &["A"]) };
-        assert!(told(collections(vec![greedy])).contains("4 other peers"));
+        assert!(refusal(collections(vec![greedy])).contains("4 other peers"));
     }
 }

@@ -95,7 +95,7 @@ pub enum CommitOutcome {
     /// The definition is in force.
     Committed(Committed),
     /// Too few organizations approved, or too few of those that did can be asked to endorse.
-    Short(Readiness),
+    NotReady(Readiness),
 }
 
 /// Whether the peer has the package.
@@ -262,7 +262,7 @@ pub async fn ensure_committed(
     let (willing, readiness) = willing(endorsers, channel, definition, sequence).await?;
     let config = first.channel_config(channel).await?;
     if !suffices(&config, &willing) {
-        return Ok(CommitOutcome::Short(readiness));
+        return Ok(CommitOutcome::NotReady(readiness));
     }
     let arguments = CommitChaincodeDefinitionArgs {
         sequence,

@@ -18,7 +18,7 @@ use super::membership::{Identity, Membership};
 use super::net::ActKind;
 use super::orderer::broadcast;
 use super::participation::ChannelInfo;
-use super::plan::{Next, Short, Step, next};
+use super::plan::{Next, Step, UnsignedStep, next};
 use super::proto::common::{Block, Config, ConfigSignature};
 use super::view::ChannelView;
 use super::{orderer, participation, peer};
@@ -122,9 +122,9 @@ pub enum ConfigOutcome {
         config: Config,
     },
     /// There are steps, but each lacks signatures that are not at hand.
-    Short {
+    SignaturesMissing {
         /// The steps, and what each lacks.
-        steps: Vec<Short>,
+        steps: Vec<UnsignedStep>,
         /// The configuration as it stays.
         config: Config,
     },
@@ -160,7 +160,7 @@ pub async fn ensure_config(
     let signers: Vec<Identity> = known.iter().map(|(identity, _)| identity.clone()).collect();
     let step = match next(&config, desired, &signers)? {
         Next::Converged => return Ok(ConfigOutcome::Converged(config)),
-        Next::Short(steps) => return Ok(ConfigOutcome::Short { steps, config }),
+        Next::SignaturesMissing(steps) => return Ok(ConfigOutcome::SignaturesMissing { steps, config }),
         Next::Step(step) => step,
     };
     let description = step.description.clone();

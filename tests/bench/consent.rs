@@ -59,7 +59,7 @@ fn median(mut run: impl FnMut()) -> Duration {
 }
 
 fn request(json: &Value, policy: &Policy) -> Request {
-    Request::parse(json, &policy.soil().zone).expect("a request")
+    Request::parse(json, &policy.context().zone).expect("a request")
 }
 
 fn main() {
@@ -79,7 +79,7 @@ fn main() {
     println!("| ---: | ---: | ---: | ---: | ---: |");
     for n in [1, 20, 200, 2_000] {
         let json = consent(n);
-        let read = || fhir::read(&json, None, policy.soil()).expect("a consent");
+        let read = || fhir::read(&json, None, policy.context()).expect("a consent");
         let consents: Vec<Consent> = vec![read()];
         let deciding = |request: &Request| {
             median(|| {

@@ -83,12 +83,12 @@ fn both(consents: &[Value], spec: &Value, request: &Value) -> (consent::Decision
     let spec = serde_json::from_value(spec.clone()).expect("a spec");
     let policy: Policy = consent::validate(&spec).expect("a policy");
     let mut consents: Vec<Consent> =
-        consents.iter().map(|json| fhir::read(json, None, policy.soil()).expect("a consent")).collect();
+        consents.iter().map(|json| fhir::read(json, None, policy.context()).expect("a consent")).collect();
     // Twice the same consent says nothing more, and its policies would have the same ids.
     consents.sort_by(|one, other| one.digest.cmp(&other.digest));
     consents.dedup_by(|one, other| one.digest == other.digest);
     let now = NOW.parse().expect("a time");
-    let asked = Request::parse(request, &policy.soil().zone).expect("a request");
+    let asked = Request::parse(request, &policy.context().zone).expect("a request");
     let ours = consent::decide(&consents, &policy, &asked, now);
 
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).expect("a schema");

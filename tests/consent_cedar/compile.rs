@@ -1,7 +1,7 @@
 //! From trees of provisions to Cedar policies.
 //!
 //! A provision decides where it matches and nothing below it applies. So each becomes one policy with the condition
-//! "matches, and no child applies", and applies itself where it or anything below does. That strictest verdict wins is
+//! "matches, and no child applies", and applies itself where it or anything below does. That strictest decision wins is
 //! Cedar's own rule. Layers and newer consents stand above others by a guard: "and nothing above applies".
 
 use ehrnet_consent::vocabulary::code_systems::{ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES};

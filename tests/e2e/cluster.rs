@@ -32,7 +32,7 @@ pub const LIAR_IMAGE: &str = "ehrnet.dev/test-liar:1";
 
 /// Which ledger the nodes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ledger {
+pub enum LedgerKind {
     Fabric,
     Embedded,
 }
@@ -48,7 +48,7 @@ pub struct Cluster {
     /// Of the operator; the contract's and the embedded ledger's have its name with a suffix.
     image: String,
     namespaces: Vec<String>,
-    pub ledger: Ledger,
+    pub ledger: LedgerKind,
     /// Held shared by scenarios, alone by those that stop the operator.
     pub gate: Arc<RwLock<()>>,
 }
@@ -61,11 +61,11 @@ impl Cluster {
         let fabric = std::env::var_os("EHRNET_FABRIC_BIN").map(PathBuf::from);
         let context = std::env::var("EHRNET_TEST_CONTEXT").ok();
         let ledger = match std::env::var("EHRNET_TEST_LEDGER").as_deref() {
-            Ok("fabric") => Ledger::Fabric,
-            Ok("embedded") => Ledger::Embedded,
+            Ok("fabric") => LedgerKind::Fabric,
+            Ok("embedded") => LedgerKind::Embedded,
             Ok(other) => return Err(format!("EHRNET_TEST_LEDGER is {other}: it is fabric or embedded")),
-            Err(_) if fabric.is_some() => Ledger::Fabric,
-            Err(_) => Ledger::Embedded,
+            Err(_) if fabric.is_some() => LedgerKind::Fabric,
+            Err(_) => LedgerKind::Embedded,
         };
         let (kubeconfig, started) = match &context {
             Some(_) => (None, false),
@@ -132,7 +132,7 @@ impl Cluster {
         let lies = "/usr/local/bin/liar";
         let honest = (at("ehrnet-contract"), "/usr/local/bin/ehrnet-contract");
         pack(LIAR_IMAGE, &[lies, crate::liar::COMMAND], &[honest, (at("liar"), lies)])?;
-        if let (Ledger::Fabric, Some(release)) = (self.ledger, fabric) {
+        if let (LedgerKind::Fabric, Some(release)) = (self.ledger, fabric) {
             let packed = run(Command::new(script).arg("fabric-images").arg(release).arg(folder.path()))?;
             archives.extend(packed.lines().map(PathBuf::from));
         }
@@ -190,7 +190,7 @@ impl Cluster {
         for value in [
             format!("image.repository={repository}"),
             format!("image.tag={tag}"),
-            format!("ledger.embedded={}", self.ledger == Ledger::Embedded),
+            format!("ledger.embedded={}", self.ledger == LedgerKind::Embedded),
             format!("watchNamespaces={{{}}}", self.namespaces.join(",")),
             "log.filter=info\\,ehrnet=debug".into(),
             "log.format=human".into(),

@@ -128,7 +128,7 @@ where
 fn request() -> Call<'static> {
     let ask = RequestAccess { patient: "6b".repeat(32), purpose: "TREAT".into(), ..RequestAccess::default() };
     let mut call = Call::new("care", CHAINCODE_NAME, ask.arguments().expect("JSON"));
-    let secret = AccessSecret { salt: ehrnet_client::ledger::salt(), justification: None };
+    let secret = AccessSecret { salt: ehrnet_client::contract::salt(), justification: None };
     call.transient.insert("access".into(), serde_json::to_vec(&secret).expect("JSON"));
     call
 }

@@ -25,13 +25,14 @@ pub async fn a_contract_that_lies_commits_nothing(scene: Scene) {
     let (physician, officer) = (scene.desk("physician").await, scene.desk("officer").await);
     let of_patient =
         QueryAudit { of: AuditSubject::Patient(patient()), from: None, until: None, page: Page::default() };
-    let audit = async || officer.ledger.call(&of_patient, None).await.expect("the audit").entries;
-    let honest = access::request(&physician.ledger, &ask(), None).await.expect("an answer");
+    let audit = async || officer.contract.call(&of_patient, None).await.expect("the audit").entries;
+    let honest = access::request(&physician.contract, &ask(), None).await.expect("an answer");
     assert_eq!(serde_json::to_value(honest.decision).expect("JSON"), "DENY");
     assert_eq!(audit().await.len(), 1);
 
     roll_out(&scene, json!(LIAR_IMAGE)).await;
-    let error = access::request(&physician.ledger, &ask(), None).await.expect_err("two hospitals disagree").to_string();
+    let error =
+        access::request(&physician.contract, &ask(), None).await.expect_err("two hospitals disagree").to_string();
     // Told by Lakeside's own peer: the other is the one that differs.
     assert!(error.contains("the hospitals disagree") && error.contains("MercyMSP"), "{error}");
     assert_eq!(audit().await.len(), 1, "nothing was recorded");
@@ -49,7 +50,7 @@ pub async fn a_contract_that_lies_commits_nothing(scene: Scene) {
     let Err(LedgerError::Rejected { code, tx_id, .. }) = committed else { panic!("{committed:?}") };
     assert_eq!(code, TxValidationCode::EndorsementPolicyFailure);
     assert_eq!(audit().await.len(), 1, "the transaction is in a block and changed nothing");
-    let held = physician.ledger.call(&GetDecision { tx_id }, None).await;
+    let held = physician.contract.call(&GetDecision { tx_id }, None).await;
     assert!(held.is_err(), "there is no such decision: {held:?}");
 
     scene.change("ConsentPolicy", "treatment", json!({"spec": {"breakGlass": {"mode": "forbid"}}})).await;
@@ -61,7 +62,7 @@ pub async fn a_contract_that_lies_commits_nothing(scene: Scene) {
 
     roll_out(&scene, Value::Null).await;
     scene.one_ready("ConsentPolicy", "treatment").await;
-    let honest = access::request(&physician.ledger, &ask(), None).await.expect("an answer");
+    let honest = access::request(&physician.contract, &ask(), None).await.expect("an answer");
     assert_eq!(serde_json::to_value(honest.decision).expect("JSON"), "DENY");
     assert_eq!(audit().await.len(), 2);
 }

@@ -52,13 +52,13 @@ type Body = fn(Scene) -> std::pin::Pin<Box<dyn Future<Output = ()>>>;
 struct Scenario {
     name: &'static str,
     namespace: &'static str,
-    manner: Manner,
+    mode: Mode,
     body: Body,
 }
 
 /// How a scenario runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
+enum Mode {
     /// Beside others.
     Together,
     /// With nothing else at the same time: it stops the operator, or looks back at what it did.
@@ -67,15 +67,15 @@ enum Manner {
     Bench,
 }
 
-macro_rules! manner {
+macro_rules! mode {
     () => {
-        Manner::Together
+        Mode::Together
     };
     (alone) => {
-        Manner::Alone
+        Mode::Alone
     };
     (bench) => {
-        Manner::Bench
+        Mode::Bench
     };
 }
 
@@ -84,7 +84,7 @@ macro_rules! scenarios {
         &[$(Scenario {
             name: concat!(stringify!($module), "::", stringify!($name)),
             namespace: $namespace,
-            manner: manner!($($mark)?),
+            mode: mode!($($mark)?),
             body: |scene| Box::pin($module::$name(scene)),
         }),+]
     };
@@ -115,12 +115,12 @@ const SCENARIOS: &[Scenario] = scenarios! {
 fn trials(cluster: Option<&Arc<Cluster>>, benchmarks: bool) -> Vec<Trial> {
     let trial = |scenario: &'static Scenario| {
         let cluster = cluster.cloned();
-        let ignored = cluster.is_none() || (scenario.manner == Manner::Bench && !benchmarks);
+        let ignored = cluster.is_none() || (scenario.mode == Mode::Bench && !benchmarks);
         Trial::test(scenario.name, move || {
             let cluster = cluster.ok_or("no cluster")?;
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
             runtime.block_on(async {
-                let scene = Scene::open(cluster, scenario.namespace, scenario.manner != Manner::Together).await;
+                let scene = Scene::open(cluster, scenario.namespace, scenario.mode != Mode::Together).await;
                 (scenario.body)(scene.clone()).await;
                 scene.close().await;
             });

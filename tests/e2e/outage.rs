@@ -154,7 +154,7 @@ async fn evict_a_peer(scene: &Scene, pseudonym: &str, loads: &[Load]) {
         source_hash: None,
         performer: None,
     };
-    let given = consents::put(&patient.ledger, given).await.expect("a consent");
+    let given = consents::put(&patient.contract, given).await.expect("a consent");
     let before: Vec<_> = loads.iter().map(Load::failed).collect();
     let pods = scene.api::<Pod>();
     let uid = pods.get("mercy-peer-0").await.expect("the pod").uid();
@@ -164,8 +164,8 @@ async fn evict_a_peer(scene: &Scene, pseudonym: &str, loads: &[Load]) {
     scene.until(&pods, "mercy-peer-0", "evicted", leaves).await;
 
     let ask = DecideAccess(RequestAccess { patient: pseudonym.into(), purpose: "TREAT".into(), ..Default::default() });
-    let secret = AccessSecret { salt: ehrnet_client::ledger::salt(), justification: None };
-    let decided = lakeside.ledger.call(&ask, Some(&secret)).await.expect("an answer");
+    let secret = AccessSecret { salt: ehrnet_client::contract::salt(), justification: None };
+    let decided = lakeside.contract.call(&ask, Some(&secret)).await.expect("an answer");
     assert_eq!(decided.detail.consent.as_deref(), Some("c-1"), "Lakeside decides by the consent given at Mercy");
     for load in &loads[1..] {
         load.goes_on().await;
@@ -181,7 +181,7 @@ async fn evict_a_peer(scene: &Scene, pseudonym: &str, loads: &[Load]) {
     );
     scene.one_ready("Peer", "mercy-peer").await;
     loads[0].goes_on().await;
-    let decided = mercy.ledger.call(&ask, Some(&secret)).await.expect("an answer");
+    let decided = mercy.contract.call(&ask, Some(&secret)).await.expect("an answer");
     assert_eq!(decided.detail.consent.as_deref(), Some(given.consent.as_str()), "Mercy's peer still has it");
 }
 
@@ -256,7 +256,7 @@ async fn take_a_hospital_away(scene: &Scene, pseudonym: &str, loads: &[Load]) {
         manifest: None,
     };
     let secret = RecordSecret {
-        salt: ehrnet_client::ledger::salt(),
+        salt: ehrnet_client::contract::salt(),
         digest: "11".repeat(32),
         storage: "https://fhir.lakeside.example/1".into(),
         codes: None,
@@ -265,7 +265,7 @@ async fn take_a_hospital_away(scene: &Scene, pseudonym: &str, loads: &[Load]) {
     let mut registered = None;
     eventually("Lakeside registers a record", async || {
         registered =
-            lakeside.ledger.call(&record, Some(&secret)).await.inspect_err(|error| println!("not yet: {error}")).ok();
+            lakeside.contract.call(&record, Some(&secret)).await.inspect_err(|error| println!("not yet: {error}")).ok();
         registered.is_some()
     })
     .await;
@@ -279,10 +279,11 @@ async fn take_a_hospital_away(scene: &Scene, pseudonym: &str, loads: &[Load]) {
     for desk in [&at_mercy, &lakeside, &harbor] {
         let verify = VerifyRecord { record: "r-1".into(), digest: Some("11".repeat(32)), manifest_root: None };
         eventually("the record is known", async || {
-            desk.ledger.call(&verify, None).await.is_ok_and(|verification| verification.matches)
+            desk.contract.call(&verify, None).await.is_ok_and(|verification| verification.matches)
         })
         .await;
-        let view = desk.ledger.call(&GetRecord { record: "r-1".into(), decision: None }, None).await.expect("a record");
+        let view =
+            desk.contract.call(&GetRecord { record: "r-1".into(), decision: None }, None).await.expect("a record");
         assert_eq!(Some(&view.record), registered.as_ref());
     }
 }

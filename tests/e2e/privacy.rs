@@ -18,7 +18,7 @@ use rand::distr::Alphanumeric;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::cluster::Ledger;
+use crate::cluster::LedgerKind;
 use crate::declared::{hospital, identity, kind_of, name_of, peer, two_hospitals};
 use crate::scene::Scene;
 use crate::search::{Found, Search};
@@ -203,12 +203,12 @@ async fn everything_private_goes_in(scene: &Scene, cast: &Cast, private: &Privat
     let text = |what: &str| private.get(what);
     let patient = || cast.patient_key.clone();
     cast.registrar
-        .ledger
+        .contract
         .call(&record("r-1", &cast.patient_key), Some(&record_secret(private)))
         .await
         .expect("registered");
     let put = PutConsent { patient: patient(), consent: "c-1".into(), seq: 1 };
-    cast.patient.ledger.call(&put, Some(&consent_secret(private))).await.expect("a consent");
+    cast.patient.contract.call(&put, Some(&consent_secret(private))).await.expect("a consent");
     let ask = |purpose: &str| RequestAccess {
         patient: patient(),
         record: Some("r-1".into()),
@@ -217,14 +217,14 @@ async fn everything_private_goes_in(scene: &Scene, cast: &Cast, private: &Privat
     };
     let why = |what: &str| AccessSecret { salt: text("salt of a request"), justification: Some(text(what)) };
     let why_treat = why("justification of a request");
-    cast.physician.ledger.call(&ask("TREAT"), Some(&why_treat)).await.expect("an answer");
-    let broken = cast.physician.ledger.call(&ask("BTG"), Some(&why("justification of break-glass"))).await;
+    cast.physician.contract.call(&ask("TREAT"), Some(&why_treat)).await.expect("an answer");
+    let broken = cast.physician.contract.call(&ask("BTG"), Some(&why("justification of break-glass"))).await;
     let broken = broken.expect("an answer");
     assert!(broken.justification_hash.is_some(), "the glass was broken: {broken:?}");
     level(scene).await;
     let review = BreakGlassReview { tx_id: broken.tx_id.clone(), verdict: Verdict::Justified };
     let notes = ReviewSecret { salt: text("salt of a review"), notes: Some(text("notes of a review")) };
-    cast.officer.ledger.call(&review, Some(&notes)).await.expect("reviewed");
+    cast.officer.contract.call(&review, Some(&notes)).await.expect("reviewed");
     let recipient = Recipient {
         name: text("recipient"),
         address: Some(text("address of a recipient")),
@@ -233,7 +233,7 @@ async fn everything_private_goes_in(scene: &Scene, cast: &Cast, private: &Privat
     let purpose = serde_json::from_value(json!({"code": "HPAYMT"})).expect("a code");
     let disclosure = RecordDisclosure { patient: patient(), record: Some("r-1".into()), purpose };
     let secret = DisclosureSecret { salt: random(32), recipient };
-    cast.physician.ledger.call(&disclosure, Some(&secret)).await.expect("recorded");
+    cast.physician.contract.call(&disclosure, Some(&secret)).await.expect("recorded");
     broken.tx_id
 }
 
@@ -295,10 +295,10 @@ async fn refusals_do_not_repeat_what_came_in(cast: &Cast, private: &Private) {
     let mut unsalted = record_secret(private);
     unsalted.salt.truncate(62);
     let refusals = [
-        cast.physician.ledger.call(&put, Some(&consent_secret(private))).await.map(drop),
-        cast.patient.ledger.call(&put, Some(&contradictory)).await.map(drop),
-        cast.registrar.ledger.call(&record("r-2", &cast.patient_key), Some(&unsalted)).await.map(drop),
-        cast.officer.ledger.call(&record("r-2", &cast.patient_key), Some(&record_secret(private))).await.map(drop),
+        cast.physician.contract.call(&put, Some(&consent_secret(private))).await.map(drop),
+        cast.patient.contract.call(&put, Some(&contradictory)).await.map(drop),
+        cast.registrar.contract.call(&record("r-2", &cast.patient_key), Some(&unsalted)).await.map(drop),
+        cast.officer.contract.call(&record("r-2", &cast.patient_key), Some(&record_secret(private))).await.map(drop),
     ];
     for refusal in refusals {
         let refusal = refusal.expect_err("it must be refused");
@@ -319,17 +319,17 @@ async fn outsiders_read_the_hash_and_nothing_else(scene: &Scene, cast: &Cast, pr
         let verify =
             VerifyRecord { record: "r-1".into(), digest: Some(private.get("digest of a record")), manifest_root: None };
         for answer in [
-            as_text(desk.ledger.call(&query, None).await),
-            as_text(desk.ledger.call(&consents, None).await),
-            as_text(desk.ledger.call(&GetDecision { tx_id: broken.into() }, None).await),
-            as_text(desk.ledger.call(&verify, None).await),
+            as_text(desk.contract.call(&query, None).await),
+            as_text(desk.contract.call(&consents, None).await),
+            as_text(desk.contract.call(&GetDecision { tx_id: broken.into() }, None).await),
+            as_text(desk.contract.call(&verify, None).await),
         ] {
             let refusal = answer.expect_err("what is private is not theirs");
             let words = "tx creator does not have read access permission on privatedata";
             assert!(refusal.contains(words), "{refusal}");
             assert_eq!(private.within(&refusal), BTreeSet::new());
         }
-        let view = desk.ledger.call(&GetRecord { record: "r-1".into(), decision: None }, None).await;
+        let view = desk.contract.call(&GetRecord { record: "r-1".into(), decision: None }, None).await;
         let view = view.expect("the public part");
         let [salt, digest] =
             ["salt of a record", "digest of a record"].map(|what| hex::decode(private.get(what)).expect("hex"));
@@ -345,10 +345,10 @@ fn as_text<T: serde::Serialize>(answer: Result<T, ClientError>) -> Result<String
 /// Nobody reads what is private of an erased record, at any peer.
 async fn is_erased(scene: &Scene, cast: &Cast) {
     let erase = EraseRecord { record: "r-1".into(), reason: ErasureReason::Objection, request: "q-1".into() };
-    cast.registrar.ledger.call(&erase, None).await.expect("erased");
+    cast.registrar.contract.call(&erase, None).await.expect("erased");
     level(scene).await;
     let get = GetRecord { record: "r-1".into(), decision: None };
-    let view = cast.registrar.ledger.call(&get, None).await.expect("a tombstone");
+    let view = cast.registrar.contract.call(&get, None).await.expect("a tombstone");
     assert!(view.record.erased.is_some() && view.storage.is_none(), "{view:?}");
 }
 
@@ -356,7 +356,7 @@ async fn is_erased(scene: &Scene, cast: &Cast) {
 async fn everywhere_else_is_clean(scene: &Scene, cast: &Cast, private: &Private) {
     let planted = format!("planted-{}", random(12));
     cast.registrar
-        .ledger
+        .contract
         .call(&record(&planted, &cast.patient_key), Some(&record_secret(&Private::new())))
         .await
         .expect("registered");
@@ -382,7 +382,7 @@ async fn everywhere_else_is_clean(scene: &Scene, cast: &Cast, private: &Private)
     let held = private.names(secret.values().flatten());
     assert!(KEPT_BACK.iter().all(|what| !held.contains(what)), "{held:?}");
     // Fabric takes what is purged off the disk some blocks later (`ledger.pvtdataStore.purgeInterval`).
-    if scene.cluster.ledger == Ledger::Embedded {
+    if scene.cluster.ledger == LedgerKind::Embedded {
         assert!(OF_RECORD.iter().all(|what| !held.contains(what)), "the record was erased: {}", told(private, &secret));
     }
     assert!(!is_local || OTHERS.iter().all(|what| held.contains(what)), "{held:?}");

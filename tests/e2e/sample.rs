@@ -79,7 +79,7 @@ pub async fn four_bft_orderers_become_ready(scene: Scene) {
     scene.admit(&[identity("physician", "mercy", json!({attribute::ROLE: role::PHYSICIAN}))]).await;
     let physician = scene.desk("physician").await;
     let ask = RequestAccess { patient: "5a".repeat(32), purpose: "TREAT".into(), ..RequestAccess::default() };
-    let answer = access::request(&physician.ledger, &ask, None).await.expect("an answer");
+    let answer = access::request(&physician.contract, &ask, None).await.expect("an answer");
     assert_eq!(answer.reason.as_deref(), Some("no-consent"));
 }
 

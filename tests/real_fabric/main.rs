@@ -187,7 +187,7 @@ async fn converge_until_short(
     loop {
         match step(orderers, desired, admins).await {
             ConfigOutcome::Stepped { .. } => {}
-            ConfigOutcome::Short { steps, .. } => return steps.iter().map(ToString::to_string).collect(),
+            ConfigOutcome::SignaturesMissing { steps, .. } => return steps.iter().map(ToString::to_string).collect(),
             other => panic!("{other:?}"),
         }
     }

@@ -107,8 +107,8 @@ async fn talk(name: String, mut incoming: Streaming<ChaincodeMessage>, outgoing:
             Type::Transaction | Type::Init => {
                 let (answers, answered) = mpsc::channel(1);
                 waiting.insert(tx, answers);
-                let ledger = Ledger { message, outgoing: outgoing.clone(), answered };
-                tokio::spawn(transact(name.clone(), ledger));
+                let stub = Stub { message, outgoing: outgoing.clone(), answered };
+                tokio::spawn(transact(name.clone(), stub));
             }
             Type::Response | Type::Error => {
                 if let Some(answers) = waiting.get(&tx) {
@@ -124,14 +124,14 @@ async fn talk(name: String, mut incoming: Streaming<ChaincodeMessage>, outgoing:
     }
 }
 
-/// The ledger of one transaction.
-struct Ledger {
+/// The chaincode stub of one transaction.
+struct Stub {
     message: ChaincodeMessage,
     outgoing: Outgoing,
     answered: mpsc::Receiver<ChaincodeMessage>,
 }
 
-impl Ledger {
+impl Stub {
     fn reply(&self, r#type: Type, payload: Vec<u8>) -> ChaincodeMessage {
         ChaincodeMessage {
             r#type: r#type.into(),
@@ -182,63 +182,63 @@ impl Ledger {
     }
 }
 
-async fn transact(name: String, mut ledger: Ledger) {
+async fn transact(name: String, mut stub: Stub) {
     let mut event = None;
-    let outcome = call(&name, &mut ledger, &mut event).await;
+    let outcome = call(&name, &mut stub, &mut event).await;
     let answer = match outcome {
         Ok(payload) => Answer { status: 200, payload, ..Default::default() },
         Err(message) => Answer { status: 500, message, ..Default::default() },
     };
-    let mut completed = ledger.reply(Type::Completed, answer.encode_to_vec());
+    let mut completed = stub.reply(Type::Completed, answer.encode_to_vec());
     completed.chaincode_event = event;
-    ledger.outgoing.send(Ok(completed)).await.ok();
+    stub.outgoing.send(Ok(completed)).await.ok();
 }
 
-async fn call(name: &str, ledger: &mut Ledger, event: &mut Option<ChaincodeEvent>) -> Result<Vec<u8>, String> {
-    let input = ChaincodeInput::decode(ledger.message.payload.as_slice()).map_err(|e| e.to_string())?;
+async fn call(name: &str, stub: &mut Stub, event: &mut Option<ChaincodeEvent>) -> Result<Vec<u8>, String> {
+    let input = ChaincodeInput::decode(stub.message.payload.as_slice()).map_err(|e| e.to_string())?;
     let args: Vec<String> = input.args.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
         ["put", key, value] => {
             let event_name = "put".to_owned();
             *event = Some(ChaincodeEvent { event_name, payload: key.as_bytes().to_vec(), ..Default::default() });
-            ledger.put("", key, value.as_bytes()).await
+            stub.put("", key, value.as_bytes()).await
         }
-        ["get", key] => ledger.get("", key).await,
+        ["get", key] => stub.get("", key).await,
         ["putPrivate", collection, key] => {
-            let value = ledger.transient("value").ok_or("there is no transient value")?;
-            ledger.put(collection, key, &value).await
+            let value = stub.transient("value").ok_or("there is no transient value")?;
+            stub.put(collection, key, &value).await
         }
         ["putBoth", collection, key, value] => {
-            let private = ledger.transient("value").ok_or("there is no transient value")?;
-            ledger.put(collection, key, &private).await?;
-            ledger.put("", key, value.as_bytes()).await
+            let private = stub.transient("value").ok_or("there is no transient value")?;
+            stub.put(collection, key, &private).await?;
+            stub.put("", key, value.as_bytes()).await
         }
-        ["getPrivate", collection, key] => ledger.get(collection, key).await,
+        ["getPrivate", collection, key] => stub.get(collection, key).await,
         ["guard", key, msp_ids @ ..] => {
             let rule = Rule::all(msp_ids.iter().map(|msp_id| Rule::peer(*msp_id)).collect());
             let value = rule.envelope().encode_to_vec();
             let metadata = StateMetadata { metakey: "VALIDATION_PARAMETER".into(), value };
             let put = PutStateMetadata { key: (*key).into(), collection: String::new(), metadata: Some(metadata) };
-            ledger.ask(Type::PutStateMetadata, put).await
+            stub.ask(Type::PutStateMetadata, put).await
         }
         ["privateHash", collection, key] => {
             let get = GetState { key: (*key).into(), collection: (*collection).into() };
-            ledger.ask(Type::GetPrivateDataHash, get).await
+            stub.ask(Type::GetPrivateDataHash, get).await
         }
         ["purge", collection, key] => {
             let purge = PurgePrivateState { key: (*key).into(), collection: (*collection).into() };
-            ledger.ask(Type::PurgePrivateData, purge).await
+            stub.ask(Type::PurgePrivateData, purge).await
         }
         ["append", key, text] => {
-            let value = [ledger.get("", key).await?.as_slice(), text.as_bytes()].concat();
-            ledger.put("", key, &value).await
+            let value = [stub.get("", key).await?.as_slice(), text.as_bytes()].concat();
+            stub.put("", key, &value).await
         }
         ["count", start, end, key] => {
             let query = GetStateByRange { start_key: (*start).into(), end_key: (*end).into(), ..Default::default() };
-            let (found, _) = ledger.query(Type::GetStateByRange, query).await?;
+            let (found, _) = stub.query(Type::GetStateByRange, query).await?;
             let count = found.len().to_string();
-            ledger.put("", key, count.as_bytes()).await?;
+            stub.put("", key, count.as_bytes()).await?;
             Ok(count.into_bytes())
         }
         ["page", start, end, size, bookmark] => {
@@ -246,7 +246,7 @@ async fn call(name: &str, ledger: &mut Ledger, event: &mut Option<ChaincodeEvent
             let metadata = QueryMetadata { page_size, bookmark: (*bookmark).into() }.encode_to_vec();
             let (start_key, end_key) = ((*start).into(), (*end).into());
             let query = GetStateByRange { start_key, end_key, metadata, ..Default::default() };
-            let (found, metadata) = ledger.query(Type::GetStateByRange, query).await?;
+            let (found, metadata) = stub.query(Type::GetStateByRange, query).await?;
             let mut words: Vec<String> = found.iter().map(|kv| Kv::decode(kv.as_slice()).expect("KV").key).collect();
             let page = QueryResponseMetadata::decode(metadata.as_slice()).map_err(|e| e.to_string())?;
             words.push(page.bookmark);
@@ -254,7 +254,7 @@ async fn call(name: &str, ledger: &mut Ledger, event: &mut Option<ChaincodeEvent
         }
         ["history", key] => {
             let query = GetHistoryForKey { key: (*key).into() };
-            let (found, _) = ledger.query(Type::GetHistoryForKey, query).await?;
+            let (found, _) = stub.query(Type::GetHistoryForKey, query).await?;
             let values = found.iter().map(|past| KeyModification::decode(past.as_slice()).expect("history").value);
             Ok(values.map(|value| String::from_utf8_lossy(&value).into_owned()).collect::<Vec<_>>().join(" ").into())
         }
@@ -265,7 +265,7 @@ async fn call(name: &str, ledger: &mut Ledger, event: &mut Option<ChaincodeEvent
                 input: Some(ChaincodeInput { args, ..Default::default() }),
                 ..Default::default()
             };
-            let answer = ledger.ask(Type::InvokeChaincode, spec).await?;
+            let answer = stub.ask(Type::InvokeChaincode, spec).await?;
             let answer = ChaincodeMessage::decode(answer.as_slice()).map_err(|e| e.to_string())?;
             if answer.r#type() != Type::Completed {
                 return Err(String::from_utf8_lossy(&answer.payload).into_owned());
@@ -274,7 +274,7 @@ async fn call(name: &str, ledger: &mut Ledger, event: &mut Option<ChaincodeEvent
             if answer.status >= 400 { Err(answer.message) } else { Ok(answer.payload) }
         }
         ["who"] => {
-            ledger.put("", "who", name.as_bytes()).await?;
+            stub.put("", "who", name.as_bytes()).await?;
             Ok(name.as_bytes().to_vec())
         }
         ["fail", text] => Err((*text).into()),

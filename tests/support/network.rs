@@ -225,7 +225,7 @@ pub async fn agree(network: &Network, definition: &ChaincodeDefinition, packages
         assert_eq!(network.site.network.writes(), writes, "installed already: nothing to write");
 
         let outcome = ensure_committed(&endorsers, &orderers, CHANNEL, definition, sequence).await.expect("short");
-        let CommitOutcome::Short(readiness) = outcome else { panic!("{n} approvals: {outcome:?}") };
+        let CommitOutcome::NotReady(readiness) = outcome else { panic!("{n} approvals: {outcome:?}") };
         assert_eq!(readiness.approvals.values().filter(|yes| **yes).count(), n, "{readiness:?}");
         let id = Some(package.id.as_str());
         approve(at, &orderers, definition, sequence, id).await;

@@ -75,13 +75,13 @@ struct Desk {
 }
 
 /// What a command printed.
-struct Said {
+struct CommandOutput {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
-impl Said {
+impl CommandOutput {
     fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}{}", self.out, self.err))
     }
@@ -116,12 +116,12 @@ impl Desk {
     }
 
     /// Runs `ehrnet` with the words of `line`, then `more`.
-    fn run(&self, line: &str, more: &[&str]) -> Said {
+    fn run(&self, line: &str, more: &[&str]) -> CommandOutput {
         let mut command = Command::new(programs::ehrnet());
         let output = command.env("EHRNET_BUNDLE", self.folder.path()).args(line.split_whitespace()).args(more);
         let output = output.output().expect("the binary runs");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-        Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+        CommandOutput { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
     /// What it prints; it must succeed.

@@ -11,9 +11,9 @@ use super::{Policy, Request, fhir, validate};
 
 /// The decision as JSON, at noon of 2026-11-23, UTC.
 fn decide(consents: &[Value], policy: &Policy, request: &Value) -> Value {
-    let soil = policy.soil();
-    let consents: Vec<_> = consents.iter().map(|json| fhir::read(json, None, soil).expect("a consent")).collect();
-    let request = Request::parse(request, &soil.zone).expect("a request");
+    let context = policy.context();
+    let consents: Vec<_> = consents.iter().map(|json| fhir::read(json, None, context).expect("a consent")).collect();
+    let request = Request::parse(request, &context.zone).expect("a request");
     let now = "2026-11-23T12:00:00Z".parse().expect("a time");
     serde_json::to_value(super::decide(&consents, policy, &request, now)).expect("JSON")
 }

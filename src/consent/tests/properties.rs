@@ -201,7 +201,7 @@ proptest! {
         exceptions["decision"] = json!(base);
         exceptions["provision"] = json!([exceptions["provision"]]);
         let policy = plain("deny");
-        let read = fhir::read(&exceptions, None, policy.soil()).expect("a consent");
+        let read = fhir::read(&exceptions, None, policy.context()).expect("a consent");
         let mut typed = exceptions.clone();
         typed.as_object_mut().expect("an object").remove("decision");
         typed["provision"] = export::write(&read.provision, FhirVersion::R4).expect("R4")["provision"].clone();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::generate::{codings, consent};
 use super::{decide, policy};
-use crate::tree::Soil;
+use crate::tree::ProvisionContext;
 use crate::vocabulary::code_systems::{ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONSENT_ACTION, PARTICIPATION_TYPE};
 use crate::vocabulary::{FhirVersion, PolicySpec};
 use crate::{Policy, export, fhir, validate};
@@ -75,7 +75,7 @@ fn states(page: &str, consent: Value, request: Value, decision: &str, residual: 
 /// Consent, then policy as the API server has it, then consent of the same patient. A policy may be refused for nothing but
 /// a code or code system that it must not use.
 fn there_and_back(page: &str, consent: &Value) -> Value {
-    let read = fhir::read(consent, None, &Soil::default()).expect("a consent");
+    let read = fhir::read(consent, None, &ProvisionContext::default()).expect("a consent");
     let period = consent.get("period").map(|period| serde_json::from_value(period.clone()).expect("a period"));
     let spec = export::policy(&read, period);
     let stored: PolicySpec = serde_json::from_value(json!(spec)).expect("a spec");

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
-use super::stub::{Limits, Stub};
+use super::stub::{Limits, PeerStub};
 use super::unpack;
 use crate::{ContractError, invoke};
 use ehrnet_fabric::proto::protos::chaincode_message::Type;
@@ -156,7 +156,7 @@ impl Session {
         // Of one transaction, one question at a time waits for its answer.
         let (answers, receiver) = mpsc::channel(1);
         self.answers.insert(key.clone(), answers);
-        let stub = Stub::new(key.clone(), self.outgoing.clone(), receiver, self.limits);
+        let stub = PeerStub::new(key.clone(), self.outgoing.clone(), receiver, self.limits);
         let (outgoing, members) = (self.outgoing.clone(), self.members.clone());
         self.running.spawn(async move {
             let completed = complete(message, &members, stub).await;
@@ -197,7 +197,7 @@ fn message(r#type: Type) -> ChaincodeMessage {
 }
 
 /// Runs a transaction: its last message.
-async fn complete(request: ChaincodeMessage, members: &Members, mut stub: Stub) -> ChaincodeMessage {
+async fn complete(request: ChaincodeMessage, members: &Members, mut stub: PeerStub) -> ChaincodeMessage {
     let (response, event) = match execute(&request, members, &mut stub).await {
         Ok((payload, event)) => (Response { status: OK, payload, ..Default::default() }, event),
         Err(ContractError { status, message }) => {
@@ -223,7 +223,11 @@ async fn complete(request: ChaincodeMessage, members: &Members, mut stub: Stub) 
 /// The answer, and the event.
 type Executed = (Vec<u8>, Option<(&'static str, Vec<u8>)>);
 
-async fn execute(request: &ChaincodeMessage, members: &Members, stub: &mut Stub) -> Result<Executed, ContractError> {
+async fn execute(
+    request: &ChaincodeMessage,
+    members: &Members,
+    stub: &mut PeerStub,
+) -> Result<Executed, ContractError> {
     if request.r#type() == Type::Init {
         // The contract has nothing to set up; a chaincode with initRequired asks all the same.
         return Ok((Vec::new(), None));

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::session::Outgoing;
 use crate::keys::Range;
-use crate::ledger::{Entry, Ledger, LedgerFailure, Write};
+use crate::stub::{ChaincodeStub, Entry, StubError, Write};
 use ehrnet_fabric::proto::protos::chaincode_message::Type;
 use ehrnet_fabric::proto::protos::{
     ChaincodeAdditionalParams, ChaincodeMessage, DelState, GetState, GetStateByRange, GetStateMultiple,
@@ -34,7 +34,7 @@ impl Limits {
 }
 
 /// The ledger of one transaction.
-pub struct Stub {
+pub struct PeerStub {
     channel: String,
     tx_id: String,
     outgoing: Outgoing,
@@ -42,7 +42,7 @@ pub struct Stub {
     limits: Limits,
 }
 
-impl Stub {
+impl PeerStub {
     /// The ledger of the transaction (channel, id).
     pub fn new(
         (channel, tx_id): (String, String),
@@ -53,8 +53,8 @@ impl Stub {
         Self { channel, tx_id, outgoing, answers, limits }
     }
 
-    async fn ask(&mut self, r#type: Type, question: &impl Message) -> Result<Vec<u8>, LedgerFailure> {
-        let gone = || LedgerFailure("it went away".into());
+    async fn ask(&mut self, r#type: Type, question: &impl Message) -> Result<Vec<u8>, StubError> {
+        let gone = || StubError("it went away".into());
         let message = ChaincodeMessage {
             r#type: r#type.into(),
             payload: question.encode_to_vec(),
@@ -66,12 +66,12 @@ impl Stub {
         let answer = self.answers.recv().await.ok_or_else(gone)?;
         match answer.r#type() {
             Type::Response => Ok(answer.payload),
-            Type::Error => Err(LedgerFailure(String::from_utf8_lossy(&answer.payload).into_owned())),
-            other => Err(LedgerFailure(format!("it answered {} with {other:?}", r#type.as_str_name()))),
+            Type::Error => Err(StubError(String::from_utf8_lossy(&answer.payload).into_owned())),
+            other => Err(StubError(format!("it answered {} with {other:?}", r#type.as_str_name()))),
         }
     }
 
-    async fn values(&mut self, collection: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, LedgerFailure> {
+    async fn values(&mut self, collection: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StubError> {
         let mut values = Vec::with_capacity(keys.len());
         let at_once = self.limits.reads;
         for keys in keys.chunks(at_once.max(1)) {
@@ -88,14 +88,14 @@ impl Stub {
             }
         }
         if values.len() != keys.len() {
-            return Err(LedgerFailure(format!("it answered {} keys with {} values", keys.len(), values.len())));
+            return Err(StubError(format!("it answered {} keys with {} values", keys.len(), values.len())));
         }
         // Fabric answers with nothing where there is nothing.
         Ok(values.into_iter().map(|value| Some(value).filter(|value| !value.is_empty())).collect())
     }
 
     /// Writes what a call leaves behind, in order.
-    pub async fn write(&mut self, writes: Vec<Write>) -> Result<(), LedgerFailure> {
+    pub async fn write(&mut self, writes: Vec<Write>) -> Result<(), StubError> {
         if self.limits.writes == 0 {
             for write in writes {
                 self.write_one(write).await?;
@@ -109,7 +109,7 @@ impl Stub {
         Ok(())
     }
 
-    async fn write_one(&mut self, write: Write) -> Result<(), LedgerFailure> {
+    async fn write_one(&mut self, write: Write) -> Result<(), StubError> {
         let WriteRecord { key, value, collection, .. } = record(write.clone());
         let answer = match write {
             Write::Put { .. } | Write::PutPrivate { .. } => {
@@ -121,7 +121,7 @@ impl Stub {
         answer.map(drop)
     }
 
-    async fn query(&mut self, range: &Range, metadata: Option<QueryMetadata>) -> Result<QueryResponse, LedgerFailure> {
+    async fn query(&mut self, range: &Range, metadata: Option<QueryMetadata>) -> Result<QueryResponse, StubError> {
         let question = GetStateByRange {
             start_key: range.start.clone(),
             end_key: range.end.clone(),
@@ -133,16 +133,16 @@ impl Stub {
 }
 
 #[async_trait]
-impl Ledger for Stub {
-    async fn get(&mut self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, LedgerFailure> {
+impl ChaincodeStub for PeerStub {
+    async fn get(&mut self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StubError> {
         self.values("", keys).await
     }
 
-    async fn get_private(&mut self, collection: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, LedgerFailure> {
+    async fn get_private(&mut self, collection: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StubError> {
         self.values(collection, keys).await
     }
 
-    async fn range(&mut self, range: &Range) -> Result<Vec<Entry>, LedgerFailure> {
+    async fn range(&mut self, range: &Range) -> Result<Vec<Entry>, StubError> {
         let mut response = self.query(range, None).await?;
         let mut entries = entries(&response)?;
         while response.has_more {
@@ -153,7 +153,7 @@ impl Ledger for Stub {
         Ok(entries)
     }
 
-    async fn page(&mut self, range: &Range, size: u16) -> Result<(Vec<Entry>, Option<String>), LedgerFailure> {
+    async fn page(&mut self, range: &Range, size: u16) -> Result<(Vec<Entry>, Option<String>), StubError> {
         let metadata = QueryMetadata { page_size: i32::from(size), bookmark: String::new() };
         let response = self.query(range, Some(metadata)).await?;
         let next = decode::<QueryResponseMetadata>(&response.metadata)?.bookmark;
@@ -171,11 +171,11 @@ fn record(write: Write) -> WriteRecord {
     WriteRecord { key, value, collection: collection.to_owned(), metadata: None, r#type: r#type.into() }
 }
 
-fn entries(response: &QueryResponse) -> Result<Vec<Entry>, LedgerFailure> {
+fn entries(response: &QueryResponse) -> Result<Vec<Entry>, StubError> {
     let read = |bytes: &[u8]| decode::<Kv>(bytes).map(|kv| (kv.key, kv.value));
     response.results.iter().map(|result| read(&result.result_bytes)).collect()
 }
 
-fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, LedgerFailure> {
-    M::decode(bytes).map_err(|error| LedgerFailure(format!("its answer cannot be read: {error}")))
+fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, StubError> {
+    M::decode(bytes).map_err(|error| StubError(format!("its answer cannot be read: {error}")))
 }

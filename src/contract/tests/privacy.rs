@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::world::*;
-use crate::ledger::Write;
+use crate::stub::Write;
 use crate::{Call, ContractError};
 use ehrnet_messages::*;
 

@@ -109,10 +109,10 @@ fn a_large_object_costs_little_and_its_manifest_is_verified() {
     argument.manifest = Some(Manifest { chunks: 1024, chunk_size: 1 << 20 });
     secret.manifest_root = Some(digest(json!(chunks)));
     world.submit(&registrar, &argument, Some(&secret)).expect("registered");
-    let size = |write: &crate::ledger::Write| match write {
-        crate::ledger::Write::Put { key, value } => key.len() + value.len(),
-        crate::ledger::Write::PutPrivate { key, value, .. } => key.len() + value.len(),
-        crate::ledger::Write::Delete { .. } | crate::ledger::Write::Purge { .. } => 0,
+    let size = |write: &crate::stub::Write| match write {
+        crate::stub::Write::Put { key, value } => key.len() + value.len(),
+        crate::stub::Write::PutPrivate { key, value, .. } => key.len() + value.len(),
+        crate::stub::Write::Delete { .. } | crate::stub::Write::Purge { .. } => 0,
     };
     let grown: usize = world.committed[0].effects.writes.iter().map(size).sum();
     assert!(grown < 4096, "{grown} bytes");

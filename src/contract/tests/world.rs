@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::caller::Caller;
 use crate::keys::Range;
-use crate::ledger::{Effects, Entry, Ledger, LedgerFailure, Write};
+use crate::stub::{ChaincodeStub, Effects, Entry, StubError, Write};
 use crate::{Call, ContractError, invoke};
 use ehrnet_consent::validate;
 use ehrnet_consent::vocabulary::PolicySpec;
@@ -59,25 +59,25 @@ struct Simulation<'a> {
 }
 
 #[async_trait]
-impl Ledger for Simulation<'_> {
-    async fn get(&mut self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, LedgerFailure> {
+impl ChaincodeStub for Simulation<'_> {
+    async fn get(&mut self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StubError> {
         self.reads.keys.extend(keys.iter().cloned());
         Ok(keys.iter().map(|key| self.state.public.get(key).cloned()).collect())
     }
 
-    async fn get_private(&mut self, collection: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, LedgerFailure> {
+    async fn get_private(&mut self, collection: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StubError> {
         let name = |key: &String| (collection.to_owned(), key.clone());
         self.reads.keys.extend(keys.iter().map(|key| format!("{collection}/{key}")));
         Ok(keys.iter().map(|key| self.state.private.get(&name(key)).cloned()).collect())
     }
 
-    async fn range(&mut self, range: &Range) -> Result<Vec<Entry>, LedgerFailure> {
+    async fn range(&mut self, range: &Range) -> Result<Vec<Entry>, StubError> {
         self.reads.ranges.push(range.clone());
         let entries = self.state.public.range(range.start.clone()..range.end.clone());
         Ok(entries.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
-    async fn page(&mut self, range: &Range, size: u16) -> Result<(Vec<Entry>, Option<String>), LedgerFailure> {
+    async fn page(&mut self, range: &Range, size: u16) -> Result<(Vec<Entry>, Option<String>), StubError> {
         self.reads.paged = true;
         let mut entries = self.range(range).await?;
         let next = entries.get(usize::from(size)).map(|(key, _)| key.clone());

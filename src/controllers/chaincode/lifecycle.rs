@@ -135,7 +135,7 @@ async fn negotiate(
             agreement.in_force = Some(in_force);
             Finding::good(format!("definition {sequence} is in force"))
         }
-        CommitOutcome::Short(readiness) => short(&readiness),
+        CommitOutcome::NotReady(readiness) => short(&readiness),
     };
     Ok(())
 }

@@ -14,7 +14,7 @@ use ehrnet_fabric::definition::ChannelDefinition;
 use ehrnet_fabric::identity::SigningIdentity;
 use ehrnet_fabric::orderer;
 use ehrnet_fabric::participation::ChannelStatus;
-use ehrnet_fabric::plan::{Short, Step, plan};
+use ehrnet_fabric::plan::{Step, UnsignedStep, plan};
 use ehrnet_fabric::proto::common::Config;
 use ehrnet_fabric::verbs::{ConfigOutcome, ensure_config};
 use ehrnet_status::Finding;
@@ -107,7 +107,7 @@ fn view(declared: &ChannelDefinition, outcome: ConfigOutcome) -> ConfigView {
             };
             ConfigView { sequence: Some(config.sequence), plan: rest, finding }
         }
-        ConfigOutcome::Short { steps, config } => ConfigView {
+        ConfigOutcome::SignaturesMissing { steps, config } => ConfigView {
             sequence: Some(config.sequence),
             plan: steps.iter().map(|short| short.description.clone()).collect(),
             finding: Finding::not(Reason::SignaturesMissing, sentences(&steps)),
@@ -127,6 +127,6 @@ fn remaining(declared: &ChannelDefinition, config: &Config) -> Vec<String> {
     }
 }
 
-fn sentences(short: &[Short]) -> String {
+fn sentences(short: &[UnsignedStep]) -> String {
     short.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

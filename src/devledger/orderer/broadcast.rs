@@ -51,15 +51,15 @@ struct Dropped;
 
 async fn answer(registrar: &Registrar, faults: &Faults, envelope: &Envelope) -> Result<BroadcastResponse, Dropped> {
     let name = channel::open(envelope).map(|opened| opened.channel.channel_id).unwrap_or_default();
-    let verdict = faults.meet(Operation::Broadcast, &name).await;
-    let result = match verdict.refusal {
+    let injection = faults.inject(Operation::Broadcast, &name).await;
+    let result = match injection.refusal {
         Some(refusal) => {
             let status = Status::try_from(i32::from(refusal.status)).unwrap_or(Status::ServiceUnavailable);
             Err((status, refusal.message))
         }
         None => order(registrar, envelope).await,
     };
-    if verdict.drop_reply {
+    if injection.drop_reply {
         return Err(Dropped);
     }
     Ok(match result {

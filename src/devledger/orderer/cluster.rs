@@ -302,8 +302,8 @@ impl Service {
             tracing::warn!(channel, address = ?caller.map(|c| c.address), "caller is no consenter of the channel");
             return Err(Status::unauthenticated("access denied"));
         };
-        let verdict = self.faults.meet(Operation::Consensus, &channel).await;
-        if let Some(refusal) = verdict.refusal {
+        let injection = self.faults.inject(Operation::Consensus, &channel).await;
+        if let Some(refusal) = injection.refusal {
             return Err(Status::unavailable(refusal.message));
         }
         let result = match Kind::try_from(kind) {
@@ -313,7 +313,7 @@ impl Service {
             Ok(Kind::Sign) => self.handler.sign(&channel, from, number).await,
             Err(_) => Err(format!("unknown kind of call {kind}")),
         };
-        if verdict.drop_reply {
+        if injection.drop_reply {
             return Err(Status::unavailable("reply dropped on request"));
         }
         Ok(Response::new(match result {

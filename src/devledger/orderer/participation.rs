@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::registrar::{ChannelError, ChannelInfo, Registrar};
 use crate::channel::{self, bundle};
-use crate::faults::{Faults, Operation, Verdict};
+use crate::faults::{Faults, Injection, Operation};
 use crate::web::{self, DropReply};
 use ehrnet_fabric::blocks;
 use ehrnet_fabric::proto::common::{Block, ConfigUpdate, ConfigUpdateEnvelope, Envelope, HeaderType};
@@ -81,7 +81,7 @@ impl Api {
     where
         F: Future<Output = Result<Response, Refused>>,
     {
-        let Verdict { refusal, drop_reply, .. } = self.faults.meet(operation, channel).await;
+        let Injection { refusal, drop_reply, .. } = self.faults.inject(operation, channel).await;
         let result = match refusal {
             Some(refusal) => {
                 let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);

@@ -18,7 +18,7 @@ use crate::deliver::{Delivery, Item, now_seconds};
 use crate::dial::TlsIdentity;
 use crate::faults::Faults;
 use crate::hosts::Hosts;
-use crate::listen::{self, ListenError, Volunteered};
+use crate::listen::{self, ListenError, OptionalCertificate};
 use crate::logging::LogLevels;
 use crate::node::LocalMsp;
 use crate::pull::Puller;
@@ -61,9 +61,10 @@ pub async fn run(settings: OrdererSettings, levels: LogLevels, stop: Stop) -> Re
         settings: settings.clone(),
     });
     // Listen first: what is wrong with an address or certificate is said before ledgers are read.
-    let (grpc_at, grpc) = listen::listen(&settings.node.grpc, Volunteered::Unchecked, &faults).await?;
-    let (admin_at, admin) = listen::listen(&settings.admin, Volunteered::Verified, &faults).await?;
-    let (operations_at, operations) = listen::listen(&settings.node.operations, Volunteered::Verified, &faults).await?;
+    let (grpc_at, grpc) = listen::listen(&settings.node.grpc, OptionalCertificate::Unchecked, &faults).await?;
+    let (admin_at, admin) = listen::listen(&settings.admin, OptionalCertificate::Verified, &faults).await?;
+    let (operations_at, operations) =
+        listen::listen(&settings.node.operations, OptionalCertificate::Verified, &faults).await?;
     let registrar = Registrar::open(node.clone()).await.map_err(StartError::Ledger)?;
     tracing::info!(grpc = %grpc_at, admin = %admin_at, operations = %operations_at, "orderer is ready");
 

@@ -17,7 +17,7 @@ use crate::channel::consenters::{self, Consenters};
 use crate::channel::{self, bundle::Bundle};
 use crate::ledger::{ChannelLedger, LedgerError};
 use crate::pull::{Next, Puller};
-use crate::raft::{Batch, machine::Ledger};
+use crate::raft::{Batch, machine::BlockWriter};
 use crate::stop::Stop;
 use crate::store::records::StoreError;
 use ehrnet_fabric::blocks;
@@ -206,7 +206,7 @@ impl Writer {
 }
 
 #[async_trait]
-impl Ledger for Writer {
+impl BlockWriter for Writer {
     async fn commit(&self, batch: Batch, raft_index: u64) -> Result<(), StoreError> {
         let stopped = |e: LedgerError| match e {
             LedgerError::Store(e) => e,

@@ -42,7 +42,7 @@ pub struct Endorser {
     pub local: LocalMembers,
     /// Contracts.
     pub runtime: Runtime,
-    /// How long one call of a contract may take.
+    /// How long one call of a chaincode may take.
     pub execute_limit: Duration,
     /// How far a proposal's timestamp may be off.
     pub time_window: Duration,
@@ -78,8 +78,8 @@ impl Endorser {
     /// What is wrong with the proposal itself; what goes wrong later is in the response.
     pub async fn process(&self, signed: SignedProposal) -> Result<ProposalResponse, Failure> {
         let call = Unpacked::new(signed)?;
-        let verdict = self.faults.meet(Operation::Propose, &system::target(&call)).await;
-        if let Some(refusal) = verdict.refusal {
+        let injection = self.faults.inject(Operation::Propose, &system::target(&call)).await;
+        if let Some(refusal) = injection.refusal {
             return Ok(failed(i32::from(refusal.status), refusal.message));
         }
         if certificate::expires_at(&call.signature.creator).is_some_and(|end| end < now_seconds()) {
@@ -95,7 +95,7 @@ impl Endorser {
         };
         let creator = self.check(&call, joined.as_deref())?;
         let answer = self.call(&call, joined, creator).await;
-        if verdict.drop_reply {
+        if injection.drop_reply {
             return Err(Failure("connection broken on request".into()));
         }
         Ok(match answer {
@@ -147,7 +147,7 @@ impl Endorser {
             let response = self.lifecycle(call, &call.input.args, Some((&bundle, &mut simulator)));
             (SYSTEM_VERSION.to_owned(), response, None)
         } else {
-            let version = self.contract_of(&mut simulator, name).map(|contract| contract.version).map_err(|e| {
+            let version = self.runnable(&mut simulator, name).map(|chaincode| chaincode.version).map_err(|e| {
                 format!(
                     "make sure the chaincode {name} has been successfully defined on channel {} and try again: {e}",
                     joined.name()

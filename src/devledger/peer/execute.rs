@@ -1,4 +1,4 @@
-//! Calls of chaincode within a simulation: which contract, whether it is initialised, and the talk with it (Fabric:
+//! Calls of chaincode within a simulation: which package, whether it is initialised, and the talk with it (Fabric:
 //! `core/chaincode/chaincode_support.go`).
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub(super) struct Invocation<'a> {
 }
 
 /// A chaincode as this peer can run it.
-pub(super) struct Contract {
+pub(super) struct RunnableChaincode {
     /// Version of its definition.
     pub version: String,
     init_required: bool,
@@ -42,12 +42,12 @@ pub(super) struct Contract {
 }
 
 impl Endorser {
-    /// The contract of a chaincode, approved by the own organisation and installed here. The lookup is part of the
+    /// What runs a chaincode, approved by the own organisation and installed here. The lookup is part of the
     /// simulation: a new definition is a conflict.
     ///
     /// # Errors
     /// Fabric's words.
-    pub(super) fn contract_of(&self, simulator: &mut Simulator, name: &str) -> Result<Contract, String> {
+    pub(super) fn runnable(&self, simulator: &mut Simulator, name: &str) -> Result<RunnableChaincode, String> {
         let channel = simulator.channel().to_owned();
         let number = sequence(simulator, name).map_err(|e| {
             format!("could not get current sequence for chaincode '{name}' on channel '{channel}': {e}")
@@ -68,7 +68,7 @@ impl Endorser {
         })?;
         let package = package
             .ok_or_else(|| format!("chaincode definition for '{name}' exists, but chaincode is not installed"))?;
-        Ok(Contract {
+        Ok(RunnableChaincode {
             version: definition.endorsement.version,
             init_required: definition.endorsement.init_required,
             package_id: package.to_owned(),
@@ -99,7 +99,7 @@ impl Endorser {
         Ok((response, event))
     }
 
-    /// The contract's last word: COMPLETED or ERROR.
+    /// The chaincode's last word: COMPLETED or ERROR.
     fn talk<'a>(
         &'a self,
         invocation: &'a Invocation<'a>,
@@ -108,14 +108,14 @@ impl Endorser {
         mut input: ChaincodeInput,
     ) -> BoxFuture<'a, Result<ChaincodeMessage, String>> {
         Box::pin(async move {
-            let contract = self.contract_of(simulator, name).map_err(|e| {
+            let chaincode = self.runnable(simulator, name).map_err(|e| {
                 let channel = simulator.channel();
                 format!(
                     "invalid invocation: [channel {channel}] failed to get chaincode container info for {name}: {e}"
                 )
             })?;
-            initialize(simulator, name, &contract, input.is_init).map_err(|e| format!("invalid invocation: {e}"))?;
-            let stream = self.runtime.launch(&contract.package_id).await?;
+            initialize(simulator, name, &chaincode, input.is_init).map_err(|e| format!("invalid invocation: {e}"))?;
+            let stream = self.runtime.launch(&chaincode.package_id).await?;
             let channel = simulator.channel().to_owned();
             let failed = |e: String| format!("error sending: {e}");
             let mut conversation = stream.converse(&channel, invocation.call.tx_id()).map_err(failed)?;
@@ -247,11 +247,16 @@ impl Endorser {
 }
 
 /// A chaincode that has to be initialised is so exactly once for each version.
-fn initialize(simulator: &mut Simulator, name: &str, contract: &Contract, is_init: bool) -> Result<(), String> {
-    let version = contract.version.as_bytes();
-    let needed = contract.init_required && simulator.get(name, INITIALIZED).is_none_or(|done| done != version);
+fn initialize(
+    simulator: &mut Simulator,
+    name: &str,
+    chaincode: &RunnableChaincode,
+    is_init: bool,
+) -> Result<(), String> {
+    let version = chaincode.version.as_bytes();
+    let needed = chaincode.init_required && simulator.get(name, INITIALIZED).is_none_or(|done| done != version);
     match (is_init, needed) {
-        (true, _) if !contract.init_required => {
+        (true, _) if !chaincode.init_required => {
             Err(format!("chaincode '{name}' does not require initialization but called as init"))
         }
         (true, false) => Err(format!("chaincode '{name}' is already initialized but called as init")),

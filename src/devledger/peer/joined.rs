@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use tokio::sync::Notify;
 
 use super::Node;
-use super::chaincode::requests::Past;
+use super::chaincode::requests::ChannelHistory;
 use super::commit;
 use super::lifecycle::definition::{Committed, Definition};
 use super::lifecycle::{self, fields};
@@ -252,7 +252,7 @@ impl Joined {
     }
 }
 
-impl Past for Joined {
+impl ChannelHistory for Joined {
     fn writers(&self, namespace: &str, key: &str) -> Vec<Version> {
         self.view().history.of(namespace, key)
     }

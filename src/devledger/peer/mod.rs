@@ -3,7 +3,7 @@
 //! ```text
 //!  proposal ──> endorser ──> simulate ──> state (a snapshot)         blocks of orderers
 //!                  │            ^                                          │
-//!                  │        chaincode ── over gRPC ── contract             v
+//!                  │        chaincode (over gRPC, as a service)            v
 //!                  ├──> lifecycle, system (its own chaincodes)          joined ──> validate ──> state
 //!                  └──> private (to members' peers)  ────────────────────^  private data of members
 //! ```

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::{Batch, Checkpoint, TypeConfig};
 use crate::store::records::{StoreError, replace_file};
 
-/// Where committed batches go.
+/// Makes blocks of committed batches.
 #[async_trait]
-pub trait Ledger: Send + Sync + 'static {
+pub trait BlockWriter: Send + Sync + 'static {
     /// Make a block of the batch, unless the block of this raft index is there already.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ pub trait Ledger: Send + Sync + 'static {
 /// One group's state machine.
 #[derive(Clone)]
 pub struct Machine {
-    ledger: Arc<dyn Ledger>,
+    ledger: Arc<dyn BlockWriter>,
     file: PathBuf,
     applied: Option<LogId<u64>>,
     membership: StoredMembership<u64, EmptyNode>,
@@ -50,7 +50,7 @@ impl Machine {
     ///
     /// # Errors
     /// The file cannot be read or is no snapshot.
-    pub fn open(file: PathBuf, ledger: Arc<dyn Ledger>) -> Result<Self, StoreError> {
+    pub fn open(file: PathBuf, ledger: Arc<dyn BlockWriter>) -> Result<Self, StoreError> {
         let meta = read(&file)?.map(|stored| stored.meta).unwrap_or_default();
         Ok(Self { ledger, file, applied: meta.last_log_id, membership: meta.last_membership })
     }

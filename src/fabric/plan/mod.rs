@@ -47,7 +47,7 @@ pub struct SignatureNeed {
 
 /// A policy that the signatures at hand do not satisfy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
+pub struct UnsatisfiedPolicy {
     /// Path of the policy.
     pub policy: String,
     /// How many organizations must sign.
@@ -64,16 +64,16 @@ pub enum Next {
     /// The first step that the keys at hand suffice for.
     Step(Box<Step>),
     /// There are steps, but each of them lacks signatures.
-    Short(Vec<Short>),
+    SignaturesMissing(Vec<UnsignedStep>),
 }
 
 /// A step that lacks signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Short {
+pub struct UnsignedStep {
     /// The step's description.
     pub description: String,
     /// What it lacks.
-    pub missing: Vec<Missing>,
+    pub missing: Vec<UnsatisfiedPolicy>,
 }
 
 /// The whole way from `current` to `desired`.
@@ -109,9 +109,9 @@ pub fn next(current: &Config, desired: &ChannelDefinition, identities: &[Identit
         if missing.is_empty() {
             return Ok(Next::Step(Box::new(step)));
         }
-        short.push(Short { description: step.description, missing });
+        short.push(UnsignedStep { description: step.description, missing });
     }
-    Ok(if short.is_empty() { Next::Converged } else { Next::Short(short) })
+    Ok(if short.is_empty() { Next::Converged } else { Next::SignaturesMissing(short) })
 }
 
 /// The step an edit makes, and the tree after it; `None` if the edit changes nothing.
@@ -143,11 +143,11 @@ fn channel_group(config: &Config) -> Result<&ConfigGroup, LedgerError> {
 
 impl SignatureNeed {
     /// Policies that signatures of `identities` do not satisfy; none if they suffice.
-    pub fn missing(&self, channel_group: &ConfigGroup, identities: &[Identity]) -> Vec<Missing> {
+    pub fn missing(&self, channel_group: &ConfigGroup, identities: &[Identity]) -> Vec<UnsatisfiedPolicy> {
         let short = self.policies.iter().map(|need| (need, need.short_of(channel_group, identities)));
         let short = short.filter(|(_, policies)| !policies.is_empty());
         short
-            .map(|(need, policies)| Missing {
+            .map(|(need, policies)| UnsatisfiedPolicy {
                 policy: need.policy.clone(),
                 needed: need.needed,
                 organizations: policies.iter().map(|p| organization(p)).collect::<BTreeSet<_>>().into_iter().collect(),
@@ -167,14 +167,14 @@ fn organization(policy: &str) -> String {
     policy.rsplit('/').nth(1).unwrap_or(policy).to_owned()
 }
 
-impl fmt::Display for Missing {
+impl fmt::Display for UnsatisfiedPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { policy, needed, organizations } = self;
         write!(f, "policy {policy} needs {needed}, and a signature is missing from {}", organizations.join(" or "))
     }
 }
 
-impl fmt::Display for Short {
+impl fmt::Display for UnsignedStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let missing: Vec<_> = self.missing.iter().map(ToString::to_string).collect();
         write!(f, "to {}: {}", self.description, missing.join("; "))

@@ -284,7 +284,9 @@ fn a_missing_signature_is_named_and_does_not_hold_up_other_steps() {
     let Next::Step(step) = next(&config, &definition(&to), &only_a).expect("next") else { panic!("a step") };
     assert_eq!(step.description, "change the anchor peers of HospitalA");
     let config = take(&config, &step, &[0]);
-    let Next::Short(short) = next(&config, &definition(&to), &only_a).expect("next") else { panic!("short") };
+    let Next::SignaturesMissing(short) = next(&config, &definition(&to), &only_a).expect("next") else {
+        panic!("short")
+    };
     assert_eq!(
         short.iter().map(ToString::to_string).collect::<Vec<_>>(),
         [

@@ -1,11 +1,11 @@
-//! Chaincode as a service: installed packages, connections to contracts, and what contracts ask of a simulation.
+//! Chaincode as a service: installed packages, connections to chaincodes, and what chaincodes ask of a simulation.
 //!
 //! ```text
-//!   packages (on disk) ──> runtime ──> stream ── gRPC Chaincode/Connect ── contract
+//!   packages (on disk) ──> runtime ──> stream ── gRPC Chaincode/Connect ── chaincode
 //!                                        │
 //!                                    requests ──> simulate
 //! ```
-//! The peer connects to the contract, at the first call, and keeps one connection per package for all channels.
+//! The peer connects to the chaincode, at the first call, and keeps one connection per package for all channels.
 
 pub mod packages;
 pub mod requests;

@@ -22,7 +22,7 @@ pub struct Packages {
 pub struct Installed {
     /// Its label.
     pub label: String,
-    /// Where its contract listens.
+    /// Where its chaincode listens.
     pub connection: Connection,
 }
 

@@ -1,4 +1,4 @@
-//! What a contract asks of its simulation, and the answers (Fabric: the `Handle...` functions of
+//! What a chaincode asks of its simulation, and the answers (Fabric: the `Handle...` functions of
 //! `core/chaincode/handler.go`).
 
 use std::collections::BTreeMap;
@@ -25,8 +25,8 @@ const BATCH: usize = 100;
 /// Results of one query (Fabric: `ledger.state.totalQueryLimit`).
 const MOST: usize = 100_000;
 
-/// The channel's past.
-pub trait Past: Send + Sync {
+/// Earlier values of a channel's keys.
+pub trait ChannelHistory: Send + Sync {
     /// Who wrote a key, newest first.
     fn writers(&self, namespace: &str, key: &str) -> Vec<Version>;
 
@@ -37,7 +37,7 @@ pub trait Past: Send + Sync {
     fn modification(&self, namespace: &str, key: &str, version: Version) -> Result<KeyModification, String>;
 }
 
-/// A contract's call within a simulation.
+/// A chaincode's call within a simulation.
 pub struct Context<'a> {
     /// The simulation.
     pub simulator: &'a mut Simulator,
@@ -48,7 +48,7 @@ pub struct Context<'a> {
     /// Who called.
     pub creator: &'a Identity,
     /// Earlier values.
-    pub past: &'a dyn Past,
+    pub past: &'a dyn ChannelHistory,
     /// The channel's capabilities allow purging.
     pub may_purge: bool,
     /// Read and write permissions by collection.
@@ -88,7 +88,7 @@ impl<'a> Context<'a> {
         namespace: &'a str,
         is_init: bool,
         creator: &'a Identity,
-        past: &'a dyn Past,
+        past: &'a dyn ChannelHistory,
         may_purge: bool,
     ) -> Self {
         let (permissions, queries) = (BTreeMap::new(), BTreeMap::new());

@@ -1,4 +1,4 @@
-//! Which contract runs where: one connection per package, made when it is first needed and anew after it was lost.
+//! Which chaincode runs where: one connection per package, made when it is first needed and anew after it was lost.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use crate::hosts::Hosts;
 /// A package's connection; the lock lets one caller connect while the others wait.
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Stream>>>>;
 
-/// Connections to contracts.
+/// Connections to chaincodes.
 pub struct Runtime {
     /// Installed packages.
     pub packages: Packages,
@@ -21,12 +21,12 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// No connections yet. `startup_limit`: how long a contract may take to connect and register.
+    /// No connections yet. `startup_limit`: how long a chaincode may take to connect and register.
     pub fn new(packages: Packages, hosts: Hosts, startup_limit: Duration) -> Self {
         Self { packages, hosts, startup_limit, slots: Mutex::default() }
     }
 
-    /// The connection to the contract of an installed package.
+    /// The connection to the chaincode of an installed package.
     ///
     /// # Errors
     /// Fabric's words.

@@ -1,4 +1,4 @@
-//! The connection to one contract: registration, then messages of many transactions side by side (Fabric:
+//! The connection to one chaincode: registration, then messages of many transactions side by side (Fabric:
 //! `core/chaincode/handler.go`).
 
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ const BATCH: u32 = 1000;
 /// Channel and transaction id.
 type Transaction = (String, String);
 
-/// A contract that has registered.
+/// A chaincode that has registered.
 pub struct Stream {
     outgoing: mpsc::Sender<ChaincodeMessage>,
     active: Arc<Mutex<Active>>,
@@ -55,7 +55,7 @@ pub struct Conversation<'a> {
 }
 
 impl Stream {
-    /// Connect to the contract of package `id` and let it register, within `limit`.
+    /// Connect to the chaincode of package `id` and let it register, within `limit`.
     ///
     /// # Errors
     /// It cannot be reached, or is not that package's.
@@ -92,7 +92,7 @@ impl Stream {
         Ok(Arc::new(Self { outgoing, active }))
     }
 
-    /// Whether the contract went away.
+    /// Whether the chaincode went away.
     pub fn is_closed(&self) -> bool {
         self.active().closed
     }
@@ -100,7 +100,7 @@ impl Stream {
     /// Begin a transaction.
     ///
     /// # Errors
-    /// The contract went away, or already works on a transaction of that id.
+    /// The chaincode went away, or already works on a transaction of that id.
     pub fn converse(&self, channel: &str, tx_id: &str) -> Result<Conversation<'_>, String> {
         let (sender, incoming) = mpsc::unbounded_channel();
         let transaction = (channel.to_owned(), tx_id.to_owned());
@@ -121,7 +121,7 @@ impl Stream {
 }
 
 impl Conversation<'_> {
-    /// Tell the contract something.
+    /// Tell the chaincode something.
     ///
     /// # Errors
     /// It went away.
@@ -129,7 +129,7 @@ impl Conversation<'_> {
         self.stream.outgoing.send(message).await.map_err(|_| "chaincode stream terminated".to_owned())
     }
 
-    /// What the contract says next.
+    /// What the chaincode says next.
     ///
     /// # Errors
     /// It went away.
@@ -144,7 +144,7 @@ impl Drop for Conversation<'_> {
     }
 }
 
-/// Connect, trying again until the package's time for it is up: the contract may just be starting.
+/// Connect, trying again until the package's time for it is up: the chaincode may just be starting.
 async fn dial(connection: &Connection, hosts: &Hosts) -> Result<Channel, String> {
     let address = connection.address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     let (host, port) = address.ok_or_else(|| format!("chaincode address {} is not host:port", connection.address))?;
@@ -166,7 +166,7 @@ async fn dial(connection: &Connection, hosts: &Hosts) -> Result<Channel, String>
             Ok(channel) => return Ok(channel),
             Err(error) if tokio::time::Instant::now() + RETRY > until => return Err(error.to_string()),
             Err(error) => {
-                tracing::debug!(address = connection.address, %error, "contract does not answer yet");
+                tracing::debug!(address = connection.address, %error, "chaincode does not answer yet");
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -200,7 +200,7 @@ async fn register(
     }
     let name = ChaincodeId::decode(first.payload.as_slice()).map_err(|e| failed(&e))?.name;
     if name != id {
-        return Err(failed(&format!("the contract at this address is {name:?}, not package {id:?}")));
+        return Err(failed(&format!("the chaincode at this address is {name:?}, not package {id:?}")));
     }
     let abilities = ChaincodeAdditionalParams {
         use_write_batch: true,
@@ -212,11 +212,11 @@ async fn register(
         let message = ChaincodeMessage { r#type: kind.into(), payload, ..Default::default() };
         outgoing.send(message).await.map_err(|_| failed(&format!("connection to {id} terminated")))?;
     }
-    tracing::info!(package = id, "a contract registered");
+    tracing::info!(package = id, "a chaincode registered");
     Ok(())
 }
 
-/// Hand messages to their transactions until the contract goes away.
+/// Hand messages to their transactions until the chaincode goes away.
 async fn receive(
     id: String,
     mut incoming: Streaming<ChaincodeMessage>,
@@ -233,14 +233,14 @@ async fn receive(
             continue;
         }
         let Err(late) = deliver(&active, message) else { continue };
-        tracing::debug!(package = id, tx = late.txid, "a contract spoke of a transaction that is over");
+        tracing::debug!(package = id, tx = late.txid, "a chaincode spoke of a transaction that is over");
         // Whoever waits for an answer there must not wait for ever.
         let asks = !matches!(late.r#type(), Type::Completed | Type::Error);
         if asks && outgoing.send(reply(&late, Err("no ledger context".into()))).await.is_err() {
             break "it closed the connection".to_owned();
         }
     };
-    tracing::warn!(package = id, reason, "a contract went away");
+    tracing::warn!(package = id, reason, "a chaincode went away");
     let mut active = active.lock().unwrap_or_else(PoisonError::into_inner);
     active.closed = true;
     active.transactions.clear();

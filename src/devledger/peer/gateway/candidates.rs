@@ -122,7 +122,7 @@ fn judge(answer: ProposalResponse) -> Result<ProposalResponse, Refusal> {
         return Ok(answer);
     }
     if answer.payload.is_empty() && response.status == 500 {
-        // The peer's own words; without the contract's. A contract that crashed may run elsewhere.
+        // The reason is what the peer itself says, not what its chaincode says. A chaincode that crashed may run elsewhere.
         return Err(Refusal { code: Code::Aborted, message: response.message, retry: true });
     }
     let message = format!("chaincode response {}, {}", response.status, response.message);

@@ -1,4 +1,4 @@
-//! `Evaluate`: what a contract answers at one peer (Fabric: `gateway/evaluate.go`).
+//! `Evaluate`: what a chaincode answers at one peer (Fabric: `gateway/evaluate.go`).
 
 use tonic::{Code, Status};
 
@@ -73,7 +73,7 @@ fn readable(proposal: &SignedProposal) -> Result<Call, String> {
     Ok(call)
 }
 
-/// The contract's response, as the endorser signed it.
+/// The chaincode's response, as the endorser signed it.
 fn result(answer: ProposalResponse) -> Response {
     let response = answer.response.unwrap_or_default();
     match action(&answer.payload) {

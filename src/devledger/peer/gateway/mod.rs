@@ -65,12 +65,12 @@ impl Gateway {
         channel: &str,
         call: impl Future<Output = Result<T, Status>>,
     ) -> Result<Response<T>, Status> {
-        let verdict = self.endorser.faults.meet(operation, channel).await;
-        if let Some(refusal) = verdict.refusal {
+        let injection = self.endorser.faults.inject(operation, channel).await;
+        if let Some(refusal) = injection.refusal {
             return Err(Status::unavailable(refusal.message));
         }
         let answer = call.await;
-        if verdict.drop_reply {
+        if injection.drop_reply {
             return Err(Status::unavailable("connection broken on request"));
         }
         answer.map(Response::new)

@@ -12,7 +12,7 @@ use crate::channel::certificate;
 use crate::orderer::cluster::MAX_MESSAGE;
 use ehrnet_fabric::gateway::status;
 use ehrnet_fabric::policy::bft_quorum;
-use ehrnet_fabric::proto::common::{Envelope, Status as Verdict};
+use ehrnet_fabric::proto::common::{Envelope, Status as BroadcastStatus};
 use ehrnet_fabric::proto::gateway::{ErrorDetail, SubmitRequest, SubmitResponse};
 use ehrnet_fabric::proto::orderer::BroadcastResponse;
 use ehrnet_fabric::proto::orderer::atomic_broadcast_client::AtomicBroadcastClient;
@@ -78,8 +78,8 @@ impl Gateway {
 
     async fn accepted(&self, orderer: Orderer, transaction: &Envelope) -> Result<(), ErrorDetail> {
         match self.broadcast(&orderer, transaction).await {
-            Ok(answer) if answer.status() == Verdict::Success => Ok(()),
-            Ok(answer) if answer.status() == Verdict::ServiceUnavailable && answer.info == KNOWN => Ok(()),
+            Ok(answer) if answer.status() == BroadcastStatus::Success => Ok(()),
+            Ok(answer) if answer.status() == BroadcastStatus::ServiceUnavailable && answer.info == KNOWN => Ok(()),
             Ok(answer) => Err(orderer.detail(unsuccessful(&answer))),
             Err(reason) => Err(orderer.detail(reason)),
         }
@@ -91,7 +91,7 @@ impl Gateway {
         let mut details = Vec::new();
         for orderer in orderers {
             match self.broadcast(&orderer, transaction).await {
-                Ok(answer) if answer.status() == Verdict::Success => return Ok(SubmitResponse {}),
+                Ok(answer) if answer.status() == BroadcastStatus::Success => return Ok(SubmitResponse {}),
                 // The transaction is wrong, whoever is asked.
                 Ok(answer) if (400..500).contains(&answer.status) => {
                     return Err(Status::aborted(unsuccessful(&answer)));

@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::fields::{NAMESPACES, Place, Record, SOURCES, encode};
-use super::{NAMESPACE, Reader, collections, implicit_collection, implicit_org};
+use super::{NAMESPACE, ReadableState, collections, implicit_collection, implicit_org};
 use crate::peer::state::{sha256, world::State};
 use ehrnet_fabric::proto::lifecycle::{ChaincodeEndorsementInfo, ChaincodeValidationInfo, state_data::Type};
 use ehrnet_fabric::proto::protos::{CollectionConfigPackage, StaticCollectionConfig};
@@ -24,7 +24,7 @@ pub struct Definition {
 /// Committed state of `_lifecycle`, without recording what is read.
 pub struct Committed<'a>(pub &'a State);
 
-impl Reader for Committed<'_> {
+impl ReadableState for Committed<'_> {
     fn get(&mut self, _collection: &str, key: &str) -> Result<Option<Vec<u8>>, String> {
         Ok(self.0.get(NAMESPACE, key).map(|entry| entry.value.clone()))
     }
@@ -39,7 +39,7 @@ fn place(name: &str) -> Place<'_> {
 ///
 /// # Errors
 /// The state cannot be read.
-pub fn sequence(state: &mut impl Reader, name: &str) -> Result<i64, String> {
+pub fn sequence(state: &mut impl ReadableState, name: &str) -> Result<i64, String> {
     place(name).number(state, "Sequence")
 }
 
@@ -53,7 +53,7 @@ impl Definition {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn read(state: &mut impl Reader, name: &str) -> Result<Option<Self>, String> {
+    pub fn read(state: &mut impl ReadableState, name: &str) -> Result<Option<Self>, String> {
         let place = place(name);
         let context = |e: String| format!("could not deserialize metadata for chaincode {name}: {e}");
         let Some(metadata) = place.metadata(state).map_err(context)? else { return Ok(None) };
@@ -68,7 +68,7 @@ impl Definition {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn parameters_at(state: &mut impl Reader, place: Place<'_>) -> Result<Self, String> {
+    pub fn parameters_at(state: &mut impl ReadableState, place: Place<'_>) -> Result<Self, String> {
         Ok(Self {
             sequence: 0,
             endorsement: place.message(state, "EndorsementInfo")?,

@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use super::{Ledger, Reader};
+use super::{ReadWritableState, ReadableState};
 use crate::peer::state::sha256;
 use ehrnet_fabric::proto::lifecycle::{StateData, StateMetadata, state_data::Type};
 
@@ -47,7 +47,7 @@ impl Place<'_> {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn metadata(&self, state: &mut impl Reader) -> Result<Option<StateMetadata>, String> {
+    pub fn metadata(&self, state: &mut impl ReadableState) -> Result<Option<StateMetadata>, String> {
         let context = |e: String| format!("could not query metadata for namespace {}/{}: {e}", self.section, self.name);
         let Some(bytes) = state.get(self.collection, &self.metadata_key()).map_err(context)? else { return Ok(None) };
         let decoded = StateMetadata::decode(bytes.as_slice());
@@ -60,7 +60,7 @@ impl Place<'_> {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn field(&self, state: &mut impl Reader, field: &str) -> Result<Option<Type>, String> {
+    pub fn field(&self, state: &mut impl ReadableState, field: &str) -> Result<Option<Type>, String> {
         let key = self.field_key(field);
         let value = state.get(self.collection, &key).map_err(|e| format!("could not get state for key {key}: {e}"))?;
         let data = StateData::decode(value.unwrap_or_default().as_slice());
@@ -71,7 +71,7 @@ impl Place<'_> {
     ///
     /// # Errors
     /// It cannot be read or is none.
-    pub fn number(&self, state: &mut impl Reader, field: &str) -> Result<i64, String> {
+    pub fn number(&self, state: &mut impl ReadableState, field: &str) -> Result<i64, String> {
         match self.field(state, field)? {
             None => Ok(0),
             Some(Type::Int64(number)) => Ok(number),
@@ -83,7 +83,7 @@ impl Place<'_> {
     ///
     /// # Errors
     /// It cannot be read or is none.
-    pub fn text(&self, state: &mut impl Reader, field: &str) -> Result<String, String> {
+    pub fn text(&self, state: &mut impl ReadableState, field: &str) -> Result<String, String> {
         match self.field(state, field)? {
             None => Ok(String::new()),
             Some(Type::String(text)) => Ok(text),
@@ -95,7 +95,7 @@ impl Place<'_> {
     ///
     /// # Errors
     /// It cannot be read or is none.
-    pub fn message<T: Message + Default>(&self, state: &mut impl Reader, field: &str) -> Result<T, String> {
+    pub fn message<T: Message + Default>(&self, state: &mut impl ReadableState, field: &str) -> Result<T, String> {
         let bytes = match self.field(state, field)? {
             None => Vec::new(),
             Some(Type::Bytes(bytes)) => bytes,
@@ -110,7 +110,7 @@ impl Record {
     ///
     /// # Errors
     /// The state cannot be read or written.
-    pub fn write(&self, state: &mut impl Ledger, place: Place<'_>) -> Result<(), String> {
+    pub fn write(&self, state: &mut impl ReadWritableState, place: Place<'_>) -> Result<(), String> {
         let found = place.metadata(state)?.unwrap_or_default();
         let mut existing = std::collections::BTreeMap::new();
         for field in &found.fields {
@@ -136,7 +136,7 @@ impl Record {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn mismatches(&self, state: &mut impl Ledger, place: Place<'_>) -> Result<Vec<String>, String> {
+    pub fn mismatches(&self, state: &mut impl ReadWritableState, place: Place<'_>) -> Result<Vec<String>, String> {
         // All keys are read first: read sets tell which.
         let metadata = state.hash(place.collection, &place.metadata_key())?;
         let mut hashes = Vec::new();

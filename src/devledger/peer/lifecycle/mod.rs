@@ -1,7 +1,7 @@
 //! The lifecycle of chaincode: installing packages, approving definitions, committing them (`_lifecycle`).
 //!
 //! ```text
-//!   system (the calls) ──> rules (sequence, approvals) ──> fields (how records lie in the state) ──> Ledger
+//!   system (the calls) ──> rules (sequence, approvals) ──> fields (how records lie in the state) ──> ReadWritableState
 //!        │                     └── collections (what may be defined)
 //!        └──> packages on disk (room `chaincode`)
 //! ```
@@ -17,8 +17,8 @@ pub mod system;
 /// Namespace of the lifecycle's own state, and the system chaincode's name.
 pub const NAMESPACE: &str = "_lifecycle";
 
-/// State of the lifecycle's namespace; collection "" is the public part.
-pub trait Reader {
+/// State of the lifecycle's namespace, to read; collection "" is the public part.
+pub trait ReadableState {
     /// Value of a key.
     ///
     /// # Errors
@@ -26,8 +26,8 @@ pub trait Reader {
     fn get(&mut self, collection: &str, key: &str) -> Result<Option<Vec<u8>>, String>;
 }
 
-/// The same, within a simulation.
-pub trait Ledger: Reader {
+/// The same, to read and write within a simulation.
+pub trait ReadWritableState: ReadableState {
     /// Write a key; an empty value deletes.
     ///
     /// # Errors

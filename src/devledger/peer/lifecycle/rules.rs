@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::definition::{Definition, sequence};
 use super::fields::{NAMESPACES, Place, Record, SOURCES};
-use super::{Ledger, implicit_collection};
+use super::{ReadWritableState, implicit_collection};
 use ehrnet_fabric::proto::lifecycle::state_data::Type;
 use ehrnet_fabric::proto::protos::{ApplicationPolicy, application_policy};
 
@@ -47,7 +47,7 @@ impl Rules<'_> {
     /// Fabric's words.
     pub fn readiness(
         &self,
-        state: &mut impl Ledger,
+        state: &mut impl ReadWritableState,
         name: &str,
         definition: &mut Definition,
         orgs: &[String],
@@ -70,7 +70,7 @@ impl Rules<'_> {
     /// Fabric's words.
     pub fn commit(
         &self,
-        state: &mut impl Ledger,
+        state: &mut impl ReadWritableState,
         name: &str,
         definition: &mut Definition,
         orgs: &[String],
@@ -88,7 +88,7 @@ impl Rules<'_> {
     /// Fabric's words.
     pub fn approve(
         &self,
-        state: &mut impl Ledger,
+        state: &mut impl ReadWritableState,
         name: &str,
         mut approval: Approval,
         msp_id: &str,
@@ -140,7 +140,7 @@ impl Rules<'_> {
 
     fn is_unchanged(
         &self,
-        state: &mut impl Ledger,
+        state: &mut impl ReadWritableState,
         name: &str,
         approval: &Approval,
         msp_id: &str,
@@ -165,7 +165,7 @@ impl Rules<'_> {
     /// Fabric's words, if there is none.
     pub fn approved(
         &self,
-        state: &mut impl Ledger,
+        state: &mut impl ReadWritableState,
         name: &str,
         requested: i64,
         msp_id: &str,
@@ -195,7 +195,11 @@ impl Rules<'_> {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn all_approved(&self, state: &mut impl Ledger, msp_id: &str) -> Result<Vec<(String, Approval)>, String> {
+    pub fn all_approved(
+        &self,
+        state: &mut impl ReadWritableState,
+        msp_id: &str,
+    ) -> Result<Vec<(String, Approval)>, String> {
         let collection = implicit_collection(msp_id);
         let prefix = format!("{NAMESPACES}/metadata/");
         let found = state.with_prefix(&collection, &prefix).map_err(|e| format!("could not fetch metadatas: {e}"))?;
@@ -214,7 +218,7 @@ impl Rules<'_> {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn defined(&self, state: &mut impl Ledger) -> Result<Vec<String>, String> {
+    pub fn defined(&self, state: &mut impl ReadWritableState) -> Result<Vec<String>, String> {
         let prefix = format!("{NAMESPACES}/metadata/");
         let found = state.with_prefix("", &prefix).map_err(|e| format!("could not query namespace metadata: {e}"))?;
         Ok(found.into_iter().map(|(key, _)| key[prefix.len()..].to_owned()).collect())
@@ -248,7 +252,7 @@ impl Rules<'_> {
 /// # Errors
 /// The state cannot be read.
 pub fn approvals(
-    state: &mut impl Ledger,
+    state: &mut impl ReadWritableState,
     name: &str,
     definition: &Definition,
     orgs: &[String],
@@ -277,7 +281,7 @@ fn source_record(package_id: &str) -> Record {
     Record { kind: "ChaincodeLocalPackage", fields: vec![("PackageID", Type::String(package_id.to_owned()))] }
 }
 
-fn read_approval(state: &mut impl Ledger, place: Place<'_>, number: i64) -> Result<Approval, String> {
+fn read_approval(state: &mut impl ReadWritableState, place: Place<'_>, number: i64) -> Result<Approval, String> {
     let definition = Definition { sequence: number, ..Definition::parameters_at(state, place)? };
     let source = Place { section: SOURCES, ..place };
     if source.metadata(state)?.is_none() {
@@ -313,7 +317,7 @@ fn same(expected: &Definition, passed: &Definition) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::lifecycle::Reader;
+    use crate::peer::lifecycle::ReadableState;
     use crate::peer::state::sha256;
     use ehrnet_fabric::proto::lifecycle::ChaincodeEndorsementInfo;
 
@@ -324,13 +328,13 @@ mod tests {
         written: usize,
     }
 
-    impl Reader for Memory {
+    impl ReadableState for Memory {
         fn get(&mut self, collection: &str, key: &str) -> Result<Option<Vec<u8>>, String> {
             Ok(self.state.get(&(collection.into(), key.into())).cloned())
         }
     }
 
-    impl Ledger for Memory {
+    impl ReadWritableState for Memory {
         fn put(&mut self, collection: &str, key: &str, value: &[u8]) -> Result<(), String> {
             self.written += 1;
             self.state.insert((collection.into(), key.into()), value.to_vec());

@@ -182,8 +182,8 @@ impl Service {
     async fn answer(&self, envelope: Envelope) -> Result<Option<Vec<u8>>, String> {
         let opened = channel::open(&envelope)?;
         let name = opened.channel.channel_id.as_str();
-        let verdict = self.faults.meet(Operation::PrivateData, name).await;
-        if let Some(refusal) = verdict.refusal {
+        let injection = self.faults.inject(Operation::PrivateData, name).await;
+        if let Some(refusal) = injection.refusal {
             return Err(refusal.message);
         }
         if !within(opened.channel.timestamp.unwrap_or_default().seconds, self.time_window) {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::peer::lifecycle::definition::Definition;
-use crate::peer::lifecycle::{self, Ledger, Reader};
+use crate::peer::lifecycle::{self, ReadWritableState, ReadableState};
 use crate::peer::rwset::builder::{Builder, Metadata, Results};
 use crate::peer::simulate::queries::RangeRead;
 use crate::peer::state::world::{Missing, State};
@@ -312,7 +312,7 @@ fn own(collection: &str) -> Collection {
     (lifecycle::NAMESPACE.to_owned(), collection.to_owned())
 }
 
-impl Reader for Simulator {
+impl ReadableState for Simulator {
     fn get(&mut self, collection: &str, key: &str) -> Result<Option<Vec<u8>>, String> {
         match collection {
             "" => Ok(Self::get(self, lifecycle::NAMESPACE, key)),
@@ -321,7 +321,7 @@ impl Reader for Simulator {
     }
 }
 
-impl Ledger for Simulator {
+impl ReadWritableState for Simulator {
     fn put(&mut self, collection: &str, key: &str, value: &[u8]) -> Result<(), String> {
         match collection {
             "" => Self::put(self, lifecycle::NAMESPACE, key, value),

@@ -17,9 +17,9 @@ use ehrnet_fabric::proposal::Call;
 use ehrnet_messages::hash::SALT_LENGTH;
 use ehrnet_messages::{CHAINCODE_NAME, Function};
 
-/// What is reached, where the bundle does not say it.
+/// What to connect to, where the bundle does not say it.
 #[derive(Clone, Debug, Default)]
-pub struct Reach {
+pub struct ConnectOptions {
     /// Where to connect to instead of the peer's own address, for example a forwarded port. The peer's certificate must
     /// still be that of its own name.
     pub peer: Option<Endpoint>,
@@ -29,29 +29,29 @@ pub struct Reach {
     pub chaincode: Option<String>,
 }
 
-/// A contract on a channel, called as one identity.
-pub struct Ledger {
+/// The health-record contract on a channel, called as one identity (Fabric Gateway: `Contract`).
+pub struct Contract {
     gateway: Client,
     channel: String,
     chaincode: String,
 }
 
-impl Ledger {
+impl Contract {
     /// Prepares calls; the connection is made by the first one.
     ///
     /// # Errors
     /// The bundle does not say which channel, or its certificates cannot be used.
-    pub fn open(bundle: Bundle, reach: Reach) -> Result<Self, ClientError> {
-        let channel = bundle.channel(reach.channel.as_deref())?;
+    pub fn open(bundle: Bundle, options: ConnectOptions) -> Result<Self, ClientError> {
+        let channel = bundle.channel(options.channel.as_deref())?;
         let target = Target {
             host: bundle.peer.host,
             port: bundle.peer.port,
             tls_roots: vec![bundle.tls_roots],
             client_identity: None,
         };
-        let gateway = Client::new(Arc::new(Direct { instead: reach.peer }), &target, Arc::new(bundle.identity));
+        let gateway = Client::new(Arc::new(Direct { instead: options.peer }), &target, Arc::new(bundle.identity));
         let gateway = gateway.map_err(|error| ClientError::Input(format!("the bundle cannot be used: {error}")))?;
-        Ok(Self { gateway, channel, chaincode: reach.chaincode.unwrap_or_else(|| CHAINCODE_NAME.to_owned()) })
+        Ok(Self { gateway, channel, chaincode: options.chaincode.unwrap_or_else(|| CHAINCODE_NAME.to_owned()) })
     }
 
     /// `channel/chaincode`.

@@ -9,26 +9,26 @@ use super::keys::Range;
 /// Why the ledger did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the peer did not answer from its ledger: {0}")]
-pub struct LedgerFailure(pub String);
+pub struct StubError(pub String);
 
 /// A key and its value.
 pub type Entry = (String, Vec<u8>);
 
-/// What can be read.
+/// What a call can read of the channel's state (Fabric: the chaincode stub).
 #[async_trait]
-pub trait Ledger: Send {
+pub trait ChaincodeStub: Send {
     /// Public values, in the order of the keys.
-    async fn get(&mut self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, LedgerFailure>;
+    async fn get(&mut self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StubError>;
 
     /// Values of a private data collection, in the order of the keys.
-    async fn get_private(&mut self, collection: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, LedgerFailure>;
+    async fn get_private(&mut self, collection: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StubError>;
 
     /// All public entries of a range, in order. At commit the peer checks that it still has the same.
-    async fn range(&mut self, range: &Range) -> Result<Vec<Entry>, LedgerFailure>;
+    async fn range(&mut self, range: &Range) -> Result<Vec<Entry>, StubError>;
 
     /// At most `size` public entries of a range, and the first key after them. Fabric allows no write in the same
     /// transaction.
-    async fn page(&mut self, range: &Range, size: u16) -> Result<(Vec<Entry>, Option<String>), LedgerFailure>;
+    async fn page(&mut self, range: &Range, size: u16) -> Result<(Vec<Entry>, Option<String>), StubError>;
 }
 
 /// A change of the ledger.

@@ -1,4 +1,4 @@
-//! Options that all subcommands share which use the ledger, and how their answers are printed.
+//! Options that all subcommands share which call the contract, and how their answers are printed.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,14 +9,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::CommandError;
-use ehrnet_client::ledger::Reach;
-use ehrnet_client::{Bundle, Endpoint, Ledger};
+use ehrnet_client::contract::ConnectOptions;
+use ehrnet_client::{Bundle, Contract, Endpoint};
 use ehrnet_consent::vocabulary::Coding;
 use ehrnet_messages::hash;
 
-/// Which ledger, as whom, and how the answer is printed.
+/// Which contract, as whom, and how the answer is printed.
 #[derive(Debug, Args)]
-pub struct LedgerArgs {
+pub struct ClientArgs {
     /// Folder with the client bundle of a hospital or an identity: the keys of its Secret as files.
     #[arg(long, value_name = "DIR", env = "EHRNET_BUNDLE")]
     bundle: PathBuf,
@@ -51,16 +51,20 @@ enum Output {
     Json,
 }
 
-impl LedgerArgs {
+impl ClientArgs {
     /// The bundle.
     pub fn bundle(&self) -> Result<Bundle, CommandError> {
         Ok(Bundle::read(&self.bundle)?)
     }
 
-    /// The ledger that the bundle leads to.
-    pub fn open(&self, bundle: Bundle) -> Result<Ledger, CommandError> {
-        let reach = Reach { peer: self.peer.clone(), channel: self.channel.clone(), chaincode: self.chaincode.clone() };
-        Ok(Ledger::open(bundle, reach)?)
+    /// The contract that the bundle leads to.
+    pub fn open(&self, bundle: Bundle) -> Result<Contract, CommandError> {
+        let options = ConnectOptions {
+            peer: self.peer.clone(),
+            channel: self.channel.clone(),
+            chaincode: self.chaincode.clone(),
+        };
+        Ok(Contract::open(bundle, options)?)
     }
 }
 
