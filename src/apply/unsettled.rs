@@ -1,4 +1,4 @@
-//! What a write did not settle, so that it is not written for ever.
+//! Remembers differences that remain after they were written, so that they are not written again and again.
 //!
 //! An API server may put a value into another form than it was given, or an admission plugin may undo a write. The
 //! comparison would find that difference every time. Invariant: the same declaration with the same differences is

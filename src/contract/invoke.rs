@@ -1,4 +1,4 @@
-//! From a function's name to the function.
+//! Dispatch: calls the function that a transaction names.
 
 use super::call::Call;
 use super::error::ContractError;

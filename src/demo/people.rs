@@ -1,4 +1,4 @@
-//! Who plays in the demo's story: identities of the hospitals, made as `Identity` resources.
+//! The people in the demo's story: identities of the hospitals, made as `Identity` resources.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;

@@ -1,4 +1,4 @@
-//! The demo's ending: what the network is for, told with one record of one patient.
+//! The demo's last part: shows with one record of one patient what the network is for.
 //!
 //! Everything goes the way that a hospital's systems go: client bundle, gateway of the own peer, contract.
 

@@ -1,4 +1,4 @@
-//! StatefulSets: one for each node, with one pod, because each node is somebody.
+//! StatefulSets: one for each node, with one pod, because each node has keys and a ledger of its own.
 //!
 //! `Parallel` pod management: with the default, a template that cannot start blocks its own correction until someone
 //! deletes the pod (Kubernetes: "forced rollback").

@@ -1,4 +1,4 @@
-//! The way to the ledger's nodes in production: the cluster's DNS, TCP, and the lease as the leave to write.
+//! How the operator reaches the ledger's nodes: cluster DNS and TCP; it writes only while it holds the lease.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! What every controller stands on: settings, client, lease, events, metrics, health, logs, shutdown, backoff.
+//! What every controller uses: settings, client, lease, events, metrics, health, logs, shutdown, backoff.
 //!
 //! Invariants:
 //! - Every request that changes something goes through the layer in [`client`], which asks the [`lease::Fence`] first:

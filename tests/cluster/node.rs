@@ -1,4 +1,4 @@
-//! The stand-in for a node keeps what it promises: without that, nothing that is shown on it means anything.
+//! Tests of the simulated node itself (`support/kubelet`), because all others rely on it.
 
 use std::sync::Arc;
 use std::time::Duration;

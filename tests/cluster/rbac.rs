@@ -37,7 +37,7 @@ pub async fn uses_exactly_the_rights_it_has(cluster: Arc<TestCluster>) {
     scene.delete("Peer", "mercy-peer").await;
     scene.delete("Channel", "care").await;
     scene.delete("Orderer", "orderer-1").await;
-    // S9: one writer at a time.
+    // S9 (docs/invariants.md): one writer at a time.
     assert!(standby.gate().writes().is_empty(), "the one that waits wrote: {:#?}", standby.gate().writes());
     operator.stop(Duration::from_secs(10)).await;
     standby.stop(Duration::from_secs(10)).await;

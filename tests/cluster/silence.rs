@@ -1,4 +1,4 @@
-//! A network that is as declared costs nothing.
+//! A network that is as declared causes no writes but those of the lease.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is wrong is said, and is over when it is put right.
+//! A failure is named in the status, and the status recovers when its cause is removed.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;

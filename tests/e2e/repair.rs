@@ -1,4 +1,4 @@
-//! What is lost comes back as it was.
+//! Killed nodes, lost orderers and recreated peers come back with their ledgers.
 
 use ehrnet_messages::{attribute, role};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};

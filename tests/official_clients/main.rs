@@ -1,4 +1,4 @@
-//! Hyperledger's own libraries against the embedded ledger: they must not notice.
+//! Hyperledger's own client libraries work with the embedded ledger as they do with Fabric.
 //!
 //! Where Node.js is missing, a test says that it is skipped, and fails in CI. With `EHRNET_FABRIC_BIN` the same runs on
 //! real Fabric: it is what the expectations in `client.mjs` were held to.

@@ -1,4 +1,4 @@
-//! Tables: live, declared, what must be found.
+//! Tests of the comparison, as tables: a live object, the declared one, and the difference that must be found.
 
 use super::*;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! The audit.
+//! Tests of the audit.
 
 use jiff::SignedDuration;
 use serde_json::json;

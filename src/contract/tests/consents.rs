@@ -1,4 +1,4 @@
-//! Consents.
+//! Tests of giving and revoking consents.
 
 use serde_json::{Value, json};
 

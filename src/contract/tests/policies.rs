@@ -1,4 +1,4 @@
-//! Policies.
+//! Tests of changing policies.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Records.
+//! Tests of registering, verifying and erasing records.
 
 use serde_json::json;
 

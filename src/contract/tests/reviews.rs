@@ -1,4 +1,4 @@
-//! Break-glass and its review.
+//! Tests of break-glass and its review.
 
 use serde_json::json;
 

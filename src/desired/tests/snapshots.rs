@@ -1,4 +1,4 @@
-//! Every kind, whole.
+//! Snapshots of whole objects, of every kind that the operator makes.
 
 use insta::assert_yaml_snapshot;
 use serde_json::{Value, json};

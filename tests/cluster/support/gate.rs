@@ -1,4 +1,4 @@
-//! The gate between the operator and the world: every write passes it, is counted and kept, and may be its last.
+//! Between the operator under test and the API server: counts and keeps each write, and can end the operator at one.
 //!
 //! A write is a request to the API server that changes something (the lease's own excepted) or a change of the ledger.
 //! When the gate closes, whatever is asked of it later is never answered: from outside the operator is dead at once,

@@ -1,4 +1,5 @@
-//! What must hold of every run, whatever happened in it (the safety invariants S1 to S3 and S5 to S8).
+//! What must hold of every run, whatever happened in it: the safety invariants S1 to S3 and S5 to S8 of
+//! `docs/invariants.md`.
 //!
 //! S4 is held by the tests that restart nodes, S9 by those of the lease: what a write does not show.
 

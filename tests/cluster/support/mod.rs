@@ -1,4 +1,4 @@
-//! What the tests against a real kube-apiserver stand on.
+//! Support for the tests against a real kube-apiserver.
 
 pub mod assets;
 pub mod gate;
