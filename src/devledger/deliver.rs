@@ -57,8 +57,19 @@ pub struct Delivery<L> {
     pub stop: Stop,
 }
 
-/// The client went away.
-struct Gone;
+/// Why a request ends before its last block.
+enum End {
+    /// The client went away.
+    Gone,
+    /// With this status.
+    Status(Status),
+}
+
+/// What may happen while a block is waited for.
+struct Changes {
+    heights: watch::Receiver<u64>,
+    errored: Option<watch::Receiver<bool>>,
+}
 
 impl<L: Library> Delivery<L> {
     /// Answer until the client ends, a request fails, or the node stops.
@@ -81,7 +92,11 @@ impl<L: Library> Delivery<L> {
                     return;
                 }
             };
-            let Ok(status) = self.answer(&request, &responses, &encode).await else { return };
+            let status = match self.answer(&request, &responses, &encode).await {
+                Ok(()) => Status::Success,
+                Err(End::Status(status)) => status,
+                Err(End::Gone) => return,
+            };
             let sent = responses.send(Ok(encode(Item::Status(status)))).await;
             if sent.is_err() || status != Status::Success {
                 return;
@@ -89,76 +104,70 @@ impl<L: Library> Delivery<L> {
         }
     }
 
+    /// Sends the blocks that a request asks for.
     async fn answer<R>(
         &mut self,
         request: &Envelope,
         responses: &mpsc::Sender<Result<R, Grpc>>,
         encode: &impl Fn(Item) -> R,
-    ) -> Result<Status, Gone> {
-        let (opened, seek, ledger) = match self.read(request).await {
-            Ok(read) => read,
-            Err((status, reason)) => {
-                tracing::warn!(reason, status = status.as_str_name(), "rejecting deliver request");
-                return Ok(status);
-            }
-        };
-        let expires = certificate::expires_at(&opened.signature.creator);
-        let Some((start, stop)) = range(&seek, ledger.height()) else { return Ok(Status::BadRequest) };
+    ) -> Result<(), End> {
+        let (opened, seek, ledger) = self.read(request).await.map_err(|(status, reason)| {
+            tracing::warn!(reason, status = status.as_str_name(), "rejecting deliver request");
+            End::Status(status)
+        })?;
+        let (start, stop) = range(&seek, ledger.height()).ok_or(End::Status(Status::BadRequest))?;
         if start > ledger.height() {
             // As Fabric: only the very next block is waited for.
-            return Ok(Status::NotFound);
+            return Err(End::Status(Status::NotFound));
         }
-        let mut heights = ledger.watch_height();
-        let mut errored = self.errored(ledger.channel(), &seek);
-        let mut judged = None;
-        let mut number = start;
-        loop {
+        let errored = self.errored(ledger.channel(), &seek);
+        let mut changes = Changes { heights: ledger.watch_height(), errored };
+        let expires = certificate::expires_at(&opened.signature.creator);
+        let mut permitted_under = None;
+        for number in start..=stop {
             if ledger.height() <= number {
                 if seek.behavior == i32::from(SeekBehavior::FailIfNotReady) {
-                    return Ok(Status::NotFound);
+                    return Err(End::Status(Status::NotFound));
                 }
-                tokio::select! {
-                    () = self.stop.requested() => return Ok(Status::ServiceUnavailable),
-                    () = responses.closed() => return Err(Gone),
-                    () = failure(&mut errored) => return Ok(Status::ServiceUnavailable),
-                    grown = heights.wait_for(|height| *height > number) => {
-                        if grown.is_err() {
-                            return Ok(Status::NotFound);
-                        }
-                    }
-                }
+                self.wait_for_block(number, &mut changes, responses).await?;
             }
-            let block = match ledger.block(number) {
-                Ok(Some(block)) => block,
-                Ok(None) => return Ok(Status::NotFound),
-                Err(error) => {
-                    tracing::error!(%error, "cannot deliver a block");
-                    return Ok(Status::InternalServerError);
-                }
-            };
+            let block = stored(&ledger, number)?;
             if expires.is_some_and(|end| end < now_seconds()) {
-                return Ok(Status::Forbidden);
+                return Err(End::Status(Status::Forbidden));
             }
+            // A new configuration may have taken the reader's right away.
             let sequence = ledger.bundle().map(|bundle| bundle.sequence());
-            if judged != sequence {
-                if let Err(reason) = self.permit(&ledger, request) {
+            if permitted_under != sequence {
+                self.permit(&ledger, request).map_err(|reason| {
                     tracing::warn!(channel = ledger.channel(), reason, "client may not read");
-                    return Ok(Status::Forbidden);
-                }
-                judged = sequence;
+                    End::Status(Status::Forbidden)
+                })?;
+                permitted_under = sequence;
             }
             let item = Item::Block {
                 channel: ledger.channel().to_owned(),
                 block: trim(block, &seek),
                 reader: opened.signature.creator.clone(),
             };
-            if responses.send(Ok(encode(item))).await.is_err() {
-                return Err(Gone);
+            responses.send(Ok(encode(item))).await.map_err(|_| End::Gone)?;
+        }
+        Ok(())
+    }
+
+    /// Returns when the ledger has block `number`.
+    async fn wait_for_block<R>(
+        &mut self,
+        number: u64,
+        changes: &mut Changes,
+        responses: &mpsc::Sender<Result<R, Grpc>>,
+    ) -> Result<(), End> {
+        tokio::select! {
+            () = self.stop.requested() => Err(End::Status(Status::ServiceUnavailable)),
+            () = responses.closed() => Err(End::Gone),
+            () = failure(&mut changes.errored) => Err(End::Status(Status::ServiceUnavailable)),
+            grown = changes.heights.wait_for(|height| *height > number) => {
+                grown.map(drop).map_err(|_| End::Status(Status::NotFound))
             }
-            if number == stop {
-                return Ok(Status::Success);
-            }
-            number += 1;
         }
     }
 
@@ -199,6 +208,14 @@ impl<L: Library> Delivery<L> {
     fn permit(&self, ledger: &ChannelLedger, request: &Envelope) -> Result<(), String> {
         self.library.may_read(ledger, SignedData::of_envelope(request)?)
     }
+}
+
+fn stored(ledger: &ChannelLedger, number: u64) -> Result<Block, End> {
+    let block = ledger.block(number).map_err(|error| {
+        tracing::error!(%error, "cannot deliver a block");
+        End::Status(Status::InternalServerError)
+    })?;
+    block.ok_or(End::Status(Status::NotFound))
 }
 
 /// Returns when there is a failure; never where there can be none.

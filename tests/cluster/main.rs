@@ -37,6 +37,11 @@ macro_rules! tests {
 }
 
 fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
+    [of_networks(cluster), of_parts(cluster)].into_iter().flatten().collect()
+}
+
+/// Tests with an operator and a network.
+fn of_networks(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
     tests! { cluster;
         drift:
             goes_on_beside_an_object_it_cannot_read
@@ -48,25 +53,6 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             leaves_a_foreign_object_alone
             gets_through_failures_of_the_api_server
             lets_go_of_a_namespace_that_is_deleted;
-        admission:
-            accepts_the_definitions_with_their_columns
-            documents_every_field
-            fills_in_the_defaults
-            refuses_what_one_object_can_get_wrong
-            refuses_changes_to_what_cannot_change
-            admits_changes_that_are_allowed;
-        apply:
-            undoes_what_people_do_to_small_objects
-            undoes_every_hole_in_a_network_policy
-            undoes_what_people_do_to_a_pod_template;
-        lease:
-            passes_on_at_once_when_it_is_released
-            passes_on_after_a_crash_and_two_never_may_write
-            is_lost_when_somebody_deletes_it;
-        node:
-            runs_a_pod_as_its_spec_says
-            refuses_a_pod_that_is_not_restricted
-            reports_crashes_and_collects_garbage;
         network:
             becomes_ready_when_applied_at_once
             becomes_ready_in_reverse_order
@@ -100,6 +86,31 @@ fn trials(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
         bench:
             prints_the_table
             operator_memory;
+    }
+}
+
+/// Tests of one part: the definitions, the writer, the lease, and the stand-in for nodes.
+fn of_parts(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
+    tests! { cluster;
+        admission:
+            accepts_the_definitions_with_their_columns
+            documents_every_field
+            fills_in_the_defaults
+            refuses_what_one_object_can_get_wrong
+            refuses_changes_to_what_cannot_change
+            admits_changes_that_are_allowed;
+        apply:
+            undoes_what_people_do_to_small_objects
+            undoes_every_hole_in_a_network_policy
+            undoes_what_people_do_to_a_pod_template;
+        lease:
+            passes_on_at_once_when_it_is_released
+            passes_on_after_a_crash_and_two_never_may_write
+            is_lost_when_somebody_deletes_it;
+        node:
+            runs_a_pod_as_its_spec_says
+            refuses_a_pod_that_is_not_restricted
+            reports_crashes_and_collects_garbage;
     }
 }
 

@@ -9,6 +9,7 @@ use ehrnet_fabric::envelope::Stamp;
 use ehrnet_fabric::genesis::{self, BftOptions, ChannelDefinition, Consensus, Endpoint};
 use ehrnet_fabric::identity::SigningIdentity;
 use ehrnet_fabric::participation::ConsensusRelation;
+use ehrnet_fabric::proto::common::Block;
 use ehrnet_fabric::verbs::{ConfigOutcome, ensure_config, ensure_peer_joined, read_config};
 use ehrnet_fabric::{LedgerError, blocks, orderer, plan};
 
@@ -92,6 +93,34 @@ async fn converge(
     }
 }
 
+/// A new orderer joins; joining again changes nothing.
+async fn joins_once(site: &Site, node: &Node, genesis: &Block) {
+    let client = site.participation(node);
+    assert_eq!(client.list().await.expect("list"), Vec::<String>::new());
+    joined(site, node, genesis, ConsensusRelation::Consenter).await;
+    let writes = site.network.writes();
+    joined(site, node, genesis, ConsensusRelation::Consenter).await;
+    assert_eq!(site.network.writes(), writes, "joined already: nothing to write");
+    let again = client.join("records", genesis).await.expect_err("joined already").to_string();
+    assert!(again.contains("405"), "{again}");
+}
+
+async fn becomes_consenter(site: &Site, node: &Node) {
+    let client = site.participation(node);
+    eventually("the new orderer is a consenter", async || {
+        let info = client.info("records").await.expect("info");
+        info.is_some_and(|i| i.consensus_relation == ConsensusRelation::Consenter)
+    })
+    .await;
+}
+
+async fn leaves(site: &Site, node: &Node) {
+    let client = site.participation(node);
+    client.remove("records").await.expect("remove");
+    eventually("the orderer has forgotten the channel", async || client.info("records").await.expect("info").is_none())
+        .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_raft_channel_is_made_joined_and_changed() {
     let Some(site) = site() else { return };
@@ -108,14 +137,7 @@ async fn a_raft_channel_is_made_joined_and_changed() {
     let first = channel(raft(&[o1, o2, o3]), vec![a.orderer(&[o1, o2]), b.orderer(&[o3])], vec![a.application(vec![])]);
     let genesis = genesis::block(&first, &Stamp::now()).expect("genesis");
     for node in [o1, o2, o3] {
-        let client = site.participation(node);
-        assert_eq!(client.list().await.expect("list"), Vec::<String>::new());
-        joined(&site, node, &genesis, ConsensusRelation::Consenter).await;
-        let writes = site.network.writes();
-        joined(&site, node, &genesis, ConsensusRelation::Consenter).await;
-        assert_eq!(site.network.writes(), writes, "joined already: nothing to write");
-        let again = client.join("records", &genesis).await.expect_err("joined already").to_string();
-        assert!(again.contains("405"), "{again}");
+        joins_once(&site, node, &genesis).await;
     }
     let at_a = site.peer_client(&peer_a, &a.admin);
     assert_eq!(ensure_peer_joined(&at_a, "records", &genesis).await.expect("join"), Some(1));
@@ -158,12 +180,7 @@ async fn a_raft_channel_is_made_joined_and_changed() {
             "change where orderers of HospitalB are reached".into(),
         ]
     );
-    let client = site.participation(o4);
-    eventually("the new orderer is a consenter", async || {
-        let info = client.info("records").await.expect("info");
-        info.is_some_and(|i| i.consensus_relation == ConsensusRelation::Consenter)
-    })
-    .await;
+    becomes_consenter(&site, o4).await;
 
     // Peers follow, the new hospital's own included, and go by the same configuration.
     let config = read_config(&orderers[1..], "records").await.expect("config");
@@ -172,11 +189,7 @@ async fn a_raft_channel_is_made_joined_and_changed() {
     for peer in [&at_a, &at_b] {
         eventually("the peer follows", async || peer.channel_config("records").await.is_ok_and(|c| c == config)).await;
     }
-    site.participation(o1).remove("records").await.expect("remove");
-    eventually("the orderer has forgotten the channel", async || {
-        site.participation(o1).info("records").await.expect("info").is_none()
-    })
-    .await;
+    leaves(&site, o1).await;
 }
 
 async fn converge_until_short(
@@ -235,10 +248,5 @@ async fn a_bft_channel_is_made_joined_and_changed() {
     assert_eq!(description, format!("add consenter {}:7050", nodes[4].host));
     assert_eq!(plan::plan(&config, &desired).expect("plan").steps, []);
     eventually("the peer follows", async || at_peer.channel_config("records").await.expect("config") == config).await;
-    let client = site.participation(&nodes[4]);
-    eventually("the new orderer is a consenter", async || {
-        let info = client.info("records").await.expect("info");
-        info.is_some_and(|i| i.consensus_relation == ConsensusRelation::Consenter)
-    })
-    .await;
+    becomes_consenter(&site, &nodes[4]).await;
 }

@@ -215,13 +215,7 @@ async fn call(name: &str, stub: &mut Stub, event: &mut Option<ChaincodeEvent>) -
             stub.put("", key, value.as_bytes()).await
         }
         ["getPrivate", collection, key] => stub.get(collection, key).await,
-        ["guard", key, msp_ids @ ..] => {
-            let rule = Rule::all(msp_ids.iter().map(|msp_id| Rule::peer(*msp_id)).collect());
-            let value = rule.envelope().encode_to_vec();
-            let metadata = StateMetadata { metakey: "VALIDATION_PARAMETER".into(), value };
-            let put = PutStateMetadata { key: (*key).into(), collection: String::new(), metadata: Some(metadata) };
-            stub.ask(Type::PutStateMetadata, put).await
-        }
+        ["guard", key, msp_ids @ ..] => guard(stub, key, msp_ids).await,
         ["privateHash", collection, key] => {
             let get = GetState { key: (*key).into(), collection: (*collection).into() };
             stub.ask(Type::GetPrivateDataHash, get).await
@@ -234,45 +228,10 @@ async fn call(name: &str, stub: &mut Stub, event: &mut Option<ChaincodeEvent>) -
             let value = [stub.get("", key).await?.as_slice(), text.as_bytes()].concat();
             stub.put("", key, &value).await
         }
-        ["count", start, end, key] => {
-            let query = GetStateByRange { start_key: (*start).into(), end_key: (*end).into(), ..Default::default() };
-            let (found, _) = stub.query(Type::GetStateByRange, query).await?;
-            let count = found.len().to_string();
-            stub.put("", key, count.as_bytes()).await?;
-            Ok(count.into_bytes())
-        }
-        ["page", start, end, size, bookmark] => {
-            let page_size = size.parse().map_err(|_| "size is no number")?;
-            let metadata = QueryMetadata { page_size, bookmark: (*bookmark).into() }.encode_to_vec();
-            let (start_key, end_key) = ((*start).into(), (*end).into());
-            let query = GetStateByRange { start_key, end_key, metadata, ..Default::default() };
-            let (found, metadata) = stub.query(Type::GetStateByRange, query).await?;
-            let mut words: Vec<String> = found.iter().map(|kv| Kv::decode(kv.as_slice()).expect("KV").key).collect();
-            let page = QueryResponseMetadata::decode(metadata.as_slice()).map_err(|e| e.to_string())?;
-            words.push(page.bookmark);
-            Ok(words.join(" ").into_bytes())
-        }
-        ["history", key] => {
-            let query = GetHistoryForKey { key: (*key).into() };
-            let (found, _) = stub.query(Type::GetHistoryForKey, query).await?;
-            let values = found.iter().map(|past| KeyModification::decode(past.as_slice()).expect("history").value);
-            Ok(values.map(|value| String::from_utf8_lossy(&value).into_owned()).collect::<Vec<_>>().join(" ").into())
-        }
-        ["call", chaincode, args @ ..] => {
-            let args = args.iter().map(|arg| arg.as_bytes().to_vec()).collect();
-            let spec = ChaincodeSpec {
-                chaincode_id: Some(ChaincodeId { name: (*chaincode).into(), ..Default::default() }),
-                input: Some(ChaincodeInput { args, ..Default::default() }),
-                ..Default::default()
-            };
-            let answer = stub.ask(Type::InvokeChaincode, spec).await?;
-            let answer = ChaincodeMessage::decode(answer.as_slice()).map_err(|e| e.to_string())?;
-            if answer.r#type() != Type::Completed {
-                return Err(String::from_utf8_lossy(&answer.payload).into_owned());
-            }
-            let answer = Answer::decode(answer.payload.as_slice()).map_err(|e| e.to_string())?;
-            if answer.status >= 400 { Err(answer.message) } else { Ok(answer.payload) }
-        }
+        ["count", start, end, key] => count(stub, (start, end), key).await,
+        ["page", start, end, size, bookmark] => page(stub, (start, end), size, bookmark).await,
+        ["history", key] => history(stub, key).await,
+        ["call", chaincode, args @ ..] => call_other(stub, chaincode, args).await,
         ["who"] => {
             stub.put("", "who", name.as_bytes()).await?;
             Ok(name.as_bytes().to_vec())
@@ -280,4 +239,58 @@ async fn call(name: &str, stub: &mut Stub, event: &mut Option<ChaincodeEvent>) -
         ["fail", text] => Err((*text).into()),
         other => Err(format!("no function {other:?}")),
     }
+}
+
+/// Gives a key an endorsement policy of its own: all of these organisations.
+async fn guard(stub: &mut Stub, key: &str, msp_ids: &[&str]) -> Result<Vec<u8>, String> {
+    let rule = Rule::all(msp_ids.iter().map(|msp_id| Rule::peer(*msp_id)).collect());
+    let value = rule.envelope().encode_to_vec();
+    let metadata = StateMetadata { metakey: "VALIDATION_PARAMETER".into(), value };
+    let put = PutStateMetadata { key: key.into(), collection: String::new(), metadata: Some(metadata) };
+    stub.ask(Type::PutStateMetadata, put).await
+}
+
+/// Writes under `key` how many keys the range has.
+async fn count(stub: &mut Stub, (start, end): (&str, &str), key: &str) -> Result<Vec<u8>, String> {
+    let query = GetStateByRange { start_key: start.into(), end_key: end.into(), ..Default::default() };
+    let (found, _) = stub.query(Type::GetStateByRange, query).await?;
+    let count = found.len().to_string();
+    stub.put("", key, count.as_bytes()).await?;
+    Ok(count.into_bytes())
+}
+
+/// The keys of one page of a range, and the bookmark of the next page.
+async fn page(stub: &mut Stub, (start, end): (&str, &str), size: &str, bookmark: &str) -> Result<Vec<u8>, String> {
+    let page_size = size.parse().map_err(|_| "size is no number")?;
+    let metadata = QueryMetadata { page_size, bookmark: bookmark.into() }.encode_to_vec();
+    let query = GetStateByRange { start_key: start.into(), end_key: end.into(), metadata, ..Default::default() };
+    let (found, metadata) = stub.query(Type::GetStateByRange, query).await?;
+    let mut words: Vec<String> = found.iter().map(|kv| Kv::decode(kv.as_slice()).expect("KV").key).collect();
+    let page = QueryResponseMetadata::decode(metadata.as_slice()).map_err(|e| e.to_string())?;
+    words.push(page.bookmark);
+    Ok(words.join(" ").into_bytes())
+}
+
+/// Every value that a key ever had.
+async fn history(stub: &mut Stub, key: &str) -> Result<Vec<u8>, String> {
+    let (found, _) = stub.query(Type::GetHistoryForKey, GetHistoryForKey { key: key.into() }).await?;
+    let values = found.iter().map(|past| KeyModification::decode(past.as_slice()).expect("history").value);
+    Ok(values.map(|value| String::from_utf8_lossy(&value).into_owned()).collect::<Vec<_>>().join(" ").into())
+}
+
+/// What another chaincode answers.
+async fn call_other(stub: &mut Stub, chaincode: &str, args: &[&str]) -> Result<Vec<u8>, String> {
+    let args = args.iter().map(|arg| arg.as_bytes().to_vec()).collect();
+    let spec = ChaincodeSpec {
+        chaincode_id: Some(ChaincodeId { name: chaincode.into(), ..Default::default() }),
+        input: Some(ChaincodeInput { args, ..Default::default() }),
+        ..Default::default()
+    };
+    let answer = stub.ask(Type::InvokeChaincode, spec).await?;
+    let answer = ChaincodeMessage::decode(answer.as_slice()).map_err(|e| e.to_string())?;
+    if answer.r#type() != Type::Completed {
+        return Err(String::from_utf8_lossy(&answer.payload).into_owned());
+    }
+    let answer = Answer::decode(answer.payload.as_slice()).map_err(|e| e.to_string())?;
+    if answer.status >= 400 { Err(answer.message) } else { Ok(answer.payload) }
 }

@@ -25,6 +25,7 @@ use crate::pull::Puller;
 use crate::settings::{OrdererSettings, TlsFiles};
 use crate::stop::Stop;
 use crate::{StartError, operations, web};
+use ehrnet_fabric::identity::SigningIdentity;
 use ehrnet_fabric::proto::common::Envelope;
 use ehrnet_fabric::proto::orderer::atomic_broadcast_server::{AtomicBroadcast, AtomicBroadcastServer};
 use ehrnet_fabric::proto::orderer::seek_info::SeekErrorResponse;
@@ -40,26 +41,7 @@ const MAX_RETRY: Duration = Duration::from_secs(2);
 pub async fn run(settings: OrdererSettings, levels: LogLevels, stop: Stop) -> Result<(), StartError> {
     let local = LocalMsp::read(&settings.node.msp_dir, &settings.node.msp_id, now_seconds())?;
     let faults = Faults::new(settings.node.faults.clone());
-    let hosts = Hosts::new(settings.node.hosts.clone());
-    let tls = settings.node.grpc.tls.as_ref();
-    let identity = tls.map(tls_identity).transpose()?;
-    let tls_certificate = identity.as_ref().map(|identity| identity.chain[0].to_vec());
-    let signer = Arc::new(local.signer);
-    let puller = Puller {
-        signer: signer.clone(),
-        identity: tls.map(tls_identity).transpose()?,
-        hosts: hosts.clone(),
-        max_retry: MAX_RETRY,
-        without_leader: SeekErrorResponse::BestEffort,
-    };
-    let node = Arc::new(Node {
-        signer,
-        tls_certificate,
-        cluster: Arc::new(Cluster::new(identity, hosts)),
-        puller: Arc::new(puller),
-        faults: faults.clone(),
-        settings: settings.clone(),
-    });
+    let node = Arc::new(node(&settings, local.signer, faults.clone())?);
     // Listen first: what is wrong with an address or certificate is said before ledgers are read.
     let (grpc_at, grpc) = listen::listen(&settings.node.grpc, OptionalCertificate::Unchecked, &faults).await?;
     let (admin_at, admin) = listen::listen(&settings.admin, OptionalCertificate::Verified, &faults).await?;
@@ -101,6 +83,30 @@ pub async fn run(settings: OrdererSettings, levels: LogLevels, stop: Stop) -> Re
     );
     registrar.halt().await;
     served.map_err(|e| StartError::Serve(e.to_string()))
+}
+
+/// What the orderer's parts share.
+fn node(settings: &OrdererSettings, signer: SigningIdentity, faults: Faults) -> Result<Node, StartError> {
+    let hosts = Hosts::new(settings.node.hosts.clone());
+    let tls = settings.node.grpc.tls.as_ref();
+    let identity = tls.map(tls_identity).transpose()?;
+    let tls_certificate = identity.as_ref().map(|identity| identity.chain[0].to_vec());
+    let signer = Arc::new(signer);
+    let puller = Puller {
+        signer: signer.clone(),
+        identity: tls.map(tls_identity).transpose()?,
+        hosts: hosts.clone(),
+        max_retry: MAX_RETRY,
+        without_leader: SeekErrorResponse::BestEffort,
+    };
+    Ok(Node {
+        signer,
+        tls_certificate,
+        cluster: Arc::new(Cluster::new(identity, hosts)),
+        puller: Arc::new(puller),
+        faults,
+        settings: settings.clone(),
+    })
 }
 
 /// The certificate and key of a listener, to call others with.
