@@ -110,8 +110,10 @@ pub enum PullPolicy {
     Never,
 }
 
-/// An address under which others reach a node.
-pub const ENDPOINT_PATTERN: &str = r"^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?:[0-9]{1,5}$";
+/// An address under which others reach a node: what `ehrnet_fabric::Endpoint` reads, but for IPv6 addresses, which a
+/// network's nodes do not have yet.
+pub const ENDPOINT_PATTERN: &str = "^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?:\
+    ([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$";
 
 /// A certificate as status shows it. Never a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

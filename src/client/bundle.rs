@@ -18,6 +18,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::ClientError;
+use ehrnet_fabric::Endpoint;
 use ehrnet_fabric::identity::SigningIdentity;
 use ehrnet_messages::attribute;
 use ehrnet_pki::Certificate;
@@ -45,25 +46,6 @@ pub struct Bundle {
     pub tls_roots: String,
     /// Channels of the hospital, by Fabric's names.
     pub channels: Vec<String>,
-}
-
-/// `host:port`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Name or IP address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl std::str::FromStr for Endpoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.trim().rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-        let (host, port) = parts.filter(|(host, _)| !host.is_empty()).ok_or("must be host:port")?;
-        Ok(Self { host: host.trim_start_matches('[').trim_end_matches(']').to_owned(), port })
-    }
 }
 
 /// The texts of a bundle.
@@ -133,7 +115,7 @@ impl Bundle {
         let identity = SigningIdentity::new(msp_id, certificate, key)
             .map_err(|error| ClientError::Input(format!("{}: {error}", files.origin)))?;
         let peer = files.text("PEER_ENDPOINT")?;
-        let peer = peer.parse().map_err(|problem| files.wrong("PEER_ENDPOINT", problem))?;
+        let peer = peer.trim().parse().map_err(|problem| files.wrong("PEER_ENDPOINT", problem))?;
         let tls_roots = files.text("tls-ca.pem")?.to_owned();
         let channels = channels(&files)?;
         Ok(Self { files, identity, peer, tls_roots, channels })
@@ -262,12 +244,5 @@ mod tests {
         assert_eq!(bundle.channel(Some("b")).expect("given"), "b");
         let said = bundle.pseudonym_key().expect_err("no hexadecimal").to_string();
         assert!(said.contains("pseudonym.key") && !said.contains("secret\""), "{said}");
-    }
-
-    #[test]
-    fn an_endpoint_may_be_an_ipv6_address() {
-        let endpoint: Endpoint = "[::1]:7051".parse().expect("an endpoint");
-        assert_eq!((endpoint.host.as_str(), endpoint.port), ("::1", 7051));
-        assert!("peer".parse::<Endpoint>().is_err() && ":7051".parse::<Endpoint>().is_err());
     }
 }

@@ -9,7 +9,8 @@ use rand::RngCore;
 use tokio::net::TcpStream;
 
 use super::ClientError;
-use super::bundle::{Bundle, Endpoint};
+use super::bundle::Bundle;
+use ehrnet_fabric::Endpoint;
 use ehrnet_fabric::LedgerError;
 use ehrnet_fabric::gateway::Client;
 use ehrnet_fabric::net::{LedgerAct, Network, NotAllowed, Target};

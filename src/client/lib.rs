@@ -24,8 +24,9 @@ pub mod object;
 pub mod records;
 pub mod table;
 
-pub use bundle::{Bundle, Endpoint};
+pub use bundle::Bundle;
 pub use contract::Contract;
+pub use ehrnet_fabric::Endpoint;
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,8 @@ use super::hospital::HospitalKeys;
 use ehrnet_api::node::NodeSpec;
 use ehrnet_api::{Channel, Hospital, Peer};
 use ehrnet_desired::connection::{ChannelNodes, Identities, OrdererAddress, Reachable};
-use ehrnet_desired::{Endpoint, Objects, hospital, names};
+use ehrnet_desired::{Objects, hospital, names};
+use ehrnet_fabric::Endpoint;
 use ehrnet_pki::{Certificate, KeyPairError, PrivateKey};
 
 /// The objects of a hospital that follow from its keys and from the nodes that its clients reach.
@@ -67,7 +68,7 @@ pub async fn reachable(ctx: &Context, declared: &Hospital) -> Reachable {
 /// Where clients reach a node: its external endpoint if it has one, its Service otherwise.
 fn endpoint(node: &NodeSpec, name: &str, namespace: &str, port: u16) -> Endpoint {
     let external = node.external_endpoint.as_deref().and_then(|text| text.parse().ok());
-    external.unwrap_or_else(|| Endpoint { host: names::host(name, namespace), port })
+    external.unwrap_or_else(|| Endpoint::new(names::host(name, namespace), port))
 }
 
 /// An orderer with the root of its TLS certificate; left out until its hospital has one.

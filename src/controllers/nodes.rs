@@ -21,8 +21,8 @@ use ehrnet_api::node::NodeChannel;
 use ehrnet_api::{Hospital, NodeStatus};
 use ehrnet_apply::Owner;
 use ehrnet_apply::drift::drift;
-use ehrnet_desired::plan::Endpoint;
 use ehrnet_desired::{Material, NodePlan, Objects, PlanError, Site, names};
+use ehrnet_fabric::Endpoint;
 use ehrnet_pki::{Certificate, Window, renewal};
 use ehrnet_status::Finding;
 

@@ -29,7 +29,7 @@ impl Forward {
     /// No port of this machine is free.
     pub async fn open(client: &Client, namespace: &str, pod: String, port: u16) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let at = Endpoint { host: "127.0.0.1".into(), port: listener.local_addr()?.port() };
+        let at = Endpoint::new("127.0.0.1", listener.local_addr()?.port());
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
         let task = tokio::spawn(async move {
             while let Ok((local, _)) = listener.accept().await {

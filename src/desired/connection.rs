@@ -21,11 +21,12 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
+use ehrnet_fabric::Endpoint;
 use ehrnet_pki::{Certificate, PrivateKey};
 
 use super::config_map::NODE_OUS;
 use super::names;
-use super::plan::{Endpoint, HospitalPlan};
+use super::plan::HospitalPlan;
 use super::pod::File;
 use super::secret::labelled;
 

@@ -12,6 +12,7 @@ use ehrnet_api::hospital::Lifetime;
 use ehrnet_api::identity::IdentityType;
 use ehrnet_api::node::{NodeSpec, StateDatabase};
 use ehrnet_api::{Chaincode, Hospital, Identity, Orderer, Peer};
+use ehrnet_fabric::{Endpoint, NotAnEndpoint};
 use ehrnet_pki::{Attributes, AuthorityName, Leaf, Profile, Role, SubjectAltNames, Window};
 
 use super::names::{self, Parent};
@@ -22,12 +23,9 @@ pub enum PlanError {
     /// The object is not one that a cluster returned.
     #[error("the resource has no UID, name or namespace: it was not read from a cluster")]
     NotFromCluster,
-    /// `host:port` that is none.
-    #[error("externalEndpoint {text:?} is not host:port with a port from 1 to 65535")]
-    Endpoint {
-        /// As written in the spec.
-        text: String,
-    },
+    /// An external endpoint that is none.
+    #[error("externalEndpoint {0}")]
+    Endpoint(#[from] NotAnEndpoint),
 }
 
 /// What is the same for every resource: the operator's settings.
@@ -87,44 +85,13 @@ impl ContainerImage {
     }
 }
 
-/// `host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Endpoint {
-    /// DNS name or IPv4 address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl std::str::FromStr for Endpoint {
-    type Err = PlanError;
-
-    fn from_str(text: &str) -> Result<Self, PlanError> {
-        let bad = || PlanError::Endpoint { text: text.to_owned() };
-        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)?;
-        if host.is_empty() || host.contains(':') {
-            return Err(bad());
-        }
-        Ok(Self { host: host.to_owned(), port })
-    }
-}
-
-impl Endpoint {
-    /// Where clients and other nodes find a node: its external endpoint if it has one, else its Service.
-    ///
-    /// `port` is the node's gRPC port inside the cluster.
-    pub fn of_node(name: &str, namespace: &str, external: Option<&str>, port: u16) -> Result<Self, PlanError> {
-        match external {
-            Some(text) => text.parse(),
-            None => Ok(Self { host: names::host(name, namespace), port }),
-        }
-    }
-}
-
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+/// Where clients and other nodes find a node: its external endpoint if it has one, else its Service.
+///
+/// `port` is the node's gRPC port inside the cluster.
+pub fn endpoint(name: &str, namespace: &str, external: Option<&str>, port: u16) -> Result<Endpoint, NotAnEndpoint> {
+    match external {
+        Some(text) => text.parse(),
+        None => Ok(Endpoint::new(names::host(name, namespace), port)),
     }
 }
 

@@ -12,6 +12,7 @@ use super::dial::{self, Callee, TlsIdentity};
 use super::hosts::Hosts;
 use super::ledger::ChannelLedger;
 use super::stop::Stop;
+use ehrnet_fabric::Endpoint;
 use ehrnet_fabric::envelope::{self, Stamp};
 use ehrnet_fabric::identity::SigningIdentity;
 use ehrnet_fabric::proto::common::{Block, HeaderType, Status};
@@ -152,9 +153,9 @@ impl Puller {
 
 fn sources(bundle: &Bundle) -> Vec<Source> {
     let read = |(endpoint, roots): (&str, &[Vec<u8>])| {
-        let (host, port) = endpoint.rsplit_once(':')?;
+        let Endpoint { host, port } = endpoint.parse().ok()?;
         let roots = roots.iter().filter_map(|pem| certs::der(pem)).map(CertificateDer::from).collect();
-        Some(Source { host: host.to_owned(), port: port.parse().ok()?, roots })
+        Some(Source { host, port, roots })
     };
     bundle.orderer.endpoints().filter_map(read).collect()
 }

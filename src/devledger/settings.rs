@@ -301,7 +301,7 @@ impl Reader {
 }
 
 fn join_host(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    ehrnet_fabric::Endpoint::new(host, port).to_string()
 }
 
 fn short_type_name<T>() -> &'static str {

@@ -10,10 +10,10 @@
 use prost::Message;
 
 use super::definition::{
-    ApplicationOrg, BftConsenter, BftOptions, ChannelDefinition, Consensus, Endpoint, OrdererOrg, RaftConsenter,
-    RaftOptions,
+    ApplicationOrg, BftConsenter, BftOptions, ChannelDefinition, Consensus, OrdererOrg, RaftConsenter, RaftOptions,
 };
 use super::duration;
+use super::endpoint::Endpoint;
 use super::policy::{any_role, bft_block_validation, implicit_meta};
 use super::proto::common::implicit_meta_policy::Rule;
 use super::proto::common::msp_role::MspRoleType::{Admin, Client, Member, Peer};

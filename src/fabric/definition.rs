@@ -1,9 +1,9 @@
 //! A channel as declared: what its configuration should say.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::Duration;
 
+use super::endpoint::Endpoint;
 use super::error::LedgerError;
 use super::msp::MspDefinition;
 use super::proto::common::implicit_meta_policy::Rule;
@@ -44,15 +44,6 @@ pub enum Consensus {
         /// Options.
         options: BftOptions,
     },
-}
-
-/// A host name or IP address and a port.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Endpoint {
-    /// Host name or IP address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
 }
 
 /// A Raft orderer.
@@ -169,19 +160,6 @@ pub struct Capabilities {
     pub orderer: String,
     /// Of the application group.
     pub application: String,
-}
-
-impl Endpoint {
-    /// An endpoint.
-    pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Self { host: host.into(), port }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
 }
 
 impl Default for RaftOptions {

@@ -12,7 +12,7 @@
 //! chaincode ── package, lifecycle                        a contract as declared; how hospitals agree on it
 //! proposal ── peer, gateway                              transactions: asked for, endorsed, ordered, committed
 //!
-//! identity, msp, policy, blocks, envelope, duration    the pieces messages are made of
+//! endpoint, identity, msp, policy, blocks, envelope, duration    the pieces messages are made of
 //! ```
 //! Nothing here knows Kubernetes. Decisions are pure; time and randomness come in one [`envelope::Stamp`].
 
@@ -26,6 +26,7 @@ pub mod config_tree;
 pub mod config_update;
 pub mod definition;
 pub mod duration;
+mod endpoint;
 pub mod envelope;
 mod error;
 pub mod gateway;
@@ -51,4 +52,5 @@ pub mod testing;
 pub mod verbs;
 pub mod view;
 
+pub use endpoint::{Endpoint, NotAnEndpoint};
 pub use error::{LedgerError, NodeRefusal, NotAllowed};

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
+use super::endpoint::Endpoint;
 use super::error::LedgerError;
 pub use super::error::NotAllowed;
 
@@ -104,7 +105,7 @@ impl fmt::Debug for TlsIdentity {
 impl Target {
     /// `host:port`, as it stands in errors.
     pub fn node(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        Endpoint::new(self.host.as_str(), self.port).to_string()
     }
 }
 

@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::config_rules::value;
 use super::config_tree::{APPLICATION, CONSENSUS_TYPE, ENDPOINTS, ORDERER, ORDERERS};
-use super::definition::Endpoint;
+use super::endpoint::Endpoint;
 use super::error::LedgerError;
 use super::proto::common::{Config, ConfigGroup, OrdererAddresses, Orderers};
 use super::proto::etcdraft::ConfigMetadata;

@@ -7,7 +7,9 @@ use kube::ResourceExt;
 use super::facts::{ChannelFacts, OrdererFact};
 use ehrnet_api::channel::{BftOptions, ConsensusType, Quorum, RaftOptions};
 use ehrnet_api::conditions::Reason;
-use ehrnet_desired::names;
+use ehrnet_api::node::NodeSpec;
+use ehrnet_desired::{names, plan};
+use ehrnet_fabric::Endpoint;
 use ehrnet_fabric::definition as fabric;
 use ehrnet_fabric::msp::MspDefinition;
 use ehrnet_fabric::proto::common::implicit_meta_policy::Rule;
@@ -90,8 +92,8 @@ fn bft_options(declared: Option<&BftOptions>) -> fabric::BftOptions {
     }
 }
 
-fn internal_endpoint(facts: &ChannelFacts, orderer: &OrdererFact) -> fabric::Endpoint {
-    fabric::Endpoint::new(names::host(&orderer.name, &facts.namespace), names::ORDERER_PORT)
+fn internal_endpoint(facts: &ChannelFacts, orderer: &OrdererFact) -> Endpoint {
+    Endpoint::new(names::host(&orderer.name, &facts.namespace), names::ORDERER_PORT)
 }
 
 fn tls_certificate(orderer: &OrdererFact) -> Result<String, Finding> {
@@ -134,24 +136,19 @@ fn msp(facts: &ChannelFacts, hospital: &str) -> Result<MspDefinition, Finding> {
     })
 }
 
-/// `host:port` as the API's schema admits it.
-fn endpoint(text: &str) -> Result<fabric::Endpoint, Finding> {
-    let parsed = text.rsplit_once(':').and_then(|(host, port)| Some(fabric::Endpoint::new(host, port.parse().ok()?)));
-    parsed.ok_or_else(|| {
-        Finding::not(Reason::InvalidSpec, format!("externalEndpoint {text:?} is not host:port with a port up to 65535"))
-    })
+/// Where others reach a node.
+fn endpoint(facts: &ChannelFacts, name: &str, node: &NodeSpec, port: u16) -> Result<Endpoint, Finding> {
+    let endpoint = plan::endpoint(name, &facts.namespace, node.external_endpoint.as_deref(), port);
+    endpoint.map_err(|error| Finding::not(Reason::InvalidSpec, format!("externalEndpoint {error}")))
 }
 
 fn orderer_orgs(facts: &ChannelFacts) -> Result<Vec<fabric::OrdererOrg>, Finding> {
-    let mut endpoints: BTreeMap<String, Vec<fabric::Endpoint>> = BTreeMap::new();
+    let mut endpoints: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
     for fact in &facts.orderers {
         let Some(orderer) = &fact.orderer else {
             return Err(Finding::not(Reason::WaitingForReference, format!("Orderer {} does not exist yet", fact.name)));
         };
-        let reached_at = match &orderer.spec.node.external_endpoint {
-            Some(external) => endpoint(external)?,
-            None => internal_endpoint(facts, fact),
-        };
+        let reached_at = endpoint(facts, &fact.name, &orderer.spec.node, names::ORDERER_PORT)?;
         endpoints.entry(orderer.spec.hospital_ref.name.clone()).or_default().push(reached_at);
     }
     endpoints
@@ -164,10 +161,7 @@ fn application_orgs(facts: &ChannelFacts) -> Result<Vec<fabric::ApplicationOrg>,
     let org = |member: &String| {
         let anchors = facts.peers.iter().filter(|peer| peer.spec.anchor && peer.spec.hospital_ref.name == *member);
         let anchor_peers = anchors
-            .map(|peer| match &peer.spec.node.external_endpoint {
-                Some(external) => endpoint(external),
-                None => Ok(fabric::Endpoint::new(names::host(&peer.name_any(), &facts.namespace), names::PEER_PORT)),
-            })
+            .map(|peer| endpoint(facts, &peer.name_any(), &peer.spec.node, names::PEER_PORT))
             .collect::<Result<_, _>>()?;
         Ok(fabric::ApplicationOrg { msp: msp(facts, member)?, anchor_peers })
     };

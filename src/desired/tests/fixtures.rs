@@ -196,7 +196,7 @@ pub fn identity_secret(plan: &IdentityPlan) -> Secret {
 }
 
 pub fn reachable() -> Reachable {
-    let endpoint = |name: &str, external, port| Endpoint::of_node(name, "north-clinic", external, port).expect("valid");
+    let endpoint = |name: &str, external, port| plan::endpoint(name, "north-clinic", external, port).expect("valid");
     let [orderer_root, _] = certificates();
     Reachable {
         peers: BTreeMap::from([

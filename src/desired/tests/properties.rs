@@ -6,11 +6,16 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_core::Resource;
+use proptest::prelude::*;
+use proptest::string::string_regex;
+use regex::Regex;
 use serde_json::{Value, json};
 
 use super::fixtures::*;
 use crate::*;
+use ehrnet_api::common::ENDPOINT_PATTERN;
 use ehrnet_api::{Hospital, Peer};
+use ehrnet_fabric::Endpoint;
 use ehrnet_pki::{Profile, Role, Window};
 
 fn stateful_sets() -> Vec<StatefulSet> {
@@ -338,13 +343,20 @@ fn a_node_is_certified_for_every_name_it_is_reached_by() {
 }
 
 #[test]
-fn an_endpoint_is_a_host_and_a_port() {
-    assert_eq!("a.example:1".parse(), Ok(Endpoint { host: "a.example".into(), port: 1 }));
-    for bad in ["a.example", "a.example:", "a.example:0", "a.example:65536", ":1", "a:b:1", ""] {
-        assert_eq!(bad.parse::<Endpoint>(), Err(PlanError::Endpoint { text: bad.into() }), "{bad}");
-    }
+fn an_external_endpoint_is_a_host_and_a_port() {
     let wrong = peer(json!({"externalEndpoint": "ledger.example:99999"}));
-    assert!(matches!(PeerPlan::new(&wrong, &willow(), &site(), BTreeSet::new()), Err(PlanError::Endpoint { .. })));
+    assert!(matches!(PeerPlan::new(&wrong, &willow(), &site(), BTreeSet::new()), Err(PlanError::Endpoint(_))));
+}
+
+proptest! {
+    #[test]
+    fn the_schema_admits_what_the_parser_reads(
+        text in string_regex(ENDPOINT_PATTERN.trim_matches(['^', '$'])).expect("a pattern").prop_union(
+            string_regex("[aZ0_.-]{0,3}:{0,2}[+0]?(6553[0-9]|[0-9]{0,6})\n?").expect("a pattern")),
+    ) {
+        let admitted = Regex::new(ENDPOINT_PATTERN).expect("a pattern").is_match(&text);
+        prop_assert_eq!(text.parse::<Endpoint>().is_ok(), admitted);
+    }
 }
 
 #[test]

@@ -7,9 +7,10 @@
 
 use prost::Message;
 
+use crate::Endpoint;
 use crate::config_rules::value;
 use crate::config_tree::{CONSENSUS_TYPE, ENDPOINTS, ORDERER, ORDERERS, bft, put_bft_consenters, put_value, raft};
-use crate::definition::{BftConsenter, BftOptions, ChannelDefinition, Consensus, Endpoint, RaftConsenter, RaftOptions};
+use crate::definition::{BftConsenter, BftOptions, ChannelDefinition, Consensus, RaftConsenter, RaftOptions};
 use crate::duration;
 use crate::identity::known_by;
 use crate::proto::common::{ConfigGroup, Consenter, OrdererAddresses, Orderers};

@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 
+use crate::Endpoint;
 use crate::config_rules::value;
 use crate::config_tree::{
     ANCHOR_PEERS, APPLICATION, BATCH_SIZE, BATCH_TIMEOUT, CAPABILITIES, CONSENSUS_TYPE, ENDORSEMENT, ENDPOINTS,
     LIFECYCLE_ENDORSEMENT, MSP, ORDERER, addresses, anchor_peers, application_org, batch_size, capability, orderer_org,
     put_policy, put_value,
 };
-use crate::definition::{ApplicationOrg, ChannelDefinition, Endpoint, OrdererOrg};
+use crate::definition::{ApplicationOrg, ChannelDefinition, OrdererOrg};
 use crate::duration;
 use crate::error::LedgerError;
 use crate::msp::{self, MspDefinition};

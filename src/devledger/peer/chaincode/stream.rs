@@ -17,6 +17,7 @@ use super::requests::reply;
 use crate::dial::{self, Callee, TlsIdentity};
 use crate::hosts::Hosts;
 use crate::orderer::cluster::MAX_MESSAGE;
+use ehrnet_fabric::Endpoint;
 use ehrnet_fabric::duration;
 use ehrnet_fabric::package::Connection;
 use ehrnet_fabric::proto::protos::chaincode_client::ChaincodeClient;
@@ -146,21 +147,20 @@ impl Drop for Conversation<'_> {
 
 /// Connect, trying again until the package's time for it is up: the chaincode may just be starting.
 async fn dial(connection: &Connection, hosts: &Hosts) -> Result<Channel, String> {
-    let address = connection.address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    let (host, port) = address.ok_or_else(|| format!("chaincode address {} is not host:port", connection.address))?;
+    let Endpoint { host, port } = connection.address.parse().map_err(|error| format!("chaincode address {error}"))?;
     let limit = duration::parse(&connection.dial_timeout).filter(|limit| !limit.is_zero());
     let until = tokio::time::Instant::now() + limit.unwrap_or(DIAL_LIMIT);
     loop {
         let attempt = if connection.tls_required {
             let roots = certificates(&connection.root_cert)?;
-            let callee = Callee { host: host.to_owned(), port, roots, expected: None };
+            let callee = Callee { host: host.clone(), port, roots, expected: None };
             let identity = match connection.client_auth_required {
                 true => Some(client_identity(connection)?),
                 false => None,
             };
             dial::connect(hosts, callee, identity.as_ref()).await
         } else {
-            dial::connect_plain(hosts, host, port).await
+            dial::connect_plain(hosts, &host, port).await
         };
         match attempt {
             Ok(channel) => return Ok(channel),

@@ -10,6 +10,7 @@ use super::{BROADCAST_LIMIT, Gateway};
 use crate::channel::bundle::OrdererConfig;
 use crate::channel::certificate;
 use crate::orderer::cluster::MAX_MESSAGE;
+use ehrnet_fabric::Endpoint;
 use ehrnet_fabric::gateway::status;
 use ehrnet_fabric::policy::bft_quorum;
 use ehrnet_fabric::proto::common::{Envelope, Status as BroadcastStatus};
@@ -125,8 +126,7 @@ fn orderers(config: &OrdererConfig) -> Vec<Orderer> {
         let roots: Vec<_> =
             org.tls_roots.iter().filter_map(|pem| certificate::der(pem)).map(CertificateDer::from).collect();
         org.endpoints.iter().filter_map(move |endpoint| {
-            let (host, port) = endpoint.rsplit_once(':')?;
-            let (host, port) = (host.to_owned(), port.parse().ok()?);
+            let Endpoint { host, port } = endpoint.parse().ok()?;
             Some(Orderer { msp_id: org.msp_id.clone(), host, port, roots: roots.clone() })
         })
     });

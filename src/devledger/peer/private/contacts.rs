@@ -4,6 +4,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::channel::bundle::Bundle;
 use crate::channel::certificate;
+use ehrnet_fabric::Endpoint;
 
 /// A peer's address, and how to know that it is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +37,10 @@ impl Directory {
         for org in bundle.application.iter().flatten() {
             let roots: Vec<CertificateDer<'static>> =
                 org.tls_roots.iter().filter_map(|pem| certificate::der(pem)).map(CertificateDer::from).collect();
-            let told = self.bootstrap.iter().filter(|_| org.msp_id == self.msp_id).filter_map(|address| {
-                let (host, port) = address.rsplit_once(':')?;
-                Some((host.to_owned(), port.parse().ok()?))
-            });
+            let told = self.bootstrap.iter().filter(|_| org.msp_id == self.msp_id);
+            let told = told.filter_map(|address| address.parse().ok().map(|Endpoint { host, port }| (host, port)));
             for (host, port) in org.anchor_peers.iter().cloned().chain(told) {
-                let is_self = self.own.contains(&format!("{host}:{port}"));
+                let is_self = self.own.contains(&Endpoint::new(host.as_str(), port).to_string());
                 if !is_self && !found.iter().any(|known| known.host == host && known.port == port) {
                     found.push(Contact { msp_id: org.msp_id.clone(), host, port, roots: roots.clone() });
                 }
