@@ -17,36 +17,29 @@ pub mod conditions;
 pub mod consent_policy;
 pub mod hospital;
 pub mod identity;
+mod kind;
 pub mod node;
 mod status;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use kube_core::CustomResourceExt;
 
 pub use chaincode::{Chaincode, ChaincodeSpec, ChaincodeStatus};
 pub use channel::{Channel, ChannelSpec, ChannelStatus};
 pub use consent_policy::{ConsentPolicy, ConsentPolicySpec, ConsentPolicyStatus};
 pub use hospital::{Hospital, HospitalSpec, HospitalStatus};
 pub use identity::{Identity, IdentitySpec, IdentityStatus};
+pub use kind::Kind;
 pub use node::{NodeStatus, Orderer, OrdererSpec, Peer, PeerSpec};
-pub use status::ResourceStatus;
+pub use status::Status;
 
 /// API group of every kind.
 pub const GROUP: &str = "ehrnet.dev";
 
 /// The definitions of all kinds, as `crds/` and the chart hold them.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![
-        Hospital::crd(),
-        Orderer::crd(),
-        Peer::crd(),
-        Channel::crd(),
-        Chaincode::crd(),
-        ConsentPolicy::crd(),
-        Identity::crd(),
-    ];
+    let mut crds: Vec<_> = Kind::ALL.iter().map(|kind| kind.crd()).collect();
     let versions = crds.iter_mut().flat_map(|crd| &mut crd.spec.versions);
     versions.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()).for_each(known_formats);
     crds

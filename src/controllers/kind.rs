@@ -12,7 +12,7 @@ use super::context::Context;
 use super::error::{ReconcileError, StepError};
 use super::outcome::Outcome;
 use super::writer::Writer;
-use ehrnet_api::ResourceStatus;
+use ehrnet_api::Status;
 use ehrnet_api::conditions::ConditionType;
 use ehrnet_apply::Child;
 use ehrnet_observe::cache::Cache;
@@ -20,7 +20,7 @@ use ehrnet_observe::{Kind, World};
 use ehrnet_status::Finding;
 
 /// A kind of resource that users declare.
-pub trait Declared: Child + HasStatus<Status: ResourceStatus> {
+pub trait Declared: Child + HasStatus<Status: Status> {
     /// Its name.
     const KIND: Kind;
     /// Whether what others do to its objects is undone at once, beside the passes.

@@ -14,7 +14,7 @@ use super::error::{ReconcileError, StepError};
 use super::kind::{Declared, Deletion, Report};
 use super::outcome::Outcome;
 use super::writer::Writer;
-use ehrnet_api::ResourceStatus;
+use ehrnet_api::Status;
 use ehrnet_api::conditions::ConditionType;
 use ehrnet_observe::Target;
 use ehrnet_status as status;

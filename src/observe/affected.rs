@@ -7,11 +7,10 @@ use kube::Resource;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 use kube::core::object::HasStatus;
-use serde::Serialize;
 
 use super::target::{Kind, Target};
 use super::world::World;
-use ehrnet_api::{Chaincode, Channel, ConsentPolicy, ConsentPolicySpec, Hospital, Identity, Orderer, Peer};
+use ehrnet_api::{Chaincode, Channel, ConsentPolicy, ConsentPolicySpec, Hospital, Identity, Orderer, Peer, Status};
 use ehrnet_desired::names;
 use ehrnet_status as status;
 
@@ -23,7 +22,7 @@ fn target<K: Resource>(kind: Kind, object: &K) -> Target {
 /// others look, a busy channel would keep all of them busy, each with the other's report.
 pub fn is_progress<K>(before: &K, after: &K) -> bool
 where
-    K: Resource + HasStatus<Status: Serialize>,
+    K: Resource + HasStatus<Status: Status>,
 {
     before.meta().generation == after.meta().generation
         && before.meta().deletion_timestamp == after.meta().deletion_timestamp

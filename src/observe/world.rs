@@ -17,14 +17,13 @@ use kube::core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::cache::{Cache, Cached, Change};
 use super::target::{Kind, Target};
-use ehrnet_api::{Chaincode, Channel, ConsentPolicy, Hospital, Identity, Orderer, Peer};
+use ehrnet_api::{Chaincode, Channel, ConsentPolicy, Hospital, Identity, Orderer, Peer, Status};
 use ehrnet_apply::slim;
 
 /// Selects the children that the operator made.
@@ -219,7 +218,7 @@ impl Starter<'_> {
     fn declared<K>(&mut self, cache: fn(&World) -> &Cache<K>, kind: Kind, affected: fn(&World, &K) -> Vec<Target>)
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + HasStatus<Status: Serialize>
+            + HasStatus<Status: Status>
             + Clone
             + DeserializeOwned
             + Debug

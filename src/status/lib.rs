@@ -5,9 +5,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use serde::Serialize;
-use serde_json::Value;
 
+use ehrnet_api::Status;
 use ehrnet_api::conditions::{ConditionType, READY, Reason};
 
 /// What a check found.
@@ -120,40 +119,23 @@ fn condition(
     }
 }
 
-/// Fields that tell how far something is, and that nothing waits for.
-const PROGRESS: [&str; 5] = ["conditions", "height", "ledger", "nodes", "plan"];
-
 /// Whether a status differs from the one before in nothing that others wait for: neither in whether the resource is ready
 /// nor in a fact.
-pub fn is_unhurried<S: Serialize>(before: Option<&S>, after: &S) -> bool {
-    let (Some(before), Ok(after)) =
-        (before.and_then(|before| serde_json::to_value(before).ok()), serde_json::to_value(after))
-    else {
-        return false;
-    };
-    before != after && ready_status(&before) == ready_status(&after) && facts(before) == facts(after)
+pub fn is_unhurried<S: Status>(before: Option<&S>, after: &S) -> bool {
+    before.is_some_and(|before| {
+        before != after && ready_status(before) == ready_status(after) && before.facts() == after.facts()
+    })
 }
 
-fn ready_status(status: &Value) -> Option<&Value> {
-    status["conditions"].as_array()?.iter().find(|condition| condition["type"] == READY).map(|ready| &ready["status"])
-}
-
-/// A status without what only tells of progress.
-fn facts(mut status: Value) -> Value {
-    match &mut status {
-        Value::Object(fields) => {
-            fields.retain(|field, _| !PROGRESS.contains(&field.as_str()));
-            fields.values_mut().for_each(|value| *value = facts(value.take()));
-        }
-        Value::Array(values) => values.iter_mut().for_each(|value| *value = facts(value.take())),
-        _ => {}
-    }
-    status
+fn ready_status(status: &impl Status) -> Option<&str> {
+    status.conditions().iter().find(|condition| condition.type_ == READY).map(|ready| ready.status.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ehrnet_api::NodeStatus;
+    use ehrnet_api::node::NodeChannel;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a timestamp")
@@ -200,11 +182,17 @@ mod tests {
 
     #[test]
     fn a_status_may_wait_unless_others_wait_for_what_it_says() {
-        let status = |ready: &str, reason: &str, height: u64, joined: &[&str]| {
-            serde_json::json!({
-                "conditions": [{"type": "Ready", "status": ready, "reason": reason}],
-                "channels": joined.iter().map(|name| serde_json::json!({"name": name, "height": height})).collect::<Vec<_>>(),
-            })
+        let status = |ready: &str, reason: &str, height, joined: &[&str]| NodeStatus {
+            conditions: vec![Condition {
+                type_: READY.into(),
+                status: ready.into(),
+                reason: reason.into(),
+                message: String::new(),
+                observed_generation: None,
+                last_transition_time: Time(at(1)),
+            }],
+            channels: joined.iter().map(|name| NodeChannel { name: (*name).into(), height }).collect(),
+            ..NodeStatus::default()
         };
         let before = status("False", "WaitingForPod", 1, &[]);
         assert!(is_unhurried(Some(&before), &status("False", "WaitingForReference", 1, &[])), "why it waits");
