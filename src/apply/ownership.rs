@@ -15,8 +15,10 @@ use ehrnet_desired::names;
 pub struct Owner {
     /// Namespace of the resource, and so of every object written for it.
     pub namespace: String,
-    kind: String,
-    name: String,
+    /// Kind of the resource; empty for what the resources of a namespace share.
+    pub kind: String,
+    /// Name of the resource.
+    pub name: String,
     /// `None` for what the resources of a namespace share: nothing owns that.
     uid: Option<String>,
 }

@@ -155,7 +155,10 @@ async fn authority(
     if let Some(given) = ca.given {
         let name = &given.secret_ref.name;
         let secret = ctx.given.get(&ctx.world, &owner.namespace, name).await?;
-        return Ok(authorities::read(&secret, name, (ctx.clock)())?);
+        let authority = authorities::read(&secret, name, (ctx.clock)())?;
+        let slot = Slot { owner, name, existed: true };
+        key_pairs::measure(ctx, &slot, "ca", authority.certificate(), None);
+        return Ok(authority);
     }
     let slot = Slot { owner, name: &ca.name, existed: ca.existed };
     let common_name = format!("{} {}", plan.msp_id.chars().take(48).collect::<String>(), ca.title);

@@ -19,6 +19,7 @@ use ehrnet_api::conditions::Reason;
 use ehrnet_apply::Owner;
 use ehrnet_pki::renewal::{self, Wanted};
 use ehrnet_pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey, Window};
+use ehrnet_runtime::metrics;
 use ehrnet_status::Finding;
 
 /// A Secret with a key pair.
@@ -135,7 +136,7 @@ pub async fn leaf(
         LeafAction::Keep(certificate, key) => {
             let pair = stored.unwrap_or_else(Pair::empty);
             keep(ctx, writer, slot, &build(&certificate, &key), pair.clone()).await?;
-            return Ok(issued(slot, *certificate, pair, want));
+            return Ok(issued(ctx, slot, *certificate, pair, want));
         }
         LeafAction::Issue { key, why } => {
             if let Some(why) = why {
@@ -154,12 +155,20 @@ pub async fn leaf(
     let pair = store(ctx, writer, slot, secret.as_deref(), build(&certificate, &key)).await?;
     // Another process may have stored its own pair first: what stands in the Secret counts.
     let certificate = Certificate::from_pem(&pair.certificate).map_err(|error| unusable(slot, &error))?;
-    Ok(issued(slot, certificate, pair, want))
+    Ok(issued(ctx, slot, certificate, pair, want))
 }
 
-fn issued(slot: &Slot<'_>, certificate: Certificate, pair: Pair, want: &Want<'_>) -> Issued {
+fn issued(ctx: &Context, slot: &Slot<'_>, certificate: Certificate, pair: Pair, want: &Want<'_>) -> Issued {
     let due = renewal::leaf_due(&certificate, want.issuer.certificate(), want.window);
+    measure(ctx, slot, "leaf", &certificate, due);
     Issued { certificate, pair, secret: slot.name.to_owned(), due }
+}
+
+/// Shows in the metrics when a certificate ends and when it is renewed.
+pub fn measure(ctx: &Context, slot: &Slot<'_>, sort: &'static str, certificate: &Certificate, due: Option<Timestamp>) {
+    let Owner { namespace, kind, name, .. } = slot.owner.clone();
+    let of = metrics::Certificate { namespace, kind, name, secret: slot.name.to_owned(), certificate: sort };
+    ctx.metrics.certificate(of, certificate.not_after().as_second(), due.map(Timestamp::as_second));
 }
 
 fn unusable(slot: &Slot<'_>, error: &dyn std::fmt::Display) -> Finding {
@@ -203,6 +212,7 @@ pub async fn authority(
     let made = match keys::authority(stored.as_ref(), remembered.as_ref(), slot.existed, window, now) {
         CaAction::Keep(ca) => {
             keep(ctx, writer, slot, &build(&ca), Pair::of(ca.certificate(), ca.key())).await?;
+            measure(ctx, slot, "ca", ca.certificate(), Some(renewal::authority_due(ca.certificate(), window)));
             return Ok(ca);
         }
         CaAction::Reissue(ca) => ca.reissue(window.validity, now),
@@ -215,5 +225,7 @@ pub async fn authority(
     };
     let ca = made.map_err(|error| unusable(slot, &error))?;
     let pair = store(ctx, writer, slot, secret.as_deref(), build(&ca)).await?;
-    Ok(Authority::parse(&pair.certificate, &pair.key).map_err(|error| unusable(slot, &error))?)
+    let ca = Authority::parse(&pair.certificate, &pair.key).map_err(|error| unusable(slot, &error))?;
+    measure(ctx, slot, "ca", ca.certificate(), Some(renewal::authority_due(ca.certificate(), window)));
+    Ok(ca)
 }

@@ -75,6 +75,9 @@ async fn present<K: Declared>(ctx: &Context, target: &Target) -> Option<Arc<K>> 
     if let Some(farewell) = ctx.memories.present(target, uid.as_deref()) {
         ctx.statuses.reporter.tell(&farewell.reference, &farewell.event).await;
     }
+    if resource.is_none() {
+        ctx.metrics.certificates_gone(&target.namespace, K::KIND.as_str(), &target.name);
+    }
     resource
 }
 

@@ -3,7 +3,8 @@
 //! Invariant: label values come from fixed sets (kinds, verbs, results) or from the resources' own names; nothing that a
 //! user types freely becomes a label, so that the number of series is bounded by the number of resources.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -43,10 +44,19 @@ struct Act {
     act: &'static str,
 }
 
+/// Which certificate.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Certificate {
-    namespace: String,
-    secret: String,
+pub struct Certificate {
+    /// Namespace of the resource.
+    pub namespace: String,
+    /// Kind of the resource that it was issued for; empty for what the resources of a namespace share.
+    pub kind: String,
+    /// Name of that resource.
+    pub name: String,
+    /// The Secret that holds it.
+    pub secret: String,
+    /// `ca` or `leaf`.
+    pub certificate: &'static str,
 }
 
 /// All metrics of the process. Clones share them.
@@ -61,7 +71,10 @@ struct Inner {
     in_flight: Family<Kind, Gauge>,
     api_writes: Family<ApiWrite, Counter>,
     ledger_writes: Family<Act, Counter>,
-    certificates: Family<Certificate, Gauge>,
+    ends: Family<Certificate, Gauge>,
+    renewals: Family<Certificate, Gauge>,
+    /// All certificates that stand in the two before: a family does not tell what it holds.
+    certificates: Mutex<HashSet<Certificate>>,
     leader: Gauge,
 }
 
@@ -81,7 +94,9 @@ impl Metrics {
             in_flight: Family::default(),
             api_writes: Family::default(),
             ledger_writes: Family::default(),
-            certificates: Family::default(),
+            ends: Family::default(),
+            renewals: Family::default(),
+            certificates: Mutex::default(),
             leader: Gauge::default(),
         };
         let registry = &mut inner.registry;
@@ -97,9 +112,15 @@ impl Metrics {
         registry.register("ledger_writes", "Acts that change the ledger", inner.ledger_writes.clone());
         registry.register_with_unit(
             "certificate_expiry_timestamp",
-            "End of validity of the first certificate in a Secret to expire, seconds since 1970",
+            "End of validity of a certificate, seconds since 1970",
             Unit::Seconds,
-            inner.certificates.clone(),
+            inner.ends.clone(),
+        );
+        registry.register_with_unit(
+            "certificate_renewal_timestamp",
+            "When the operator renews a certificate, seconds since 1970; none for what it never renews by itself",
+            Unit::Seconds,
+            inner.renewals.clone(),
         );
         registry.register("leader", "1 while this process holds the lease", inner.leader.clone());
         Self(Arc::new(inner))
@@ -122,14 +143,32 @@ impl Metrics {
         self.0.ledger_writes.get_or_create(&Act { act }).inc();
     }
 
-    /// A certificate in `secret` expires at `not_after`, seconds since 1970.
-    pub fn certificate(&self, namespace: &str, secret: &str, not_after: i64) {
-        self.0.certificates.get_or_create(&certificate(namespace, secret)).set(not_after);
+    /// A certificate ends at `not_after` and is renewed at `renewal`, both in seconds since 1970.
+    pub fn certificate(&self, certificate: Certificate, not_after: i64, renewal: Option<i64>) {
+        let mut known = self.0.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.ends.get_or_create(&certificate).set(not_after);
+        match renewal {
+            Some(renewal) => {
+                self.0.renewals.get_or_create(&certificate).set(renewal);
+            }
+            None => {
+                self.0.renewals.remove(&certificate);
+            }
+        }
+        known.insert(certificate);
     }
 
-    /// `secret` is gone.
-    pub fn certificate_gone(&self, namespace: &str, secret: &str) {
-        self.0.certificates.remove(&certificate(namespace, secret));
+    /// A resource is gone, and nothing is said of its certificates any more.
+    pub fn certificates_gone(&self, namespace: &str, kind: &str, name: &str) {
+        let mut known = self.0.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|certificate| {
+            let goes = certificate.namespace == namespace && certificate.kind == kind && certificate.name == name;
+            if goes {
+                self.0.ends.remove(certificate);
+                self.0.renewals.remove(certificate);
+            }
+            !goes
+        });
     }
 
     /// Whether this process holds the lease.
@@ -143,10 +182,6 @@ impl Metrics {
         encode(&mut text, &self.0.registry)?;
         Ok(text)
     }
-}
-
-fn certificate(namespace: &str, secret: &str) -> Certificate {
-    Certificate { namespace: namespace.to_owned(), secret: secret.to_owned() }
 }
 
 /// A reconcile under way. Dropped without [`Self::finish`] it counts as `cancelled`.
@@ -179,6 +214,12 @@ impl Drop for Reconciling {
 mod tests {
     use super::*;
 
+    fn certificate(name: &str) -> Certificate {
+        let [namespace, kind, name, secret] =
+            ["mercy", "Peer", name, &format!("{name}-tls")].map(|text| text.to_owned());
+        Certificate { namespace, kind, name, secret, certificate: "leaf" }
+    }
+
     #[test]
     fn what_happened_stands_in_the_text() {
         let metrics = Metrics::new();
@@ -188,7 +229,7 @@ mod tests {
         metrics.api_write("statefulsets", "patch", Some(200));
         metrics.api_write("secrets", "create", None);
         metrics.ledger_write("OrdererJoin");
-        metrics.certificate("mercy", "peer0-tls", 1_800_000_000);
+        metrics.certificate(certificate("peer0"), 1_800_000_000, Some(1_700_000_000));
         metrics.leader(true);
         let text = metrics.text().expect("encoding into a string");
         for line in [
@@ -200,7 +241,8 @@ mod tests {
             r#"ehrnet_api_writes_total{resource="statefulsets",verb="patch",code="200"} 1"#,
             r#"ehrnet_api_writes_total{resource="secrets",verb="create",code="none"} 1"#,
             r#"ehrnet_ledger_writes_total{act="OrdererJoin"} 1"#,
-            r#"ehrnet_certificate_expiry_timestamp_seconds{namespace="mercy",secret="peer0-tls"} 1800000000"#,
+            r#"ehrnet_certificate_expiry_timestamp_seconds{namespace="mercy",kind="Peer",name="peer0",secret="peer0-tls",certificate="leaf"} 1800000000"#,
+            r#"ehrnet_certificate_renewal_timestamp_seconds{namespace="mercy",kind="Peer",name="peer0",secret="peer0-tls",certificate="leaf"} 1700000000"#,
             "ehrnet_leader 1",
         ] {
             assert!(text.lines().any(|written| written == line), "{line} is not in\n{text}");
@@ -209,10 +251,12 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_is_gone_has_no_expiry() {
+    fn nothing_is_said_of_the_certificates_of_a_resource_that_is_gone() {
         let metrics = Metrics::new();
-        metrics.certificate("mercy", "peer0-tls", 1);
-        metrics.certificate_gone("mercy", "peer0-tls");
-        assert!(!metrics.text().expect("encoding into a string").contains("peer0-tls"));
+        metrics.certificate(certificate("peer0"), 1, Some(1));
+        metrics.certificate(certificate("peer1"), 1, None);
+        metrics.certificates_gone("mercy", "Peer", "peer0");
+        let text = metrics.text().expect("encoding into a string");
+        assert!(!text.contains("peer0-tls") && text.contains("peer1-tls"), "{text}");
     }
 }
