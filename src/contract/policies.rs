@@ -14,7 +14,7 @@ use ehrnet_consent::policy::validate;
 use ehrnet_consent::vocabulary::ConsentScope;
 use ehrnet_consent::vocabulary::PolicySpec;
 use ehrnet_messages::{
-    ApprovePolicy, Event, GetPolicy, PolicyApproval, PolicyVersion, PutPolicy, WithdrawPolicy, event,
+    ApprovePolicy, Code, Event, GetPolicy, PolicyApproval, PolicyVersion, PutPolicy, WithdrawPolicy, event,
 };
 
 /// Name of the scope of a policy that names none.
@@ -53,8 +53,9 @@ pub async fn put(tx: &mut Transaction<'_>) -> Result<PolicyVersion, ContractErro
     check_replaced(&before, argument.replaces)?;
     let claimed: Option<PolicyVersion> = tx.read(&keys::policy_of_scope(scope)).await?;
     if let Some(other) = claimed.filter(|other| other.name != argument.name) {
-        let message =
-            format!("scope {scope} is claimed by policy {}: policy {} cannot claim it", other.name, argument.name);
+        let (other, name) = (other.name, &argument.name);
+        let code = Code::ScopeClaimed { policy: other.clone() };
+        let message = format!("{code} scope {scope} is claimed by policy {other}: policy {name} cannot claim it");
         return Err(ContractError::conflict(message));
     }
     release(tx, &before, scope);

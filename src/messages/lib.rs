@@ -20,6 +20,7 @@ use ehrnet_consent::decision::Effect;
 
 mod access;
 mod audit;
+mod code;
 mod consents;
 pub mod hash;
 mod members;
@@ -34,6 +35,7 @@ pub use audit::{
     AuditDetail, AuditEntry, AuditKind, AuditPage, AuditSubject, DisclosureSecret, QueryAudit, Recipient,
     RecordDisclosure,
 };
+pub use code::Code;
 pub use consents::{
     ConsentDetail, ConsentHistory, ConsentPage, ConsentSecret, ConsentStatus, ConsentVersion, GetConsents, PutConsent,
     RevokeConsent,

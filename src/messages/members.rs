@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use super::Code;
+
 /// MSP ids of the member hospitals of the channel, as the hospital that runs the contract knows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members(BTreeSet<String>);
@@ -19,8 +21,9 @@ pub enum NotAgreed {
     NoMembers,
     /// Fewer than needed agree.
     #[error(
-        "{agreed} of {members} {} and {needed} must: administrators of others approve it first (function ApprovePolicy)",
-        Members::AGREE
+        "{} {agreed} of {members} member hospitals agree and {needed} must: administrators of others approve it first \
+         (function ApprovePolicy)",
+        Code::NotAgreed
     )]
     TooFew {
         /// Members that agree.
@@ -35,8 +38,6 @@ pub enum NotAgreed {
 impl Members {
     /// Environment variable that names them, separated by commas.
     pub const ENVIRONMENT: &str = "EHRNET_MEMBERS";
-    /// Words of [`NotAgreed::TooFew`], by which a client knows it: a peer passes on nothing of a refusal but its text.
-    pub const AGREE: &str = "member hospitals agree";
 
     /// Refuses what not more than half of the members agree to.
     ///

@@ -61,7 +61,7 @@ fn no_hospital_changes_or_withdraws_a_policy_alone() {
         let errors =
             [world.submit(&mercy, &put, None).expect_err(why), world.submit(&mercy, &withdraw, None).expect_err(why)];
         for error in errors {
-            assert!(error.status == 409 && error.message.contains("1 of 2 member hospitals agree"), "{why}: {error}");
+            assert!(error.status == 409 && Code::find(&error.message) == Some(Code::NotAgreed), "{why}: {error}");
         }
     };
     refused(&mut world, "the agreement to the version before counts no more");
@@ -89,7 +89,8 @@ fn two_policies_cannot_claim_one_scope() {
     world.policy("care", 0, json!({"scope": "patient-privacy"})).expect("put");
     let error = world.policy("other", 0, json!({"scope": "patient-privacy"})).expect_err("claimed");
     assert_eq!(error.status, 409);
-    assert_eq!(error.message, "scope patient-privacy is claimed by policy care: policy other cannot claim it");
+    assert_eq!(Code::find(&error.message), Some(Code::ScopeClaimed { policy: "care".into() }));
+    assert!(error.message.contains("scope patient-privacy is claimed by policy care"), "{error}");
     world.policy("other", 0, json!({"scope": "research"})).expect("a free one");
     world.policy("care", 1, json!({})).expect("moves to any scope");
     world.policy("third", 0, json!({"scope": "patient-privacy"})).expect("free now");

@@ -13,7 +13,7 @@ use crate::rival;
 use ehrnet_api::conditions::Reason;
 use ehrnet_api::{Chaincode, ConsentPolicy};
 use ehrnet_consent::policy::Policy;
-use ehrnet_messages::{GetPolicy, PolicyVersion, PutPolicy, WithdrawPolicy};
+use ehrnet_messages::{Code, GetPolicy, PolicyVersion, PutPolicy, WithdrawPolicy};
 use ehrnet_status::Finding;
 
 /// A policy on the ledger as it was read, and what had to be done.
@@ -117,16 +117,15 @@ fn claimed(by: &str) -> Finding {
 /// What a refused policy means. A scope that a policy without resource holds is freed: the next pass gets it.
 async fn refused(contract: &Contract<'_>, ctx: &Context, namespace: &str, refusal: Refusal) -> Finding {
     let Refusal::Ledger(error) = &refusal else { return refusal.into() };
-    let text = error.to_string();
-    let Some(other) = claimant(&text) else { return refusal.into() };
-    if ctx.world.consent_policies.get(namespace, other).is_some() {
-        return claimed(other);
+    let Some(Code::ScopeClaimed { policy: other }) = Code::find(&error.to_string()) else { return refusal.into() };
+    if ctx.world.consent_policies.get(namespace, &other).is_some() {
+        return claimed(&other);
     }
-    let found = match contract.ask(&GetPolicy { name: other.to_owned(), version: None }).await {
+    let found = match contract.ask(&GetPolicy { name: other.clone(), version: None }).await {
         Ok(found) => found,
         Err(finding) => return finding,
     };
-    match contract.withdraw(&WithdrawPolicy { name: other.to_owned(), replaces: found.version }).await {
+    match contract.withdraw(&WithdrawPolicy { name: other.clone(), replaces: found.version }).await {
         Ok(_) => {
             Finding::not(Reason::Progressing, format!("policy {other}, whose ConsentPolicy is gone, was withdrawn"))
         }
@@ -134,18 +133,11 @@ async fn refused(contract: &Contract<'_>, ctx: &Context, namespace: &str, refusa
     }
 }
 
-/// The policy that holds a scope, from the contract's words (`contract::policies`).
-fn claimant(error: &str) -> Option<&str> {
-    let (_, rest) = error.split_once("is claimed by policy ")?;
-    rest.split_once(':').map(|(name, _)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use ehrnet_fabric::LedgerError;
 
     fn policy(status: serde_json::Value) -> ConsentPolicy {
         let object = json!({
@@ -168,16 +160,5 @@ mod tests {
         let told = foreign(&policy(known.clone()), &on_ledger(4, "bb")).expect("another one");
         assert!(told.contains("version 4 with digest bb") && told.contains("ElmMSP"), "{told}");
         assert!(foreign(&policy(known), &on_ledger(4, "")).expect("withdrawn").contains("digest none"));
-    }
-
-    #[test]
-    fn the_policy_that_holds_a_scope_is_read_from_the_contracts_words() {
-        let error = LedgerError::Refused {
-            node: "p:7051".into(),
-            status: 500,
-            message: "scope any is claimed by policy care-2: policy treatment cannot claim it".into(),
-        };
-        assert_eq!(claimant(&error.to_string()), Some("care-2"));
-        assert_eq!(claimant("policy treatment is at version 3"), None);
     }
 }

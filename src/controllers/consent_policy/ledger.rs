@@ -12,8 +12,7 @@ use ehrnet_api::conditions::{READY, Reason};
 use ehrnet_api::{Chaincode, Channel, Peer};
 use ehrnet_fabric::proposal::Call;
 use ehrnet_fabric::{LedgerError, gateway};
-use ehrnet_messages::Members;
-use ehrnet_messages::{ApprovePolicy, Function, PolicyVersion, PutPolicy, WithdrawPolicy};
+use ehrnet_messages::{ApprovePolicy, Code, Function, PolicyVersion, PutPolicy, WithdrawPolicy};
 use ehrnet_status::Finding;
 
 /// The contract of one Chaincode.
@@ -159,7 +158,7 @@ fn problem(error: &LedgerError) -> Finding {
         return Finding::not(Reason::EndorsersDisagree, message);
     }
     // Each has agreed at its own peer; another peer may be a block behind.
-    if text.contains(Members::AGREE) {
+    if Code::find(&text) == Some(Code::NotAgreed) {
         return Finding::unknown(Reason::Progressing, text);
     }
     ledger::finding("policy on the ledger", error)
@@ -184,9 +183,6 @@ mod tests {
 
     #[test]
     fn an_agreement_that_a_peer_has_not_heard_of_is_waited_for() {
-        assert_eq!(
-            problem(&refused("policy p, version 1: 1 of 2 member hospitals agree and 2 must")).reason,
-            Reason::Progressing
-        );
+        assert_eq!(problem(&refused("policy p, version 1: [NotAgreed] 1 of 2")).reason, Reason::Progressing);
     }
 }
