@@ -41,8 +41,6 @@ pub enum Phase {
     Syncing,
     /// It leads and works.
     Leading,
-    /// It was asked to end.
-    Ending,
 }
 
 impl Phase {
@@ -56,7 +54,6 @@ impl Phase {
             Self::Standby => "standby: another instance leads",
             Self::Syncing => "syncing: reading what is in the cluster",
             Self::Leading => "leading",
-            Self::Ending => "ending",
         }
     }
 }
@@ -179,13 +176,9 @@ mod tests {
         let servers = Servers::start((any_port(), any_port()), health.clone(), Metrics::new(), &shutdown)
             .await
             .expect("listening");
-        for (phase, code) in [
-            (Phase::Starting, "503"),
-            (Phase::Standby, "200"),
-            (Phase::Syncing, "503"),
-            (Phase::Leading, "200"),
-            (Phase::Ending, "503"),
-        ] {
+        for (phase, code) in
+            [(Phase::Starting, "503"), (Phase::Standby, "200"), (Phase::Syncing, "503"), (Phase::Leading, "200")]
+        {
             health.set(phase);
             let answer = get(servers.health_address, "/readyz").await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {code}")) && answer.contains(phase.as_str()), "{answer}");
