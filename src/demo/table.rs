@@ -1,12 +1,13 @@
 //! The live table (pure): what is known of each resource, when the whole sample is ready, and how that is drawn.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::DynamicObject;
 use serde::Deserialize;
+
+use ehrnet_client::table;
 
 /// A resource, as `Hospital st-mary`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,25 +73,10 @@ impl Table {
 
     /// One line per resource, below a heading.
     pub(super) fn lines(&self) -> Vec<String> {
-        let kind = self.width("KIND", |key, _| key.kind.len());
-        let name = self.width("NAME", |key, _| key.name.len());
-        let reason = self.width("REASON", |_, state| state.reason.len());
-        let row = |cells: [&str; 5]| {
-            let mut line = String::new();
-            let [a, b, c, d, e] = cells;
-            // Writing to a String cannot fail.
-            let _ = write!(line, "{a:<kind$}  {b:<name$}  {c:<5}  {d:<reason$}  {e}");
-            line.trim_end().to_owned()
-        };
-        let heading = row(["KIND", "NAME", "READY", "REASON", "MESSAGE"]);
         let rows = self.states.iter().map(|(key, state)| {
-            row([&key.kind, &key.name, ready_word(state), &state.reason, &one_line(&state.message)])
+            [&key.kind, &key.name, ready_word(state), &state.reason, &state.message].map(str::to_owned)
         });
-        std::iter::once(heading).chain(rows).collect()
-    }
-
-    fn width(&self, heading: &str, of: impl Fn(&Key, &State) -> usize) -> usize {
-        self.states.iter().map(|(key, state)| of(key, state)).chain([heading.len()]).max().unwrap_or_default()
+        table::lines(["KIND", "NAME", "READY", "REASON", "MESSAGE"], rows)
     }
 }
 
