@@ -6,9 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use ehrnet_fabric::Endpoint;
 use ehrnet_fabric::chaincode::{ChaincodeDefinition, Collection, EndorsementPolicy, Rule};
 use ehrnet_fabric::envelope::Stamp;
-use ehrnet_fabric::genesis::{self, ChannelDefinition, Consensus, Endpoint, RaftOptions};
+use ehrnet_fabric::genesis::{self, ChannelDefinition, Consensus, RaftOptions};
 use ehrnet_fabric::lifecycle::{CommitOutcome, Endorser, ensure_approved, ensure_committed, ensure_installed};
 use ehrnet_fabric::net::ActKind;
 use ehrnet_fabric::package::{Connection, Package};

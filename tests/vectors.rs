@@ -4,11 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ehrnet_fabric::Endpoint;
 use ehrnet_fabric::blocks;
 use ehrnet_fabric::envelope::{Stamp, tx_id};
 use ehrnet_fabric::genesis::{
-    self, ApplicationOrg, Batch, BftConsenter, BftOptions, ChannelDefinition, Consensus, Endpoint, OrdererOrg,
-    RaftConsenter, RaftOptions,
+    self, ApplicationOrg, Batch, BftConsenter, BftOptions, ChannelDefinition, Consensus, OrdererOrg, RaftConsenter,
+    RaftOptions,
 };
 use ehrnet_fabric::msp::MspDefinition;
 use ehrnet_fabric::plan::plan;

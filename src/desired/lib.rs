@@ -34,7 +34,7 @@ pub mod volume_claim;
 mod tests;
 
 pub use plan::{
-    ContractPlan, ContractRelease, CouchDbPlan, DefaultImage, HospitalPlan, IdentityPlan, Material,
-    NodeImages, NodePlan, OrdererPlan, PeerPlan, PlanError, Site,
+    ContractPlan, ContractRelease, CouchDbPlan, DefaultImage, HospitalPlan, IdentityPlan, Material, NodeImages,
+    NodePlan, OrdererPlan, PeerPlan, PlanError, Site,
 };
 pub use resources::Objects;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ehrnet_fabric::Endpoint;
 use ehrnet_fabric::envelope::Stamp;
-use ehrnet_fabric::genesis::{self, BftOptions, ChannelDefinition, Consensus, Endpoint};
+use ehrnet_fabric::genesis::{self, BftOptions, ChannelDefinition, Consensus};
 use ehrnet_fabric::identity::SigningIdentity;
 use ehrnet_fabric::participation::ConsensusRelation;
 use ehrnet_fabric::proto::common::Block;

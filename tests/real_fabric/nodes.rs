@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ehrnet_fabric::genesis::{ApplicationOrg, BftConsenter, Endpoint, OrdererOrg, RaftConsenter};
+use ehrnet_fabric::Endpoint;
+use ehrnet_fabric::genesis::{ApplicationOrg, BftConsenter, OrdererOrg, RaftConsenter};
 use ehrnet_fabric::identity::SigningIdentity;
 use ehrnet_fabric::msp::MspDefinition;
 use ehrnet_fabric::net::{LedgerAct, Network, NotAllowed, Target, TlsIdentity};

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ehrnet_fabric::Endpoint;
 use ehrnet_fabric::chaincode::{ChaincodeDefinition, Collection, EndorsementPolicy, Rule};
 use ehrnet_fabric::envelope::Stamp;
-use ehrnet_fabric::genesis::{
-    self, ApplicationOrg, BftOptions, ChannelDefinition, Consensus, Endpoint, OrdererOrg, RaftOptions,
-};
+use ehrnet_fabric::genesis::{self, ApplicationOrg, BftOptions, ChannelDefinition, Consensus, OrdererOrg, RaftOptions};
 use ehrnet_fabric::identity::SigningIdentity;
 use ehrnet_fabric::lifecycle::{
     self, CommitOutcome, Endorser, approved, ensure_approved, ensure_committed, ensure_installed, next_sequence,
