@@ -49,8 +49,7 @@ pub async fn is_upgraded_rolled_out_and_rolled_back(cluster: Arc<TestCluster>) {
 /// A pod that runs and registers under another id is no service of the contract, and that is said.
 pub async fn is_not_ready_under_another_package_id(cluster: Arc<TestCluster>) {
     let scene = Scene::new(&cluster, "stranger").await;
-    let command =
-        "/usr/bin/env CHAINCODE_ID=other:1 CORE_CHAINCODE_ID=other:1 CORE_CHAINCODE_ID_NAME=other:1 ehrnet contract";
+    let command = "/usr/bin/env CHAINCODE_ID=other:1 CORE_CHAINCODE_ID=other:1 CORE_CHAINCODE_ID_NAME=other:1 /opt/ehrnet-contract";
     let start = scene.start.clone().with(["--contract-command", command]);
     let _operator = start.run(Gate::open());
     scene.apply(&sample::two_hospitals()).await;
