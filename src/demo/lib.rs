@@ -1,4 +1,4 @@
-//! `ehrnet demo`: from nothing to a running network in one command.
+//! `cargo run -- demo`: from nothing to a running network in one command.
 //!
 //! ```text
 //!  cluster (a context | kind | deploy/local) -> images of the programs -> Helm chart -> sample, all at once
@@ -233,7 +233,7 @@ async fn bring_up(
     let image = match &args.image {
         Some(image) => image.clone(),
         None => {
-            writeln!(out, "packing this binary as the operator's image")?;
+            writeln!(out, "packing the images of operator, contract and embedded ledger")?;
             install::load_images(project, cluster).await?
         }
     };

@@ -5,7 +5,7 @@
 //! emits an event; another one writes as much as a request does, a public and a private value, and reads nothing: both are
 //! the tests' chaincode under the same endorsement policy, over mutual TLS as well. All take turns, so that whatever else
 //! the machine does hits each of them. On the embedded ledger, and on Fabric if `EHRNET_FABRIC_BIN` names it;
-//! nodes and contracts are `EHRNET_TEST_BINARY` if it is set.
+//! nodes and contracts are those in the folder `EHRNET_TEST_PROGRAMS`, if it is set.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

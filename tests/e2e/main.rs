@@ -4,7 +4,7 @@
 //!  cargo test --test e2e                                            the embedded ledger
 //!  EHRNET_FABRIC_BIN=... cargo test --test e2e                      Hyperledger Fabric, from a release folder
 //!  EHRNET_TEST_CONTEXT=kind-x [EHRNET_TEST_LEDGER=fabric] cargo ... a cluster that has, or can pull, the images
-//!  EHRNET_TEST_BINARY=target/release/ehrnet cargo test --test e2e -- --ignored     the benchmark
+//!  EHRNET_TEST_PROGRAMS=target/release cargo test --test e2e -- --ignored          the benchmark
 //! ```
 //!
 //! One cluster and one operator serve all scenarios, each in a namespace of its own. A scenario that stops the operator

@@ -202,7 +202,7 @@ async fn the_commands_tell_the_whole_story() {
     a_large_object(&town, 16).await;
 }
 
-/// With `EHRNET_TEST_BINARY` naming a release it takes seconds, in a debug build minutes.
+/// With `EHRNET_TEST_PROGRAMS=target/release` it takes seconds, in a debug build minutes.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "hashes an object of 1 GiB three times"]
 async fn an_object_of_a_gibibyte_costs_the_ledger_one_small_transaction() {

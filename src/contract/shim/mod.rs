@@ -36,7 +36,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 /// Messages to a peer that may wait.
 const WAITING: usize = 64;
 
-/// Arguments of `ehrnet contract`.
+/// Arguments of `ehrnet-contract`.
 #[derive(Debug, clap::Args)]
 pub struct ContractArgs {
     /// Where to listen.
