@@ -3,6 +3,7 @@
 //! The script it is compared with knows everything beforehand: it has the objects that the operator made in the same
 //! namespace, sends them all at once, and does each act on the ledger the moment its node is up.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use prost::Message;
 use serde_json::json;
 
 use crate::drift;
+use crate::steps::{self, Start};
 use crate::support::kubelet::is_ready;
 use crate::support::process::Process;
 use crate::support::scene::{LIMIT, Scene, condition_of};
@@ -74,6 +76,35 @@ pub async fn prints_the_table(cluster: Arc<TestCluster>) {
     for (name, megabytes) in cluster.resident() {
         println!("| {name} resident | {megabytes:.0} MB |");
     }
+}
+
+/// How many starts are counted, unless `EHRNET_BENCH_STARTS` says otherwise: the worst of a few says nothing.
+const STARTS: usize = 20;
+
+/// Each step of many starts of the sample, and how long the starts took, one by one.
+pub async fn prints_many_starts(cluster: Arc<TestCluster>) {
+    let wished = std::env::var("EHRNET_BENCH_STARTS").ok().map(|text| text.parse().expect("a number"));
+    let declared = sample::two_hospitals();
+    let (mut starts, mut writes) = (Vec::new(), Vec::new());
+    for _ in 0..wished.unwrap_or(STARTS) {
+        let scene = Scene::new(&cluster, "starts").await;
+        let mut operator = scene.operator();
+        let start = RefCell::new(Start::now());
+        let applied = declared.iter().map(|resource| scene.apply(std::slice::from_ref(resource)));
+        let ready = scene.until(LIMIT, "everything to be ready", |board| {
+            start.borrow_mut().look(board, declared.len());
+            start.borrow().took().is_some()
+        });
+        futures::join!(join_all(applied), ready);
+        starts.push(start.into_inner());
+        scene.settle(&mut operator).await;
+        writes.push(operator.gate().writes().len());
+        operator.stop(Duration::from_secs(10)).await;
+        clear(&scene).await;
+    }
+    print!("{}", steps::table(&starts));
+    writes.sort();
+    println!("writes of each start: {writes:?}");
 }
 
 /// Networks of the operator with much to do.

@@ -6,6 +6,8 @@
 mod admission;
 mod apply;
 mod bench;
+#[path = "../support/board.rs"]
+mod board;
 mod contract;
 mod crash_sweep;
 mod drift;
@@ -21,6 +23,8 @@ mod programs;
 mod rbac;
 mod refusals;
 mod silence;
+#[path = "../support/steps.rs"]
+mod steps;
 mod support;
 
 use std::process::ExitCode;
@@ -85,6 +89,7 @@ fn of_networks(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             survives_a_crash_at_every_write;
         bench:
             prints_the_table
+            prints_many_starts
             operator_memory;
     }
 }

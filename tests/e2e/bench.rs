@@ -14,12 +14,15 @@ use serde_json::Value;
 
 use crate::audit::Audit;
 use crate::bench_script::{Script, Site, sweep};
-use crate::declared::{self, channel, contract, hospital, kind_of, orderer, peer};
+use crate::declared::{self, channel, contract, hospital, kind_of, orderer, peer, two_hospitals};
 use crate::operator::change_leader;
 use crate::programs;
 use crate::scene::{Scene, condition, is_ready};
+use crate::steps::{self, Start};
 
 const ROUNDS: usize = 3;
+/// How many starts are counted, unless `EHRNET_BENCH_STARTS` says otherwise: the worst of a few says nothing.
+const STARTS: usize = 20;
 const IDLE: Duration = Duration::from_secs(60);
 const RESTART: Duration = Duration::from_secs(10);
 
@@ -49,6 +52,28 @@ pub async fn small_network(scene: Scene) {
     line("contract committed, s", whole.committed, 10.0, 62.0);
     line("all ready, s", whole.ready, 11.0, 64.0);
     line("API writes until ready", whole.writes, 150.0, 1000.0);
+}
+
+/// Each step of many starts of the sample, and how long the starts took, one by one.
+pub async fn many_starts_of_the_sample(scene: Scene) {
+    let wished = std::env::var("EHRNET_BENCH_STARTS").ok().map(|text| text.parse().expect("a number"));
+    let network = two_hospitals();
+    let (mut starts, mut writes) = (Vec::new(), Vec::new());
+    for _ in 0..wished.unwrap_or(STARTS) {
+        let audit = Audit::from_now(scene.cluster.audit_log().expect("benchmarks need the local cluster's audit log"));
+        let mut start = Start::now();
+        let ready = scene.follow(|board| {
+            start.look(board, network.len());
+            start.took().is_some()
+        });
+        tokio::join!(scene.apply(&network), ready);
+        starts.push(start);
+        writes.push(audit.writes_to(&scene.namespace).len() as f64);
+        clear(&scene, &network).await;
+    }
+    println!("\nthe sample, from the moment it was applied");
+    print!("{}", steps::table(&starts));
+    println!("writes of each start: {:?}", steps::sorted(writes));
 }
 
 /// The median of some rounds, measure by measure.
@@ -198,7 +223,7 @@ async fn round(scene: &Scene, network: &[Value], order: Order) -> Round {
 
 /// An empty namespace again: resources, then what outlives them.
 async fn clear(scene: &Scene, network: &[Value]) {
-    for kind in ["Chaincode", "Channel", "Peer", "Orderer", "Hospital"] {
+    for kind in ["ConsentPolicy", "Chaincode", "Channel", "Peer", "Orderer", "Hospital"] {
         let api = scene.of_kind(kind);
         for object in network.iter().filter(|object| kind_of(object) == kind) {
             api.delete(declared::name_of(object), &DeleteParams::default()).await.expect("delete");
@@ -233,8 +258,7 @@ fn memory() -> (f64, f64) {
 }
 
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
+    let values = steps::sorted(values);
     values[values.len() / 2]
 }
 

@@ -14,6 +14,8 @@
 mod audit;
 mod bench;
 mod bench_script;
+#[path = "../support/board.rs"]
+mod board;
 // Shared with other tests, which use other parts of it.
 #[allow(dead_code)]
 #[path = "../support/chain.rs"]
@@ -37,6 +39,8 @@ mod scene;
 #[path = "../support/scrape.rs"]
 mod scrape;
 mod search;
+#[path = "../support/steps.rs"]
+mod steps;
 mod wire;
 
 use std::process::ExitCode;
@@ -110,6 +114,7 @@ const SCENARIOS: &[Scenario] = scenarios! {
     operator::nothing_was_refused_to_its_account in "e2e-rights" alone;
     bench::small_network in "e2e-small" bench;
     bench::three_hospitals in "e2e-three" bench;
+    bench::many_starts_of_the_sample in "e2e-starts" bench;
 };
 
 fn trials(cluster: Option<&Arc<Cluster>>, benchmarks: bool) -> Vec<Trial> {

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
+use crate::board::{self, Board};
 use crate::cluster::{Cluster, SYSTEM};
 use crate::declared::{self, access, kind_of, name_of};
 
@@ -95,6 +96,14 @@ impl Scene {
     /// Waits until all of these are ready as they are declared now.
     pub async fn ready(&self, objects: &[Value]) {
         join_all(objects.iter().map(|object| self.one_ready(kind_of(object), name_of(object)))).await;
+    }
+
+    /// Shows all declared resources to `enough` after each change, until it says yes.
+    pub async fn follow(&self, enough: impl FnMut(&Board) -> bool) {
+        let kinds = declared::kinds().into_iter().map(|kind| (kind.clone(), self.of_kind(&kind)));
+        if tokio::time::timeout(LIMIT, board::follow(kinds, enough)).await.is_err() {
+            panic!("not seen within {LIMIT:?}\n{}", self.situation().await);
+        }
     }
 
     pub async fn one_ready(&self, kind: &str, name: &str) -> DynamicObject {

@@ -21,8 +21,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::gate::Write;
-use super::scene::{Id, Scene, is_ready};
+use super::scene::{Scene, is_ready};
 use super::{logs, snapshot, truth};
+use crate::board::Id;
 
 /// Checks all of them over the writes of every operator that ran in the scene.
 pub async fn hold(scene: &Scene, writes: &[Write]) {

@@ -5,13 +5,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
-use kube::runtime::WatchStreamExt;
 use kube::runtime::wait::await_condition;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -21,6 +18,7 @@ use super::kubelet::FakeKubelet;
 use super::objects;
 use super::operator::{OperatorUnderTest, Start};
 use super::server::TestCluster;
+use crate::board::{self, Board, Id};
 
 /// How long nothing may be written before a network counts as settled.
 pub const QUIET: Duration = Duration::from_millis(600);
@@ -30,11 +28,6 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// How long a test waits for a network before it says what is missing.
 pub const LIMIT: Duration = Duration::from_secs(120);
-
-/// Kind and name of a declared resource.
-pub type Id = (String, String);
-
-type Board = BTreeMap<Id, DynamicObject>;
 
 /// A namespace under test.
 pub struct Scene {
@@ -237,21 +230,11 @@ pub fn is_ready(object: &DynamicObject) -> bool {
 }
 
 async fn follow(client: Client, namespace: String, board: watch::Sender<Board>) {
-    let definitions = ehrnet_api::crds();
-    let kinds: Vec<String> = definitions.into_iter().map(|d| d.spec.names.kind).collect();
-    let watches = kinds.iter().map(|kind| {
-        let api = objects::api(&client, &namespace, kind);
-        watcher(api, watcher::Config::default()).default_backoff().map(move |event| (kind.clone(), event)).boxed()
-    });
-    let mut events = futures::stream::select_all(watches);
-    while let Some((kind, event)) = events.next().await {
-        // After an error the watch begins anew.
-        let Ok(event) = event else { continue };
-        board.send_modify(|board| match event {
-            Event::Apply(object) | Event::InitApply(object) => drop(board.insert((kind, object.name_any()), object)),
-            Event::Delete(object) => drop(board.remove(&(kind, object.name_any()))),
-            Event::Init => board.retain(|(of, _), _| *of != kind),
-            Event::InitDone => {}
-        });
-    }
+    let kinds = ehrnet_api::crds().into_iter().map(|definition| definition.spec.names.kind);
+    let watched = kinds.map(|kind| (kind.clone(), objects::api(&client, &namespace, &kind)));
+    let show = |now: &Board| {
+        board.send_replace(now.clone());
+        false
+    };
+    board::follow(watched, show).await;
 }

@@ -246,6 +246,7 @@ fn fabric_image(reference: &str) -> Option<Image> {
     let files = vec![
         (folder.join("bin").join(command[0]), format!("/opt/{}", command[0])),
         (folder.join("config"), "/etc/hyperledger/fabric".to_owned()),
+        (folder.join("builders/ccaas"), "/opt/hyperledger/ccaas_builder".to_owned()),
     ];
     Some(Image { command, files })
 }
