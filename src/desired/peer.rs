@@ -69,8 +69,7 @@ fn pod_parts(plan: &PeerPlan) -> PodParts {
 fn environment(plan: &NodePlan) -> Vec<EnvVar> {
     let tls = |file: &str| format!("{TLS_DIR}/{file}");
     let address = format!("{}:{}", plan.host(), names::PEER_PORT);
-    let outside = plan.external_endpoint.as_ref().map_or_else(|| address.clone(), ToString::to_string);
-    vec![
+    let mut environment = vec![
         env("FABRIC_LOGGING_SPEC", "info"),
         env("CORE_PEER_ID", &plan.parent.name),
         env("CORE_PEER_LOCALMSPID", &plan.msp_id),
@@ -88,22 +87,8 @@ fn environment(plan: &NodePlan) -> Vec<EnvVar> {
         env("CORE_PEER_TLS_ROOTCERT_FILE", tls(CA_CRT)),
         env("CORE_PEER_TLS_CLIENTAUTHREQUIRED", "false"),
         env("CORE_PEER_TLS_CLIENTROOTCAS_FILES", tls(CA_CRT)),
-        // Peers of a hospital find each other through the channels' anchor peers. A list of them here would restart
-        // every peer whenever one is added.
-        env("CORE_PEER_GOSSIP_BOOTSTRAP", &address),
-        env("CORE_PEER_GOSSIP_ENDPOINT", &address),
-        env("CORE_PEER_GOSSIP_EXTERNALENDPOINT", outside),
-        env("CORE_PEER_GOSSIP_USELEADERELECTION", "false"),
-        env("CORE_PEER_GOSSIP_ORGLEADER", "true"),
-        env("CORE_PEER_GOSSIP_STATE_ENABLED", "false"),
-        env("CORE_PEER_DELIVERYCLIENT_BLOCKGOSSIPENABLED", "false"),
         // A peer without its orderers tries again soon: Fabric's own limit of the pauses is an hour.
         env("CORE_PEER_DELIVERYCLIENT_RECONNECTBACKOFFTHRESHOLD", "5s"),
-        // A transaction that a gateway sent twice, because an orderer went away, does not count the second time, and its
-        // private data is nowhere any more. By default every peer looks for it for a minute, and all blocks behind wait.
-        env("CORE_PEER_GOSSIP_PVTDATA_SKIPPULLINGINVALIDTRANSACTIONSDURINGCOMMIT", "true"),
-        // What else cannot be had at once is fetched later (`reconciliationEnabled`).
-        env("CORE_PEER_GOSSIP_PVTDATA_PULLRETRYTHRESHOLD", "10s"),
         env("CORE_OPERATIONS_LISTENADDRESS", format!("0.0.0.0:{}", names::PEER_OPERATIONS_PORT)),
         env("CORE_OPERATIONS_TLS_ENABLED", "true"),
         env("CORE_OPERATIONS_TLS_CERT_FILE", tls(TLS_CRT)),
@@ -118,5 +103,40 @@ fn environment(plan: &NodePlan) -> Vec<EnvVar> {
             &names::chaincode_client(&plan.hospital),
             names::BUILDER_JSON,
         ),
+    ];
+    environment.extend(gossip(plan, &address));
+    environment
+}
+
+/// How the peer finds the others and what it gets from them. Fabric's own intervals are for hundreds of peers; here they
+/// are a few, and while a peer does not know of another one, no gateway finds who is to endorse.
+fn gossip(plan: &NodePlan, address: &str) -> [EnvVar; 12] {
+    let outside = plan.external_endpoint.as_ref().map_or_else(|| address.to_owned(), ToString::to_string);
+    [
+        // Peers of a hospital find each other through the channels' anchor peers. A list of them here would restart
+        // every peer whenever one is added.
+        env("CORE_PEER_GOSSIP_BOOTSTRAP", address),
+        env("CORE_PEER_GOSSIP_ENDPOINT", address),
+        env("CORE_PEER_GOSSIP_EXTERNALENDPOINT", outside),
+        env("CORE_PEER_GOSSIP_USELEADERELECTION", "false"),
+        env("CORE_PEER_GOSSIP_ORGLEADER", "true"),
+        env("CORE_PEER_GOSSIP_STATE_ENABLED", "false"),
+        // A peer that joins asks the others while its own channel is still being set up, which mostly fails ("Could not
+        // acquire policy manager"), and by default (25s) they stay strangers for that long. Only peers that are not
+        // connected are dialled again. Heartbeats stay Fabric's: a connection that breaks is noticed at once, and a busy
+        // machine must not make peers strangers.
+        env("CORE_PEER_GOSSIP_RECONNECTINTERVAL", "1s"),
+        // An anchor peer that never answered is given up after these tries: at least the fifty minutes of the default.
+        env("CORE_PEER_GOSSIP_MAXCONNECTIONATTEMPTS", "3000"),
+        // What a peer has (its height, its contracts) is told when it changed, by default up to 4s later. Looking whether
+        // it changed costs nothing.
+        env("CORE_PEER_GOSSIP_PUBLISHSTATEINFOINTERVAL", "500ms"),
+        // Who was not there to be told asks: a message of a few hundred bytes, by default every 4s.
+        env("CORE_PEER_GOSSIP_REQUESTSTATEINFOINTERVAL", "2s"),
+        // A transaction that a gateway sent twice, because an orderer went away, does not count the second time, and its
+        // private data is nowhere any more. By default every peer looks for it for a minute, and all blocks behind wait.
+        env("CORE_PEER_GOSSIP_PVTDATA_SKIPPULLINGINVALIDTRANSACTIONSDURINGCOMMIT", "true"),
+        // What else cannot be had at once is fetched later (`reconciliationEnabled`).
+        env("CORE_PEER_GOSSIP_PVTDATA_PULLRETRYTHRESHOLD", "10s"),
     ]
 }

@@ -179,6 +179,8 @@ impl Site {
             ("PEER_CHAINCODELISTENADDRESS", format!("{}:7052", node.host)),
             ("PEER_GOSSIP_BOOTSTRAP", address.clone()),
             ("PEER_GOSSIP_EXTERNALENDPOINT", address),
+            // As the operator's peers: by default a peer whose first try failed waits 25 s.
+            ("PEER_GOSSIP_RECONNECTINTERVAL", "1s".into()),
             ("PEER_FILESYSTEMPATH", at("data")),
             ("PEER_TLS_ENABLED", "true".into()),
             ("PEER_TLS_CERT_FILE", at("tls.crt")),
