@@ -99,6 +99,23 @@ impl LedgerError {
     }
 }
 
+impl LedgerError {
+    /// Whether a gateway does not know enough peers to endorse, in Fabric's words (`gateway/registry.go`): peers tell each
+    /// other what they have a little after they have it, and one that is away is known to nobody.
+    pub fn lacks_endorsers(&self) -> bool {
+        let told = |message: &str| {
+            message.contains("no combination of peers can be derived")
+                || message.contains("failed to select a set of endorsers")
+                || message.contains("no peers available to evaluate chaincode")
+        };
+        match self {
+            Self::Refused { message, .. } | Self::Declined { message, .. } => told(message),
+            Self::Unreachable { .. } => told(&self.to_string()),
+            _ => false,
+        }
+    }
+}
+
 impl From<ErrorDetail> for NodeRefusal {
     fn from(detail: ErrorDetail) -> Self {
         Self { address: detail.address, msp_id: detail.msp_id, message: detail.message }

@@ -1,6 +1,7 @@
 //! The contract, reached through the gateway of a member hospital and as its admin; and the agreement of the others.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use kube::ResourceExt;
@@ -14,6 +15,9 @@ use ehrnet_fabric::proposal::Call;
 use ehrnet_fabric::{LedgerError, gateway};
 use ehrnet_messages::{ApprovePolicy, Code, Function, PolicyVersion, PutPolicy, WithdrawPolicy};
 use ehrnet_status::Finding;
+
+/// How long the peer that puts a policy may take to hear of an approval.
+const HEARD: Duration = Duration::from_secs(10);
 
 /// The contract of one Chaincode.
 pub struct Contract<'a> {
@@ -82,9 +86,11 @@ impl<'a> Contract<'a> {
         }
     }
 
+    /// Ends when the peer that puts has heard of the approval, too: it would not count for it before.
     async fn approve(&self, hospital: &str, approval: &ApprovePolicy) -> Result<(), Refusal> {
         let client = gateway_of(self.ctx, &self.namespace, &self.channel, hospital).await.map_err(Refusal::Waiting)?;
-        self.tell(&client, approval).await?;
+        let approved = client.submit(&self.call(approval)?, &[]).await?;
+        self.client.commit_status(&self.channel.spec.channel_name, &approved.tx_id, HEARD).await?;
         Ok(())
     }
 
@@ -157,8 +163,8 @@ fn problem(error: &LedgerError) -> Finding {
             format!("the contract answers differently at two hospitals: they must run the same image ({text})");
         return Finding::not(Reason::EndorsersDisagree, message);
     }
-    // Each has agreed at its own peer; another peer may be a block behind.
-    if Code::find(&text) == Some(Code::NotAgreed) {
+    // Each has agreed at its own peer, and another peer may be a block behind; peers may not know each other yet.
+    if Code::find(&text) == Some(Code::NotAgreed) || error.lacks_endorsers() {
         return Finding::unknown(Reason::Progressing, text);
     }
     ledger::finding("policy on the ledger", error)
@@ -179,6 +185,12 @@ mod tests {
         let endorsers = vec![vec!["a:7051".to_owned()], vec!["b:7051".to_owned()]];
         assert_eq!(problem(&LedgerError::Disagreement { endorsers }).reason, Reason::EndorsersDisagree);
         assert_eq!(problem(&refused("access denied")).reason, Reason::LedgerRefused);
+    }
+
+    #[test]
+    fn peers_that_do_not_know_each_other_yet_are_waited_for() {
+        let unknown = refused("no combination of peers can be derived which satisfy the endorsement policy: none");
+        assert_eq!(problem(&unknown).reason, Reason::Progressing);
     }
 
     #[test]

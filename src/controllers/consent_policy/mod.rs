@@ -33,6 +33,8 @@ use ehrnet_status::Finding;
 const LEDGER_LOOK: Duration = Duration::from_secs(5);
 /// How soon after a difference was mended the status says that all is well again.
 const MENDED_LOOK: Duration = Duration::from_secs(1);
+/// How soon the ledger is asked again that is on its way: peers hear of each other, and of blocks.
+const STEP_LOOK: Duration = Duration::from_millis(500);
 
 /// What decisions about a consent policy need.
 pub struct PolicyFacts {
@@ -174,7 +176,7 @@ impl View<'_> {
         match self.anchored {
             _ if drifted => Outcome::within(MENDED_LOOK),
             Some(Ok(_)) => Outcome::within(LEDGER_LOOK),
-            Some(Err(finding)) if finding.reason == Reason::Progressing => Outcome::within(MENDED_LOOK),
+            Some(Err(finding)) if finding.reason == Reason::Progressing => Outcome::within(STEP_LOOK),
             Some(Err(_)) | None => Outcome::wait(),
         }
     }
