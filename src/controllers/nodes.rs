@@ -211,7 +211,12 @@ fn outside_ports(ctx: &Context, namespace: &str) -> BTreeSet<u16> {
 ///
 /// Returns whether a restart waits.
 async fn apply(ctx: &Context, writer: &Writer<'_>, owner: &Owner, mut objects: Objects) -> Result<bool, StepError> {
-    let _turn = writer.restart(&owner.namespace).await;
+    let known = |set: &StatefulSet| ctx.world.stateful_sets.get(&owner.namespace, &set.name_any()).is_some();
+    // What is made for the first time restarts nothing, and nodes that are new do not wait for each other's writes.
+    let _turn = match objects.stateful_sets.iter().any(known) {
+        true => Some(writer.restart(&owner.namespace).await),
+        false => None,
+    };
     let declared = objects.stateful_sets.len();
     objects.stateful_sets.retain(|declared| {
         let waits =

@@ -1,5 +1,6 @@
-//! Writes everything that one resource stands for, in order.
+//! Writes everything that one resource stands for: what pods need before the pods.
 
+use futures::future::join_all;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::context::Context;
@@ -8,7 +9,7 @@ use super::writer::Writer;
 use ehrnet_apply::{Child, Live, Owner};
 use ehrnet_desired::Objects;
 
-/// Writes all objects in the order of the fields: what a pod mounts before the pod.
+/// Writes what pods mount and what stands around them, all at the same time, and then what makes the pods.
 pub async fn objects(ctx: &Context, writer: &Writer<'_>, owner: &Owner, objects: Objects) -> Result<(), StepError> {
     let world = &ctx.world;
     let Objects {
@@ -22,13 +23,16 @@ pub async fn objects(ctx: &Context, writer: &Writer<'_>, owner: &Owner, objects:
         stateful_sets,
         deployments,
     } = objects;
-    each(writer, owner, &world.service_accounts, &service_accounts).await?;
-    each(writer, owner, &world.config_maps, &config_maps).await?;
-    each(writer, owner, &world.secrets, &secrets).await?;
-    each(writer, owner, &world.services, &services).await?;
-    each(writer, owner, &world.network_policies, &network_policies).await?;
-    budgets(ctx, writer, owner, &disruption_budgets).await?;
-    each(writer, owner, &world.volume_claims, &volume_claims).await?;
+    let around = futures::join!(
+        each(writer, owner, &world.service_accounts, &service_accounts),
+        each(writer, owner, &world.config_maps, &config_maps),
+        each(writer, owner, &world.secrets, &secrets),
+        each(writer, owner, &world.services, &services),
+        each(writer, owner, &world.network_policies, &network_policies),
+        budgets(ctx, writer, owner, &disruption_budgets),
+        each(writer, owner, &world.volume_claims, &volume_claims),
+    );
+    <[_; 7]>::from(around).into_iter().collect::<Result<(), StepError>>()?;
     each(writer, owner, &world.stateful_sets, &stateful_sets).await?;
     each(writer, owner, &world.deployments, &deployments).await
 }
@@ -39,10 +43,9 @@ async fn each<K: Child>(
     live: &dyn Live<K>,
     declared: &[K],
 ) -> Result<(), StepError> {
-    for object in declared {
-        writer.apply(owner, live, object).await?;
-    }
-    Ok(())
+    // Each is tried, also where another one cannot be written.
+    let written = join_all(declared.iter().map(|object| writer.apply(owner, live, object))).await;
+    written.into_iter().try_for_each(|written| Ok(written.map(drop)?))
 }
 
 /// A budget may belong to all resources of a namespace instead of to one.
