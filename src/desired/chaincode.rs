@@ -73,7 +73,7 @@ fn container(plan: &ContractPlan, release: &ContractRelease) -> Container {
         ports: Some(node::container_ports(&PORTS)),
         // A service that speaks TLS only, and knows no health protocol that all images share.
         startup_probe: Some(tcp(ProbeTiming { period: 1, failures: 120 })),
-        readiness_probe: Some(tcp(ProbeTiming { period: 5, failures: 2 })),
+        readiness_probe: Some(tcp(ProbeTiming { period: 2, failures: 5 })),
         liveness_probe: Some(tcp(ProbeTiming { period: 10, failures: 6 })),
         resources: Some(pod::resources(&plan.resources, [("cpu", "50m"), ("memory", "32Mi")], "256Mi")),
         volume_mounts: Some(vec![pod::read_only("tls", TLS_DIR), pod::mount("tmp", "/tmp")]),
