@@ -292,7 +292,13 @@ async fn policy_comes_first(network: &Network) {
     })
     .await;
     let other = User(network.site.gateway(&network.peer_b, &network.b.admin));
-    other.submit(&approve, None).await.expect("the other hospital agrees");
+    // The other gateway may know the first hospital's peer later still.
+    eventually("the other hospital agrees", async || match other.submit(&approve, None).await {
+        Ok(_) => true,
+        Err(error) if error.lacks_endorsers() => taken(error.to_string()),
+        Err(error) => panic!("the other hospital does not agree: {error}"),
+    })
+    .await;
     eventually("the policy is on the ledger", async || match admin.submit(&put, None).await {
         Ok(version) => version.version == 1,
         Err(error) => taken(error.to_string()),
