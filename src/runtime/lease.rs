@@ -30,12 +30,18 @@ pub use super::fence::{Fence, LeaseLost};
 pub const DURATION: Duration = Duration::from_secs(5);
 /// How long before that end the holder itself stops to write: for clocks that run differently and requests under way.
 pub const MARGIN: Duration = Duration::from_secs(1);
-/// Pause between renewals: two may fail before writing stops.
-const RENEW_EVERY: Duration = Duration::from_millis(1_250);
+/// Pause between renewals, which are the operator's only steady writes: 30 a minute.
+const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// Pause after a failed attempt.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// How long one attempt may take.
-const ATTEMPT: Duration = Duration::from_millis(1_500);
+const ATTEMPT: Duration = Duration::from_millis(875);
+/// A renewal that is not answered, and a second attempt, end before writing stops. What is refused at once is tried
+/// more often in that time.
+const _: () = assert!(
+    RENEW_EVERY.as_millis() + RETRY_AFTER.as_millis() + 2 * ATTEMPT.as_millis()
+        <= DURATION.as_millis() - MARGIN.as_millis()
+);
 
 /// Why the lease could not be given back.
 #[derive(Debug, thiserror::Error)]

@@ -157,6 +157,30 @@ async fn renewals_keep_the_fence_open_and_their_failure_closes_it_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_at_most_thirty_times_a_minute() {
+    let (leadership, mut handle, fence) = leading().await;
+    let begun = Instant::now();
+    for version in 3..33 {
+        answer(&mut handle, 200, stored(&version.to_string())).await;
+        assert_eq!(fence.check(), Ok(()));
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(60), "{:?}", begun.elapsed());
+    drop(leadership);
+}
+
+#[tokio::test(start_paused = true)]
+async fn writing_goes_on_when_one_renewal_is_never_answered() {
+    let (leadership, mut handle, fence) = leading().await;
+    let unanswered = handle.next_request().await.expect("a renewal");
+    let (_, respond) = handle.next_request().await.expect("a second attempt");
+    assert_eq!(fence.check(), Ok(()), "there is time for it");
+    respond.send_response(Response::new(Body::from(json!(lease(Some("a"), "3")).to_string().into_bytes())));
+    answer(&mut handle, 200, stored("4")).await;
+    assert_eq!(fence.check(), Ok(()));
+    drop((leadership, unanswered));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_whose_answer_was_lost_is_recognised() {
     let (leadership, mut handle, fence) = leading().await;
     answer(&mut handle, 409, |_, _| status(409, "Conflict")).await;
