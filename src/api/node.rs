@@ -107,7 +107,7 @@ pub struct NodeSpec {
     pub resources: Resources,
     /// `host:port` under which nodes and clients outside this cluster reach it. It is put into the TLS certificate and the channel configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253), regex(pattern = "^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?:[0-9]{1,5}$"))]
+    #[schemars(length(max = 253), regex(pattern = super::common::ENDPOINT_PATTERN))]
     pub external_endpoint: Option<String>,
     /// Where the pod may run.
     #[serde(default)]
