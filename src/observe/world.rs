@@ -349,6 +349,8 @@ impl<K: Cached + Resource<DynamicType = ()>> Feed<K> {
             targets.retain(|target| !writers.contains(target));
         }
         if !targets.is_empty() {
+            let name = states().next().map(|object| object.name_any());
+            tracing::trace!(kind = %K::kind(&()), name, ?targets, "news");
             // A closed receiver means that the process is going down.
             let _ = self.news.send(News::Affected(targets));
         }
