@@ -84,7 +84,7 @@ async fn present<K: Declared>(ctx: &Context, target: &Target) -> Option<Arc<K>> 
 /// How long a status may wait that tells nothing but how far something is: the next one tells more.
 const UNHURRIED: Duration = Duration::from_millis(300);
 /// The same for what is ready: on a busy channel there is always one more block.
-const UNHURRIED_WHEN_READY: Duration = Duration::from_secs(2);
+const UNHURRIED_WHEN_READY: Duration = Duration::from_millis(500);
 
 /// Writes a status where it differs, and tells people about a `Ready` that changed. One that does not matter to others yet
 /// waits for the next, so that not every state on the way is written; the outcome says when it is written at the latest.

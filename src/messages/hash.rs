@@ -34,7 +34,7 @@ pub fn salted(salt: &[u8; SALT_LENGTH], content: &[u8]) -> String {
     hex::encode(Sha256::new().chain_update(salt).chain_update(content).finalize())
 }
 
-/// The hash that stands for a person or system on the public ledger: of MSP and [`super::messages::Person::id`].
+/// The hash that stands for a person or system on the public ledger: of MSP and [`crate::Person::id`].
 /// It hides nothing from who knows the staff: the certificate stands in the transaction itself.
 pub fn actor(msp_id: &str, id: &str) -> String {
     hex::encode(Sha256::new().chain_update(msp_id).chain_update([0]).chain_update(id).finalize())
