@@ -24,6 +24,7 @@ use cedar_policy::{Authorizer, Decision, Policy as CedarPolicy, PolicyId, Policy
 use cedar_policy::{Entities, Schema, ValidationMode, Validator};
 use ehrnet_consent::decision::Effect;
 use ehrnet_consent::rules::{Basis, Reason};
+use ehrnet_consent::vocabulary;
 use ehrnet_consent::{self as consent, Consent, Policy, Request, fhir};
 use generate::{LabelsIn, codings, r4, request};
 use proptest::prelude::*;
