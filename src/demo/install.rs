@@ -68,10 +68,18 @@ async fn build_programs(project: &Path) -> Result<Vec<PathBuf>, DemoError> {
     let folder = this.parent().unwrap_or(project);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = command(cargo, ["build", "--quiet", "--locked", "--manifest-path"]);
-    build.arg(project.join("Cargo.toml")).args(PROGRAMS.iter().flat_map(|program| ["--bin", program]));
+    build
+        .arg(project.join("Cargo.toml"))
+        .args(["--package", "ehrnet"])
+        .args(PROGRAMS.iter().flat_map(|program| ["--bin", program]));
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
+    // What Cargo tells a program of its package would make build scripts that watch it run again, and all that stands on them.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_")) {
+        build.env_remove(name);
+    }
+    build.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
     output_with_progress(build).await?;
     Ok(PROGRAMS.iter().map(|program| folder.join(program)).collect())
 }
