@@ -98,7 +98,7 @@ pub enum ConsensusType {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.electionTick > self.heartbeatTick", "electionTick must be larger than heartbeatTick"))]
 pub struct RaftOptions {
-    /// Length of one tick. It is half of Fabric's (500ms): a channel has its first leader after two ticks, and another one ten ticks after a leader is lost.
+    /// Length of one tick.
     #[serde(default = "tick_interval")]
     pub tick_interval: GoDuration,
     /// Ticks without a leader before an election starts.
@@ -120,7 +120,7 @@ pub struct RaftOptions {
 }
 
 fn tick_interval() -> GoDuration {
-    GoDuration::millis(250)
+    GoDuration::millis(500)
 }
 fn election_tick() -> u32 {
     10
@@ -206,7 +206,7 @@ pub struct BatchSpec {
 }
 
 fn batch_timeout() -> GoDuration {
-    GoDuration::millis(250)
+    GoDuration::millis(500)
 }
 fn max_message_count() -> u32 {
     500
