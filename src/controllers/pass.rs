@@ -83,8 +83,6 @@ async fn present<K: Declared>(ctx: &Context, target: &Target) -> Option<Arc<K>> 
 
 /// How long a status may wait that tells nothing but how far something is: the next one tells more.
 const UNHURRIED: Duration = Duration::from_millis(300);
-/// The same for what is ready: on a busy channel there is always one more block.
-const UNHURRIED_WHEN_READY: Duration = Duration::from_millis(500);
 
 /// Writes a status where it differs, and tells people about a `Ready` that changed. One that does not matter to others yet
 /// waits for the next, so that not every state on the way is written; the outcome says when it is written at the latest.
@@ -99,8 +97,7 @@ async fn publish<K: Declared>(
     let before = current.map(|status| status.conditions().to_vec()).unwrap_or_default();
     let generation = resource.meta().generation;
     status.set_conditions(generation, status::conditions(&before, generation, (ctx.clock)(), &findings));
-    let between = if status::is_ready(&status) { UNHURRIED_WHEN_READY } else { UNHURRIED };
-    let rest = ctx.memories.published(&uid).and_then(|last| between.checked_sub(last.elapsed()));
+    let rest = ctx.memories.published(&uid).and_then(|last| UNHURRIED.checked_sub(last.elapsed()));
     if let (Some(rest), true) = (rest, status::is_unhurried(current, &status)) {
         return Ok(look_again.or_sooner(Outcome::within(rest)));
     }

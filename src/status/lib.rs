@@ -127,11 +127,6 @@ pub fn is_unhurried<S: Status>(before: Option<&S>, after: &S) -> bool {
     })
 }
 
-/// Whether a status says that all works.
-pub fn is_ready(status: &impl Status) -> bool {
-    ready_status(status) == Some("True")
-}
-
 fn ready_status(status: &impl Status) -> Option<&str> {
     status.conditions().iter().find(|condition| condition.type_ == READY).map(|ready| ready.status.as_str())
 }
