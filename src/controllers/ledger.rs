@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use super::authorities::{self, Authorities};
-use super::channel::facts::{ChannelFacts, OrdererFact};
+use super::channel::participants::{OrdererFact, Participants};
 use super::context::Context;
 use ehrnet_api::Hospital;
 use ehrnet_api::conditions::Reason;
@@ -46,9 +46,12 @@ fn target(namespace: &str, node: &str, port: u16, tls_ca: &Certificate) -> Targe
 }
 
 /// The hospital of an orderer of a channel, with its CAs.
-fn hospital_of<'a>(facts: &'a ChannelFacts, fact: &OrdererFact) -> Result<(&'a Hospital, &'a Authorities), Finding> {
+fn hospital_of<'a>(
+    participants: &'a Participants,
+    fact: &OrdererFact,
+) -> Result<(&'a Hospital, &'a Authorities), Finding> {
     let hospital = fact.orderer.as_ref().map(|o| o.spec.hospital_ref.name.as_str()).unwrap_or_default();
-    let organisation = facts
+    let organisation = participants
         .organisation(hospital)
         .ok_or_else(|| Finding::not(Reason::WaitingForReference, format!("Hospital {hospital} does not exist yet")))?;
     Ok((&organisation.hospital, organisation.authorities.as_ref().map_err(Clone::clone)?))
@@ -57,17 +60,17 @@ fn hospital_of<'a>(facts: &'a ChannelFacts, fact: &OrdererFact) -> Result<(&'a H
 /// The admin endpoint of an orderer of a channel.
 pub fn participation(
     ctx: &Context,
-    facts: &ChannelFacts,
+    participants: &Participants,
     orderer: &OrdererFact,
 ) -> Result<participation::Client, Finding> {
-    let (_, authorities) = hospital_of(facts, orderer)?;
-    orderer_admin(ctx, &facts.namespace, &orderer.name, authorities)
+    let (_, authorities) = hospital_of(participants, orderer)?;
+    orderer_admin(ctx, &participants.namespace, &orderer.name, authorities)
 }
 
 /// The broadcast and deliver services of an orderer of a channel, as the admin of its own hospital.
-pub fn orderer(ctx: &Context, facts: &ChannelFacts, fact: &OrdererFact) -> Result<orderer::Client, Finding> {
-    let (hospital, authorities) = hospital_of(facts, fact)?;
-    let target = target(&facts.namespace, &fact.name, names::ORDERER_PORT, authorities.tls.certificate());
+pub fn orderer(ctx: &Context, participants: &Participants, fact: &OrdererFact) -> Result<orderer::Client, Finding> {
+    let (hospital, authorities) = hospital_of(participants, fact)?;
+    let target = target(&participants.namespace, &fact.name, names::ORDERER_PORT, authorities.tls.certificate());
     orderer::Client::new(ctx.network.clone(), &target, admin(ctx, hospital)?)
         .map_err(|error| finding(&format!("Orderer {}", fact.name), &error))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use super::definition;
-use crate::channel::facts::ChannelFacts;
+use crate::channel::participants::Participants;
 use crate::context::Context;
 use crate::nodes::{self, Dependencies};
 use crate::pods;
@@ -23,7 +23,7 @@ pub struct ChaincodeFacts {
     /// Its namespace.
     pub namespace: String,
     /// Its channel with all that takes part in it; `None` if there is no such Channel.
-    pub channel: Option<ChannelFacts>,
+    pub channel: Option<Participants>,
     /// An older Chaincode with the same name on the same channel.
     rival: Option<String>,
     /// Member hospitals of the channel, in the order of its spec.
@@ -49,7 +49,7 @@ impl ChaincodeFacts {
     pub async fn gather(ctx: &Context, chaincode: Arc<Chaincode>) -> Self {
         let namespace = chaincode.namespace().unwrap_or_default();
         let channel = match ctx.world.channels.get(&namespace, &chaincode.spec.channel_ref.name) {
-            Some(channel) => Some(ChannelFacts::gather(ctx, channel).await),
+            Some(channel) => Some(Participants::gather(ctx, channel).await),
             None => None,
         };
         let mut members = Vec::new();
@@ -67,7 +67,7 @@ impl ChaincodeFacts {
             });
         }
         let msps = msps(&members);
-        let channel_name = channel.as_ref().map_or("", |channel| channel.channel.spec.channel_name.as_str());
+        let channel_name = channel.as_ref().map_or("", Participants::channel_name);
         let definition = definition::definition(&chaincode, channel_name, &msps);
         Self { rival: rival(ctx, &chaincode), namespace, channel, members, definition, chaincode }
     }
@@ -79,7 +79,7 @@ impl ChaincodeFacts {
 
     /// Fabric's name of the channel; empty while there is none.
     pub fn channel_name(&self) -> &str {
-        self.channel.as_ref().map_or("", |channel| channel.channel.spec.channel_name.as_str())
+        self.channel.as_ref().map_or("", Participants::channel_name)
     }
 
     /// MSP ids of the member hospitals that exist.
@@ -120,9 +120,9 @@ fn msps(members: &[Member]) -> BTreeMap<String, String> {
 }
 
 /// Whether a peer answers and has the channel.
-fn has_joined(ctx: &Context, channel: Option<&ChannelFacts>, peer: &Peer) -> bool {
+fn has_joined(ctx: &Context, channel: Option<&Participants>, peer: &Peer) -> bool {
     let Some(channel) = channel else { return false };
-    let joined = peer.status.as_ref().is_some_and(|status| status.has_channel(&channel.channel.spec.channel_name));
+    let joined = peer.status.as_ref().is_some_and(|status| status.has_channel(channel.channel_name()));
     joined && pods::is_ready(&ctx.world, &channel.namespace, &peer.name_any())
 }
 

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use super::facts::ChannelFacts;
 use super::orderers::OrdererView;
+use super::participants::Participants;
 use crate::context::Context;
 use crate::ledger;
 use ehrnet_api::conditions::Reason;
@@ -32,11 +32,11 @@ pub struct ConfigView {
 /// Reads the configuration and takes one step towards the declared one, if there is one to take.
 pub async fn keep(
     ctx: &Context,
-    facts: &ChannelFacts,
+    participants: &Participants,
     declared: &ChannelDefinition,
     views: &[OrdererView],
 ) -> ConfigView {
-    match step(ctx, facts, declared, views).await {
+    match step(ctx, participants, declared, views).await {
         Ok(outcome) => view(declared, outcome),
         Err(finding) => ConfigView { sequence: None, plan: Vec::new(), finding },
     }
@@ -44,21 +44,22 @@ pub async fn keep(
 
 async fn step(
     ctx: &Context,
-    facts: &ChannelFacts,
+    participants: &Participants,
     declared: &ChannelDefinition,
     views: &[OrdererView],
 ) -> Result<ConfigOutcome, Finding> {
-    let clients = clients(ctx, facts, views)?;
+    let clients = clients(ctx, participants, views)?;
     let clients: Vec<&orderer::Client> = clients.iter().collect();
-    let identities = identities(ctx, facts);
+    let identities = identities(ctx, participants);
     let may = async |step: &Step, _: &Config| bearable(step, views);
     ensure_config(&clients, declared, &identities, may).await.map_err(|error| problem(&error))
 }
 
 /// Clients of the orderers that have the channel.
-fn clients(ctx: &Context, facts: &ChannelFacts, views: &[OrdererView]) -> Result<Vec<orderer::Client>, Finding> {
-    let members = facts.orderers.iter().zip(views).filter(|(_, view)| matches!(view.answer, Ok(Some(_))));
-    let clients: Vec<_> = members.map(|(orderer, _)| ledger::orderer(ctx, facts, orderer)).collect::<Result<_, _>>()?;
+fn clients(ctx: &Context, participants: &Participants, views: &[OrdererView]) -> Result<Vec<orderer::Client>, Finding> {
+    let members = participants.orderers.iter().zip(views).filter(|(_, view)| matches!(view.answer, Ok(Some(_))));
+    let clients: Vec<_> =
+        members.map(|(orderer, _)| ledger::orderer(ctx, participants, orderer)).collect::<Result<_, _>>()?;
     if clients.is_empty() {
         return Err(Finding::not(Reason::WaitingForDependency, "no orderer of the channel answers yet"));
     }
@@ -66,8 +67,8 @@ fn clients(ctx: &Context, facts: &ChannelFacts, views: &[OrdererView]) -> Result
 }
 
 /// The admin identities at hand: those of the hospitals that this operator looks after. Others sign elsewhere.
-fn identities(ctx: &Context, facts: &ChannelFacts) -> Vec<Arc<SigningIdentity>> {
-    let hospitals = facts.hospitals.values().flatten();
+fn identities(ctx: &Context, participants: &Participants) -> Vec<Arc<SigningIdentity>> {
+    let hospitals = participants.hospitals.values().flatten();
     hospitals.filter_map(|organisation| ledger::admin(ctx, &organisation.hospital).ok()).collect()
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt;
 
-use super::facts::{ChannelFacts, OrdererFact};
+use super::participants::{OrdererFact, Participants};
 use ehrnet_api::channel::{BftOptions, ConsensusType, Quorum, RaftOptions};
 use ehrnet_api::conditions::Reason;
 use ehrnet_api::node::NodeSpec;
@@ -16,13 +16,13 @@ use ehrnet_fabric::proto::common::implicit_meta_policy::Rule;
 use ehrnet_status::Finding;
 
 /// The channel as declared, or what has to exist before it can be written down.
-pub fn definition(facts: &ChannelFacts) -> Result<fabric::ChannelDefinition, Finding> {
-    let spec = &facts.channel.spec;
+pub fn definition(participants: &Participants) -> Result<fabric::ChannelDefinition, Finding> {
+    let spec = &participants.channel.spec;
     let declared = fabric::ChannelDefinition {
         channel_name: spec.channel_name.clone(),
-        consensus: consensus(facts)?,
-        orderer_orgs: orderer_orgs(facts)?,
-        application_orgs: application_orgs(facts)?,
+        consensus: consensus(participants)?,
+        orderer_orgs: orderer_orgs(participants)?,
+        application_orgs: application_orgs(participants)?,
         batch: fabric::Batch {
             timeout: spec.batch.timeout.0,
             max_message_count: spec.batch.max_message_count,
@@ -55,17 +55,23 @@ fn waiting(what: String) -> Finding {
     Finding::not(Reason::WaitingForDependency, what)
 }
 
-fn consensus(facts: &ChannelFacts) -> Result<fabric::Consensus, Finding> {
-    let spec = &facts.channel.spec.consensus;
+fn consensus(participants: &Participants) -> Result<fabric::Consensus, Finding> {
+    let spec = &participants.channel.spec.consensus;
     match spec.type_ {
         ConsensusType::Raft => {
-            let consenters =
-                facts.orderers.iter().map(|orderer| raft_consenter(facts, orderer)).collect::<Result<_, _>>()?;
+            let consenters = participants
+                .orderers
+                .iter()
+                .map(|orderer| raft_consenter(participants, orderer))
+                .collect::<Result<_, _>>()?;
             Ok(fabric::Consensus::Raft { consenters, options: raft_options(spec.raft.as_ref()) })
         }
         ConsensusType::Bft => {
-            let consenters =
-                facts.orderers.iter().map(|orderer| bft_consenter(facts, orderer)).collect::<Result<_, _>>()?;
+            let consenters = participants
+                .orderers
+                .iter()
+                .map(|orderer| bft_consenter(participants, orderer))
+                .collect::<Result<_, _>>()?;
             Ok(fabric::Consensus::Bft { consenters, options: bft_options(spec.bft.as_ref()) })
         }
     }
@@ -92,8 +98,8 @@ fn bft_options(declared: Option<&BftOptions>) -> fabric::BftOptions {
     }
 }
 
-fn internal_endpoint(facts: &ChannelFacts, orderer: &OrdererFact) -> Endpoint {
-    Endpoint::new(names::host(&orderer.name, &facts.namespace), names::ORDERER_PORT)
+fn internal_endpoint(participants: &Participants, orderer: &OrdererFact) -> Endpoint {
+    Endpoint::new(names::host(&orderer.name, &participants.namespace), names::ORDERER_PORT)
 }
 
 fn tls_certificate(orderer: &OrdererFact) -> Result<String, Finding> {
@@ -103,28 +109,28 @@ fn tls_certificate(orderer: &OrdererFact) -> Result<String, Finding> {
         .ok_or_else(|| waiting(format!("Orderer {} has no TLS certificate yet", orderer.name)))
 }
 
-fn raft_consenter(facts: &ChannelFacts, orderer: &OrdererFact) -> Result<fabric::RaftConsenter, Finding> {
+fn raft_consenter(participants: &Participants, orderer: &OrdererFact) -> Result<fabric::RaftConsenter, Finding> {
     Ok(fabric::RaftConsenter {
-        endpoint: internal_endpoint(facts, orderer),
+        endpoint: internal_endpoint(participants, orderer),
         tls_certificate: tls_certificate(orderer)?,
     })
 }
 
-fn bft_consenter(facts: &ChannelFacts, orderer: &OrdererFact) -> Result<fabric::BftConsenter, Finding> {
+fn bft_consenter(participants: &Participants, orderer: &OrdererFact) -> Result<fabric::BftConsenter, Finding> {
     let no_identity = || waiting(format!("Orderer {} has no identity yet", orderer.name));
     let identity = orderer.identity_certificate.clone().ok_or_else(no_identity)?;
     let hospital = orderer.orderer.as_ref().map(|o| o.spec.hospital_ref.name.clone()).unwrap_or_default();
     Ok(fabric::BftConsenter {
-        endpoint: internal_endpoint(facts, orderer),
-        msp_id: msp(facts, &hospital)?.id,
+        endpoint: internal_endpoint(participants, orderer),
+        msp_id: msp(participants, &hospital)?.id,
         identity,
         tls_certificate: tls_certificate(orderer)?,
     })
 }
 
 /// The public MSP of a hospital, straight from its CAs.
-fn msp(facts: &ChannelFacts, hospital: &str) -> Result<MspDefinition, Finding> {
-    let organisation = facts
+fn msp(participants: &Participants, hospital: &str) -> Result<MspDefinition, Finding> {
+    let organisation = participants
         .organisation(hospital)
         .ok_or_else(|| Finding::not(Reason::WaitingForReference, format!("Hospital {hospital} does not exist yet")))?;
     let authorities = organisation.authorities.as_ref().map_err(Clone::clone)?;
@@ -137,33 +143,34 @@ fn msp(facts: &ChannelFacts, hospital: &str) -> Result<MspDefinition, Finding> {
 }
 
 /// Where others reach a node.
-fn endpoint(facts: &ChannelFacts, name: &str, node: &NodeSpec, port: u16) -> Result<Endpoint, Finding> {
-    let endpoint = plan::endpoint(name, &facts.namespace, node.external_endpoint.as_deref(), port);
+fn endpoint(participants: &Participants, name: &str, node: &NodeSpec, port: u16) -> Result<Endpoint, Finding> {
+    let endpoint = plan::endpoint(name, &participants.namespace, node.external_endpoint.as_deref(), port);
     endpoint.map_err(|error| Finding::not(Reason::InvalidSpec, format!("externalEndpoint {error}")))
 }
 
-fn orderer_orgs(facts: &ChannelFacts) -> Result<Vec<fabric::OrdererOrg>, Finding> {
+fn orderer_orgs(participants: &Participants) -> Result<Vec<fabric::OrdererOrg>, Finding> {
     let mut endpoints: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
-    for fact in &facts.orderers {
+    for fact in &participants.orderers {
         let Some(orderer) = &fact.orderer else {
             return Err(Finding::not(Reason::WaitingForReference, format!("Orderer {} does not exist yet", fact.name)));
         };
-        let reached_at = endpoint(facts, &fact.name, &orderer.spec.node, names::ORDERER_PORT)?;
+        let reached_at = endpoint(participants, &fact.name, &orderer.spec.node, names::ORDERER_PORT)?;
         endpoints.entry(orderer.spec.hospital_ref.name.clone()).or_default().push(reached_at);
     }
     endpoints
         .into_iter()
-        .map(|(hospital, endpoints)| Ok(fabric::OrdererOrg { msp: msp(facts, &hospital)?, endpoints }))
+        .map(|(hospital, endpoints)| Ok(fabric::OrdererOrg { msp: msp(participants, &hospital)?, endpoints }))
         .collect()
 }
 
-fn application_orgs(facts: &ChannelFacts) -> Result<Vec<fabric::ApplicationOrg>, Finding> {
+fn application_orgs(participants: &Participants) -> Result<Vec<fabric::ApplicationOrg>, Finding> {
     let org = |member: &String| {
-        let anchors = facts.peers.iter().filter(|peer| peer.spec.anchor && peer.spec.hospital_ref.name == *member);
+        let anchors =
+            participants.peers.iter().filter(|peer| peer.spec.anchor && peer.spec.hospital_ref.name == *member);
         let anchor_peers = anchors
-            .map(|peer| endpoint(facts, &peer.name_any(), &peer.spec.node, names::PEER_PORT))
+            .map(|peer| endpoint(participants, &peer.name_any(), &peer.spec.node, names::PEER_PORT))
             .collect::<Result<_, _>>()?;
-        Ok(fabric::ApplicationOrg { msp: msp(facts, member)?, anchor_peers })
+        Ok(fabric::ApplicationOrg { msp: msp(participants, member)?, anchor_peers })
     };
-    facts.channel.spec.members.iter().map(org).collect()
+    participants.channel.spec.members.iter().map(org).collect()
 }

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use prost::Message;
 
 use super::facts::ChannelFacts;
+use super::participants::Participants;
 use crate::context::Context;
 use crate::error::StepError;
 use crate::ledger;
@@ -51,7 +52,7 @@ enum Decision {
 }
 
 fn decide(facts: &ChannelFacts) -> Decision {
-    let known = facts.channel.status.as_ref().and_then(|status| status.genesis_hash.clone());
+    let known = facts.participants.channel.status.as_ref().and_then(|status| status.genesis_hash.clone());
     let stored = facts.genesis.as_deref().map(Genesis::read);
     match (stored, known) {
         (None, None) => Decision::Make,
@@ -60,7 +61,7 @@ fn decide(facts: &ChannelFacts) -> Decision {
             Reason::GenesisMismatch,
             format!(
                 "ConfigMap {} holds a block with hash {}, but the channel began with {hash}: delete the ConfigMap and the true block is fetched from an orderer",
-                names::genesis(&facts.channel.name_any()),
+                names::genesis(&facts.participants.channel.name_any()),
                 stored.hash
             ),
         )),
@@ -69,7 +70,7 @@ fn decide(facts: &ChannelFacts) -> Decision {
             Reason::GenesisMismatch,
             format!(
                 "ConfigMap {} holds no readable block: delete it, and the block is made or fetched again",
-                names::genesis(&facts.channel.name_any())
+                names::genesis(&facts.participants.channel.name_any())
             ),
         )),
     }
@@ -88,11 +89,11 @@ pub async fn ensure(
         Decision::Refuse(finding) => return Err(finding.into()),
         Decision::Make => genesis::block(declared, &Stamp::now())
             .map_err(|error| Finding::not(Reason::InvalidSpec, error.to_string()))?,
-        Decision::BringBack { hash } => fetch(ctx, facts, &hash).await?,
+        Decision::BringBack { hash } => fetch(ctx, &facts.participants, &hash).await?,
     };
-    let config_map = desired::config_map::genesis(&facts.channel, &block.encode_to_vec());
+    let config_map = desired::config_map::genesis(&facts.participants.channel, &block.encode_to_vec());
     // Whoever stores first has made the channel's genesis block: what is stored is used, not what was made here.
-    let owner = crate::owner(&*facts.channel)?;
+    let owner = crate::owner(&*facts.participants.channel)?;
     let stored = writer.create_once(&owner, &ctx.world.config_maps, &config_map).await?.object;
     let genesis = Genesis::read(&stored).ok_or_else(|| {
         Finding::not(Reason::NameTaken, format!("ConfigMap {} exists and is no genesis block", stored.name_any()))
@@ -101,11 +102,11 @@ pub async fn ensure(
 }
 
 /// Block 0 from any orderer that has it, if it is the one the channel began with.
-async fn fetch(ctx: &Context, facts: &ChannelFacts, hash: &str) -> Result<Block, Finding> {
-    let channel = &facts.channel.spec.channel_name;
+async fn fetch(ctx: &Context, participants: &Participants, hash: &str) -> Result<Block, Finding> {
+    let channel = participants.channel_name();
     let mut silent = Vec::new();
-    for orderer in &facts.orderers {
-        let answer = match ledger::orderer(ctx, facts, orderer) {
+    for orderer in &participants.orderers {
+        let answer = match ledger::orderer(ctx, participants, orderer) {
             Ok(client) => client.block(channel, 0).await.map_err(|error| error.to_string()),
             Err(finding) => Err(finding.message),
         };
@@ -122,7 +123,7 @@ async fn fetch(ctx: &Context, facts: &ChannelFacts, hash: &str) -> Result<Block,
         Reason::NodeUnreachable,
         format!(
             "ConfigMap {} with the genesis block is gone, and no orderer could send it again: {}",
-            names::genesis(&facts.channel.name_any()),
+            names::genesis(&participants.channel.name_any()),
             silent.join("; ")
         ),
     ))

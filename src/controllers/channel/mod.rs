@@ -2,9 +2,10 @@
 
 mod config;
 mod definition;
-pub mod facts;
+mod facts;
 pub mod genesis;
 mod orderers;
+pub mod participants;
 mod report;
 
 use std::sync::Arc;
@@ -49,19 +50,19 @@ impl Declared for Channel {
         if !facts.accepted().holds() {
             return Err(later("the declaration is accepted").into());
         }
-        match definition::definition(facts) {
-            Ok(declared) => genesis::ensure(ctx, writer, facts, &declared).await,
-            Err(finding) => Ok(facts.genesis.as_deref().and_then(Genesis::read).ok_or(finding)?),
+        match &facts.definition {
+            Ok(declared) => genesis::ensure(ctx, writer, facts, declared).await,
+            Err(finding) => Ok(facts.genesis.as_deref().and_then(Genesis::read).ok_or_else(|| finding.clone())?),
         }
     }
 
     /// Every orderer joins, and the configuration takes a step towards the declared one.
     async fn ask(ctx: &Context, facts: &ChannelFacts, genesis: &Result<Genesis, Finding>) -> ChannelAnswer {
-        let (Ok(genesis), Ok(declared)) = (genesis, definition::definition(facts)) else {
+        let (Ok(genesis), Ok(declared)) = (genesis, &facts.definition) else {
             return ChannelAnswer::default();
         };
-        let orderers = orderers::joined(ctx, facts, genesis).await;
-        let config = Some(config::keep(ctx, facts, &declared, &orderers).await);
+        let orderers = orderers::joined(ctx, &facts.participants, genesis).await;
+        let config = Some(config::keep(ctx, &facts.participants, declared, &orderers).await);
         ChannelAnswer { orderers, config }
     }
 
@@ -73,7 +74,7 @@ impl Declared for Channel {
     ) -> Report<ChannelStatus> {
         let findings = findings(facts, genesis, &answer);
         let look_again = look_again(&findings);
-        Report { status: report::status(facts, genesis.as_ref().ok(), &answer), findings, look_again }
+        Report { status: report::status(&facts.participants, genesis.as_ref().ok(), &answer), findings, look_again }
     }
 }
 
@@ -106,7 +107,7 @@ fn findings(
         (ConditionType::GenesisReady, genesis),
         (ConditionType::OrderersJoined, orderers),
         (ConditionType::ConfigInSync, config),
-        (ConditionType::PeersJoined, report::peers(facts)),
+        (ConditionType::PeersJoined, report::peers(&facts.participants)),
     ]
 }
 

@@ -2,8 +2,8 @@
 
 use futures::future::join_all;
 
-use super::facts::{ChannelFacts, OrdererFact};
 use super::genesis::Genesis;
+use super::participants::{OrdererFact, Participants};
 use crate::context::Context;
 use crate::ledger;
 use ehrnet_api::conditions::Reason;
@@ -23,30 +23,30 @@ pub struct OrdererView {
 }
 
 /// Asks all declared orderers, and makes those join that answered that they have not.
-pub async fn joined(ctx: &Context, facts: &ChannelFacts, genesis: &Genesis) -> Vec<OrdererView> {
-    let asked = join_all(facts.orderers.iter().map(|orderer| ask(ctx, facts, orderer, genesis))).await;
+pub async fn joined(ctx: &Context, participants: &Participants, genesis: &Genesis) -> Vec<OrdererView> {
+    let asked = join_all(participants.orderers.iter().map(|orderer| ask(ctx, participants, orderer, genesis))).await;
     if asked.iter().all(|view| !matches!(view.answer, Ok(None))) {
         return asked;
     }
-    let block = join_block(ctx, facts, &asked, genesis).await;
+    let block = join_block(ctx, participants, &asked, genesis).await;
     let block = &block;
-    let pairs = facts.orderers.iter().zip(asked);
+    let pairs = participants.orderers.iter().zip(asked);
     join_all(pairs.map(|(orderer, view)| async move {
         match view.answer {
-            Ok(None) => join(ctx, facts, orderer, block).await,
+            Ok(None) => join(ctx, participants, orderer, block).await,
             Ok(Some(_)) | Err(_) => view,
         }
     }))
     .await
 }
 
-async fn ask(ctx: &Context, facts: &ChannelFacts, orderer: &OrdererFact, genesis: &Genesis) -> OrdererView {
-    let answer = match client(ctx, facts, orderer) {
-        Ok(client) => client.info(&facts.channel.spec.channel_name).await.map_err(|error| problem(orderer, &error)),
+async fn ask(ctx: &Context, participants: &Participants, orderer: &OrdererFact, genesis: &Genesis) -> OrdererView {
+    let answer = match client(ctx, participants, orderer) {
+        Ok(client) => client.info(participants.channel_name()).await.map_err(|error| problem(orderer, &error)),
         Err(finding) => Err(finding),
     };
     let answer = match answer {
-        Ok(Some(info)) => same_beginning(ctx, facts, orderer, genesis).await.map(|()| Some(info)),
+        Ok(Some(info)) => same_beginning(ctx, participants, orderer, genesis).await.map(|()| Some(info)),
         other => other,
     };
     OrdererView { name: orderer.name.clone(), answer }
@@ -56,16 +56,18 @@ async fn ask(ctx: &Context, facts: &ChannelFacts, orderer: &OrdererFact, genesis
 /// the status holds the genesis hash, which is written only after that.
 async fn same_beginning(
     ctx: &Context,
-    facts: &ChannelFacts,
+    participants: &Participants,
     orderer: &OrdererFact,
     genesis: &Genesis,
 ) -> Result<(), Finding> {
-    if facts.channel.status.as_ref().is_some_and(|status| status.genesis_hash.is_some()) {
+    if participants.channel.status.as_ref().is_some_and(|status| status.genesis_hash.is_some()) {
         return Ok(());
     }
-    let channel = &facts.channel.spec.channel_name;
-    let first =
-        ledger::orderer(ctx, facts, orderer)?.block(channel, 0).await.map_err(|error| problem(orderer, &error))?;
+    let channel = participants.channel_name();
+    let first = ledger::orderer(ctx, participants, orderer)?
+        .block(channel, 0)
+        .await
+        .map_err(|error| problem(orderer, &error))?;
     let hash = first.header.as_ref().map(|header| hex::encode(blocks::header_hash(header)));
     if hash.as_deref() == Some(genesis.hash.as_str()) {
         return Ok(());
@@ -80,13 +82,13 @@ async fn same_beginning(
 
 fn client(
     ctx: &Context,
-    facts: &ChannelFacts,
+    participants: &Participants,
     orderer: &OrdererFact,
 ) -> Result<ehrnet_fabric::participation::Client, Finding> {
     if !orderer.ready {
         return Err(Finding::not(Reason::WaitingForDependency, format!("Orderer {} is not ready", orderer.name)));
     }
-    ledger::participation(ctx, facts, orderer)
+    ledger::participation(ctx, participants, orderer)
 }
 
 fn problem(orderer: &OrdererFact, error: &LedgerError) -> Finding {
@@ -95,11 +97,11 @@ fn problem(orderer: &OrdererFact, error: &LedgerError) -> Finding {
 
 /// The block that a newcomer joins with: the latest configuration that another orderer has, so that it knows where to
 /// copy the others from; the genesis block when nobody has the channel yet.
-async fn join_block(ctx: &Context, facts: &ChannelFacts, asked: &[OrdererView], genesis: &Genesis) -> Block {
-    let members = facts.orderers.iter().zip(asked).filter(|(_, view)| matches!(view.answer, Ok(Some(_))));
+async fn join_block(ctx: &Context, participants: &Participants, asked: &[OrdererView], genesis: &Genesis) -> Block {
+    let members = participants.orderers.iter().zip(asked).filter(|(_, view)| matches!(view.answer, Ok(Some(_))));
     for (orderer, _) in members {
-        let Ok(client) = ledger::orderer(ctx, facts, orderer) else { continue };
-        match client.config_block(&facts.channel.spec.channel_name).await {
+        let Ok(client) = ledger::orderer(ctx, participants, orderer) else { continue };
+        match client.config_block(participants.channel_name()).await {
             Ok(block) => return block,
             Err(error) => tracing::debug!(orderer = orderer.name, %error, "no configuration block from this orderer"),
         }
@@ -107,9 +109,9 @@ async fn join_block(ctx: &Context, facts: &ChannelFacts, asked: &[OrdererView], 
     genesis.block.clone()
 }
 
-async fn join(ctx: &Context, facts: &ChannelFacts, orderer: &OrdererFact, block: &Block) -> OrdererView {
-    let channel = &facts.channel.spec.channel_name;
-    let answer = match client(ctx, facts, orderer) {
+async fn join(ctx: &Context, participants: &Participants, orderer: &OrdererFact, block: &Block) -> OrdererView {
+    let channel = participants.channel_name();
+    let answer = match client(ctx, participants, orderer) {
         Ok(client) => {
             let joined = ensure_orderer_joined(&client, channel, block).await;
             joined.map(Some).map_err(|error| problem(orderer, &error))

@@ -3,9 +3,9 @@
 use kube::ResourceExt;
 
 use super::ChannelAnswer;
-use super::facts::ChannelFacts;
 use super::genesis::Genesis;
 use super::orderers::OrdererView;
+use super::participants::Participants;
 use ehrnet_api::ChannelStatus;
 use ehrnet_api::Peer;
 use ehrnet_api::channel::{ChannelNode, NodeKind};
@@ -15,12 +15,14 @@ use ehrnet_fabric::participation::ConsensusRelation;
 use ehrnet_status::Finding;
 
 /// The whole status. What could not be asked this time keeps its last known value.
-pub fn status(facts: &ChannelFacts, genesis: Option<&Genesis>, answer: &ChannelAnswer) -> ChannelStatus {
-    let before = facts.channel.status.clone().unwrap_or_default();
+pub fn status(participants: &Participants, genesis: Option<&Genesis>, answer: &ChannelAnswer) -> ChannelStatus {
+    let before = participants.channel.status.clone().unwrap_or_default();
     let config = answer.config.as_ref();
     let height = answer.orderers.iter().filter_map(|v| v.answer.as_ref().ok()?.as_ref()).map(|info| info.height).max();
     ChannelStatus {
-        genesis_config_map: genesis.map(|_| names::genesis(&facts.channel.name_any())).or(before.genesis_config_map),
+        genesis_config_map: genesis
+            .map(|_| names::genesis(&participants.channel.name_any()))
+            .or(before.genesis_config_map),
         // From here on no other block is ever used, so it must not stand here before an orderer serves the channel.
         genesis_hash: before.genesis_hash.or(genesis.filter(|_| height.is_some()).map(|genesis| genesis.hash.clone())),
         config_sequence: config.and_then(|config| config.sequence).or(before.config_sequence),
@@ -30,7 +32,7 @@ pub fn status(facts: &ChannelFacts, genesis: Option<&Genesis>, answer: &ChannelA
             .orderers
             .iter()
             .map(orderer_node)
-            .chain(facts.peers.iter().map(|p| peer_node(facts, p)))
+            .chain(participants.peers.iter().map(|p| peer_node(participants, p)))
             .collect(),
         ..ChannelStatus::default()
     }
@@ -55,22 +57,22 @@ fn relation(relation: ConsensusRelation) -> &'static str {
 }
 
 /// Blocks of this channel on a peer, as the peer's own status says.
-fn height_on(facts: &ChannelFacts, peer: &Peer) -> Option<u64> {
+fn height_on(participants: &Participants, peer: &Peer) -> Option<u64> {
     let channels = &peer.status.as_ref()?.channels;
-    channels.iter().find(|channel| channel.name == facts.channel.spec.channel_name).map(|channel| channel.height)
+    channels.iter().find(|channel| channel.name == participants.channel_name()).map(|channel| channel.height)
 }
 
-fn peer_node(facts: &ChannelFacts, peer: &Peer) -> ChannelNode {
-    let height = height_on(facts, peer);
+fn peer_node(participants: &Participants, peer: &Peer) -> ChannelNode {
+    let height = height_on(participants, peer);
     let relation = if height.is_some() { "member" } else { "none" };
     ChannelNode { name: peer.name_any(), kind: NodeKind::Peer, relation: relation.to_owned(), height }
 }
 
 /// Whether every peer that wants to, and may, has joined.
-pub fn peers(facts: &ChannelFacts) -> Finding {
-    let members = &facts.channel.spec.members;
-    let wanting = facts.peers.iter().filter(|peer| members.contains(&peer.spec.hospital_ref.name));
-    let (joined, missing): (Vec<_>, Vec<_>) = wanting.partition(|peer| height_on(facts, peer).is_some());
+pub fn peers(participants: &Participants) -> Finding {
+    let members = &participants.channel.spec.members;
+    let wanting = participants.peers.iter().filter(|peer| members.contains(&peer.spec.hospital_ref.name));
+    let (joined, missing): (Vec<_>, Vec<_>) = wanting.partition(|peer| height_on(participants, peer).is_some());
     match missing.first() {
         None => Finding::good(format!("{} peers have joined", joined.len())),
         Some(peer) => Finding::not(

@@ -1,0 +1,104 @@
+//! A channel with all that takes part in it, gathered once from the caches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kube::ResourceExt;
+
+use crate::authorities::{self, Authorities};
+use crate::context::Context;
+use crate::pods;
+use ehrnet_api::{Channel, Hospital, Orderer, Peer};
+use ehrnet_desired::names;
+use ehrnet_status::Finding;
+
+/// A hospital that takes part in the channel, as member, through an orderer, or both.
+#[derive(Clone)]
+pub struct Organisation {
+    /// The resource.
+    pub hospital: Arc<Hospital>,
+    /// Its CAs; or why they cannot be used yet.
+    pub authorities: Result<Authorities, Finding>,
+}
+
+/// A declared orderer of the channel.
+#[derive(Clone)]
+pub struct OrdererFact {
+    /// Name of the resource.
+    pub name: String,
+    /// The resource, if it exists.
+    pub orderer: Option<Arc<Orderer>>,
+    /// TLS certificate (PEM), if it is issued.
+    pub tls_certificate: Option<String>,
+    /// Enrolment certificate (PEM), if it is issued.
+    pub identity_certificate: Option<String>,
+    /// Whether its pod is ready.
+    pub ready: bool,
+}
+
+/// A channel with all that takes part in it.
+pub struct Participants {
+    /// The resource.
+    pub channel: Arc<Channel>,
+    /// Its namespace.
+    pub namespace: String,
+    /// Hospitals by resource name; `None` for a name that nothing bears.
+    pub hospitals: BTreeMap<String, Option<Organisation>>,
+    /// Declared orderers, in the order of the spec.
+    pub orderers: Vec<OrdererFact>,
+    /// Peers that want to join.
+    pub peers: Vec<Arc<Peer>>,
+}
+
+impl Participants {
+    /// Gathers from the caches; only CA Secrets of users are read from the cluster.
+    pub async fn gather(ctx: &Context, channel: Arc<Channel>) -> Self {
+        let namespace = channel.namespace().unwrap_or_default();
+        let name = channel.name_any();
+        let orderers: Vec<OrdererFact> =
+            channel.spec.consensus.orderers.iter().map(|orderer| orderer_fact(ctx, &namespace, orderer)).collect();
+        let mut hospitals = BTreeMap::new();
+        let through_orderers = orderers.iter().filter_map(|o| o.orderer.as_ref()).map(|o| &o.spec.hospital_ref.name);
+        for hospital in channel.spec.members.iter().chain(through_orderers) {
+            if !hospitals.contains_key(hospital) {
+                hospitals.insert(hospital.clone(), organisation(ctx, &namespace, hospital).await);
+            }
+        }
+        let joining =
+            |peer: &Arc<Peer>| peer.spec.channels.contains(&name) && peer.metadata.deletion_timestamp.is_none();
+        let peers = ctx.world.peers.list(&namespace).into_iter().filter(joining).collect();
+        Self { channel, namespace, hospitals, orderers, peers }
+    }
+
+    /// Fabric's name of the channel.
+    pub fn channel_name(&self) -> &str {
+        &self.channel.spec.channel_name
+    }
+
+    /// The organisation of that hospital resource, if it exists.
+    pub fn organisation(&self, hospital: &str) -> Option<&Organisation> {
+        self.hospitals.get(hospital)?.as_ref()
+    }
+}
+
+async fn organisation(ctx: &Context, namespace: &str, name: &str) -> Option<Organisation> {
+    let hospital = ctx.world.hospitals.get(namespace, name)?;
+    let authorities = authorities::of_hospital(ctx, &hospital).await;
+    Some(Organisation { hospital, authorities })
+}
+
+fn orderer_fact(ctx: &Context, namespace: &str, name: &str) -> OrdererFact {
+    let world = &ctx.world;
+    let certificate = |secret: &str| {
+        let secret = world.secrets.get(namespace, secret)?;
+        let data = secret.data.as_ref()?.get(names::TLS_CRT)?;
+        String::from_utf8(data.0.clone()).ok()
+    };
+    OrdererFact {
+        name: name.to_owned(),
+        orderer: world.orderers.get(namespace, name),
+        tls_certificate: certificate(&names::node_tls(name)),
+        identity_certificate: certificate(&names::node_identity(name)),
+        ready: pods::is_ready(world, namespace, name),
+    }
+}
