@@ -49,7 +49,7 @@ impl Declared for Hospital {
     /// Keys first, then what shows them to others.
     async fn provide(ctx: &Context, facts: &HospitalFacts, writer: &Writer<'_>) -> Result<HospitalKeys, StepError> {
         if !facts.accepted.holds() {
-            return Err(Finding::unknown(Reason::Progressing, "comes after the declaration is accepted").into());
+            return Err(Finding::comes_after("the declaration is accepted").into());
         }
         let keys = keys(ctx, writer, &facts.hospital).await?;
         let objects = connection::resources(ctx, &facts.hospital, &keys).await;

@@ -174,7 +174,7 @@ pub fn report<K: LedgerNode>(
             Finding::good("identity and TLS certificate are valid"),
             pods::finding(&ctx.world, &facts.namespace, &facts.name),
         ),
-        Err(finding) => (finding.clone(), Finding::unknown(Reason::Progressing, "comes after the identity")),
+        Err(finding) => (finding.clone(), Finding::comes_after("the identity")),
     };
     let (before, credentials) = (facts.status(), provided.as_ref().ok());
     let channels = answer.channels.unwrap_or(before.channels);

@@ -121,7 +121,7 @@ pub struct PeerAnswer {
 
 impl PeerAnswer {
     fn later() -> Self {
-        Self::none(Finding::unknown(Reason::Progressing, "comes after the node runs"), Outcome::wait())
+        Self::none(Finding::comes_after("the node runs"), Outcome::wait())
     }
 
     fn none(finding: Finding, look_again: Outcome) -> Self {

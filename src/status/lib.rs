@@ -62,6 +62,11 @@ impl Finding {
         Self { state: State::Unknown, reason, message: message.into() }
     }
 
+    /// It cannot be known before an earlier step is done.
+    pub fn comes_after(step: &str) -> Self {
+        Self::unknown(Reason::Progressing, format!("comes after {step}"))
+    }
+
     /// Whether it holds.
     pub fn holds(&self) -> bool {
         self.state == State::True

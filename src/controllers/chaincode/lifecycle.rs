@@ -64,11 +64,10 @@ pub async fn agree(
     let installed = first_obstacle(&parties)
         .unwrap_or_else(|| Finding::good(format!("{} peers have the package", count(&parties))));
     let peers = parties.iter().map(|party| (party.member.name.clone(), names(party))).collect();
-    let later = |what: &str| Finding::unknown(Reason::Progressing, format!("comes after {what}"));
     let mut agreement = Agreement {
         installed,
-        approved: later("the package is installed"),
-        committed: later("the hospitals have approved"),
+        approved: Finding::comes_after("the package is installed"),
+        committed: Finding::comes_after("the hospitals have approved"),
         in_force: None,
         peers,
         approvals: BTreeMap::new(),

@@ -48,7 +48,7 @@ impl Declared for Chaincode {
 
     async fn provide(ctx: &Context, facts: &ChaincodeFacts, writer: &Writer<'_>) -> Result<Vec<Service>, StepError> {
         if !facts.accepted().holds() {
-            return Err(Finding::unknown(Reason::Progressing, "comes after the declaration is accepted").into());
+            return Err(Finding::comes_after("the declaration is accepted").into());
         }
         services::provide(ctx, writer, facts).await
     }
@@ -75,7 +75,7 @@ impl Declared for Chaincode {
         answer: Option<ChaincodeAnswer>,
     ) -> Report<ChaincodeStatus> {
         let agreement = answer.as_ref().map(|answer| &answer.agreement);
-        let later = || Finding::unknown(Reason::Progressing, "comes after the services are made");
+        let later = || Finding::comes_after("the services are made");
         let part = |part: fn(&Agreement) -> &Finding| agreement.map_or_else(later, |agreement| part(agreement).clone());
         let pods = answer.as_ref().map(|answer| answer.pods.clone());
         let findings = vec![

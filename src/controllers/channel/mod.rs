@@ -48,7 +48,7 @@ impl Declared for Channel {
     /// The genesis block. A channel that lives goes on living when its declaration cannot be written down for a moment.
     async fn provide(ctx: &Context, facts: &ChannelFacts, writer: &Writer<'_>) -> Result<Genesis, StepError> {
         if !facts.accepted().holds() {
-            return Err(later("the declaration is accepted").into());
+            return Err(Finding::comes_after("the declaration is accepted").into());
         }
         match &facts.definition {
             Ok(declared) => genesis::ensure(ctx, writer, facts, declared).await,
@@ -85,10 +85,6 @@ pub struct ChannelAnswer {
     config: Option<ConfigView>,
 }
 
-fn later(what: &str) -> Finding {
-    Finding::unknown(Reason::Progressing, format!("comes after {what}"))
-}
-
 fn findings(
     facts: &ChannelFacts,
     genesis: &Result<Genesis, Finding>,
@@ -100,7 +96,7 @@ fn findings(
     };
     let (orderers, config) = match &answer.config {
         Some(config) => (orderers::finding(&answer.orderers), config.finding.clone()),
-        None => (later("the genesis block"), later("the orderers have joined")),
+        None => (Finding::comes_after("the genesis block"), Finding::comes_after("the orderers have joined")),
     };
     vec![
         (ConditionType::Accepted, facts.accepted()),

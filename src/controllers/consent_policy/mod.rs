@@ -100,7 +100,7 @@ impl Declared for ConsentPolicy {
 }
 
 fn later() -> Finding {
-    Finding::unknown(Reason::Progressing, "comes after the policy is valid")
+    Finding::comes_after("the policy is valid")
 }
 
 /// What a pass found and did.
@@ -160,7 +160,7 @@ impl View<'_> {
             return Finding::not(Reason::Drifted, format!("{}; the declared policy was put back", drifts.join("; ")));
         }
         if self.projected.is_err() || matches!(self.anchored, Some(Err(_))) {
-            return Finding::unknown(Reason::Progressing, "comes after the policy is projected and anchored");
+            return Finding::comes_after("the policy is projected and anchored");
         }
         let where_ = if self.anchored.is_some() { "status, ConfigMap and ledger" } else { "status and ConfigMap" };
         Finding::good(format!("{where_} have digest {digest}"))
