@@ -13,7 +13,7 @@ use ehrnet_messages::hash::SALT_LENGTH;
 /// Bytes that the transient map may have in all.
 pub const MAX_TRANSIENT: usize = 256 * 1024;
 /// Bytes that the argument may have.
-pub const MAX_ARGUMENT: usize = 256 * 1024;
+const MAX_ARGUMENT: usize = 256 * 1024;
 
 /// A call of the contract.
 pub struct Call {

@@ -12,7 +12,7 @@ use ehrnet_api::conditions::Reason;
 use ehrnet_apply::Owner;
 use ehrnet_desired::plan::{HospitalPlan, NodePlan};
 use ehrnet_desired::{names, secret};
-use ehrnet_pki::{Authority, AuthorityName, Certificate, Window};
+use ehrnet_pki::{Authority, Certificate, Window};
 use ehrnet_status::Finding;
 
 /// Ten years: nobody but the operator's own orderers trusts this CA, and both are renewed together.
@@ -83,8 +83,7 @@ pub async fn of_operator(ctx: &Context, writer: &Writer<'_>, namespace: &str) ->
     let ca = match ca.map(|Pair { certificate, key }| Authority::load(&certificate, &key, now)) {
         Some(Ok(ca)) => ca,
         Some(Err(_)) | None => {
-            let name = AuthorityName { common_name: format!("ehrnet operator {namespace}"), organization: None };
-            let made = Authority::create(&name, OPERATOR_CA.validity, now);
+            let made = Authority::create(&secret::operator_ca_name(namespace), OPERATOR_CA.validity, now);
             made.map_err(|error| Finding::not(Reason::InvalidKeyPair, error.to_string()))?
         }
     };

@@ -113,15 +113,15 @@ async fn keys(ctx: &Context, writer: &Writer<'_>, hospital: &Hospital) -> Result
     let before = hospital.status.clone().unwrap_or_default();
     let signing = Ca {
         given: hospital.spec.signing_ca.as_ref(),
-        name: names::signing_ca(&plan.parent.name),
+        secret: names::signing_ca(&plan.parent.name),
         existed: before.signing_ca.is_some(),
-        title: "CA",
+        subject: plan.signing_ca_name(),
     };
     let tls = Ca {
         given: hospital.spec.tls_ca.as_ref(),
-        name: names::tls_ca(&plan.parent.name),
+        secret: names::tls_ca(&plan.parent.name),
         existed: before.tls_ca.is_some(),
-        title: "TLS CA",
+        subject: plan.tls_ca_name(),
     };
     // One of the two does not wait for the other.
     let signing = authority(ctx, writer, &owner, &plan, &signing, &|ca| secret::signing_ca(&plan, ca)).await;
@@ -139,9 +139,9 @@ async fn keys(ctx: &Context, writer: &Writer<'_>, hospital: &Hospital) -> Result
 
 struct Ca<'a> {
     given: Option<&'a ExistingCa>,
-    name: String,
+    secret: String,
     existed: bool,
-    title: &'a str,
+    subject: AuthorityName,
 }
 
 async fn authority(
@@ -160,10 +160,8 @@ async fn authority(
         key_pairs::measure(ctx, &slot, "ca", authority.certificate(), None);
         return Ok(authority);
     }
-    let slot = Slot { owner, name: &ca.name, existed: ca.existed };
-    let common_name = format!("{} {}", plan.msp_id.chars().take(48).collect::<String>(), ca.title);
-    let name = AuthorityName { common_name, organization: plan.organization.clone() };
-    key_pairs::authority(ctx, writer, &slot, &name, plan.ca_window, build).await
+    let slot = Slot { owner, name: &ca.secret, existed: ca.existed };
+    key_pairs::authority(ctx, writer, &slot, &ca.subject, plan.ca_window, build).await
 }
 
 /// A CA that only its owner can renew, and that nears its end.

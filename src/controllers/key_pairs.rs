@@ -33,7 +33,7 @@ pub struct Slot<'a> {
 }
 
 /// Lays a leaf and its key out in a Secret.
-pub type BuildLeaf<'a> = &'a (dyn Fn(&Certificate, &PrivateKey) -> Secret + Send + Sync);
+type BuildLeaf<'a> = &'a (dyn Fn(&Certificate, &PrivateKey) -> Secret + Send + Sync);
 /// Lays a CA out in a Secret.
 pub type BuildAuthority<'a> = &'a (dyn Fn(&Authority) -> Secret + Send + Sync);
 

@@ -9,7 +9,7 @@
 //! | `tls-ca.pem` | root of the hospital's TLS certificates |
 //! | `orderer-tls-cas.pem` | roots of the TLS certificates of its channels' orderers |
 //! | `admin.id`, or `<name>.id` | the identity in the format of SDK wallets |
-//! | `msp.*` | the identity's MSP folder: [`MSP_FILES`] says which key is which file |
+//! | `msp.*` | the identity's MSP folder: `msp.signcerts.cert.pem` is `msp/signcerts/cert.pem` |
 //! | `pseudonym.key` | key of the network's pseudonyms, hexadecimal: HMAC-SHA-256 of a patient identifier is a pseudonym |
 //!
 //! It holds a private key. Do not load it whole into an environment (`envFrom`): that would put the key there.
@@ -27,17 +27,7 @@ use ehrnet_pki::{Certificate, PrivateKey};
 use super::config_map::NODE_OUS;
 use super::names;
 use super::plan::HospitalPlan;
-use super::pod::File;
 use super::secret::labelled;
-
-/// Which key of the bundle is which file of the MSP folder, for `items` of a volume.
-pub const MSP_FILES: [File; 5] = [
-    ("msp.config.yaml", "msp/config.yaml"),
-    ("msp.cacerts.ca.pem", "msp/cacerts/ca.pem"),
-    ("msp.tlscacerts.ca.pem", "msp/tlscacerts/ca.pem"),
-    ("msp.signcerts.cert.pem", "msp/signcerts/cert.pem"),
-    ("msp.keystore.key.pem", "msp/keystore/key.pem"),
-];
 
 /// What the holder of a bundle is known by, and knows.
 #[derive(Clone, Copy)]
@@ -169,7 +159,7 @@ fn node(endpoint: &Endpoint, tls_ca: &Certificate) -> Value {
     })
 }
 
-/// Names as in the samples of `fabric-gateway`; paths as the bundle is laid out by [`MSP_FILES`].
+/// Names as in the samples of `fabric-gateway`; paths as in an MSP folder.
 fn gateway(plan: &HospitalPlan, reachable: &Reachable) -> String {
     let mut lines = vec![
         format!("MSP_ID={}", plan.msp_id),

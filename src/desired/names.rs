@@ -52,7 +52,7 @@ pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Label: the software.
 pub const NAME: &str = "app.kubernetes.io/name";
 /// Label: the greater whole.
-pub const PART_OF: &str = "app.kubernetes.io/part-of";
+const PART_OF: &str = "app.kubernetes.io/part-of";
 /// Label: the Hospital it belongs to.
 pub const HOSPITAL: &str = "ehrnet.dev/hospital";
 /// Label: the Channel it belongs to.

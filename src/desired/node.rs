@@ -25,7 +25,7 @@ pub const TLS_DIR: &str = "/etc/fabric/tls";
 /// Folder of the operator's CA certificate.
 pub const OPERATOR_DIR: &str = "/etc/fabric/operator";
 /// Mount point of the ledger's volume, where the images declare theirs.
-pub const LEDGER_MOUNT: &str = "/var/hyperledger";
+const LEDGER_MOUNT: &str = "/var/hyperledger";
 /// Folder of the ledger.
 pub const LEDGER_DIR: &str = "/var/hyperledger/production";
 

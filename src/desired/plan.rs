@@ -128,7 +128,7 @@ impl HospitalPlan {
 
     /// Subject of the signing CA that is made for it.
     pub fn signing_ca_name(&self) -> AuthorityName {
-        self.ca_name("signing CA")
+        self.ca_name("CA")
     }
 
     /// Subject of the TLS CA that is made for it.
@@ -137,7 +137,7 @@ impl HospitalPlan {
     }
 
     fn ca_name(&self, purpose: &str) -> AuthorityName {
-        let common_name = format!("{} {purpose}", self.parent.name);
+        let common_name = format!("{} {purpose}", self.msp_id.chars().take(48).collect::<String>());
         AuthorityName { common_name, organization: self.organization.clone() }
     }
 

@@ -18,7 +18,7 @@ use super::names::{self, BUILDER_JSON, CA_CRT, CA_KEY, Parent, TLS_CRT, TLS_KEY}
 use super::plan::{ContractPlan, HospitalPlan, IdentityPlan, NodePlan};
 
 /// Secret type of key pairs.
-pub const TLS_TYPE: &str = "kubernetes.io/tls";
+const TLS_TYPE: &str = "kubernetes.io/tls";
 
 /// Secret with a hospital's signing CA.
 pub fn signing_ca(plan: &HospitalPlan, ca: &Authority) -> Secret {
@@ -85,9 +85,9 @@ pub fn node_tls(plan: &NodePlan, certificate: &Certificate, key: &PrivateKey, is
     key_pair(node_meta(plan, names::node_tls(&plan.parent.name)), certificate, key, issuer)
 }
 
-/// Subject of the CA of the orderers' admin endpoints.
-pub fn operator_ca_name() -> AuthorityName {
-    AuthorityName { common_name: "ehrnet operator CA".into(), organization: None }
+/// Subject of the CA of the orderers' admin endpoints in a namespace.
+pub fn operator_ca_name(namespace: &str) -> AuthorityName {
+    AuthorityName { common_name: format!("ehrnet operator {namespace}"), organization: None }
 }
 
 /// The client certificate with which the operator administers orderers.

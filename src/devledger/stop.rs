@@ -21,11 +21,6 @@ impl Stopper {
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
-
-    /// Someone else who waits for it.
-    pub fn stop_handle(&self) -> Stop {
-        Stop(self.0.subscribe())
-    }
 }
 
 impl Stop {

@@ -17,7 +17,7 @@ use super::proto::protos::{
 };
 
 /// Path of the channel's policy that applies where a chaincode has none of its own.
-pub const CHANNEL_ENDORSEMENT: &str = "/Channel/Application/Endorsement";
+const CHANNEL_ENDORSEMENT: &str = "/Channel/Application/Endorsement";
 
 /// Names that are Fabric's own.
 const SYSTEM: &[&str] = &["cscc", "escc", "lscc", "qscc", "vscc"];

@@ -285,7 +285,7 @@ impl ChannelDefinition {
 }
 
 /// Fabric's rule for channel names.
-pub fn check_channel_name(name: &str) -> Result<(), String> {
+fn check_channel_name(name: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
     let starts = name.starts_with(|c: char| c.is_ascii_lowercase());
     if starts && name.len() <= 249 && name.chars().all(fits) {

@@ -99,7 +99,7 @@ pub enum CommitOutcome {
 }
 
 /// Whether the peer has the package.
-pub async fn is_installed(peer: &peer::Client, package_id: &str) -> Result<bool, LedgerError> {
+async fn is_installed(peer: &peer::Client, package_id: &str) -> Result<bool, LedgerError> {
     // A query for one package fails with 500 if it is not there, like any other trouble.
     let answer: QueryInstalledChaincodesResult =
         peer.lifecycle("", "QueryInstalledChaincodes", &QueryInstalledChaincodesArgs {}).await?;

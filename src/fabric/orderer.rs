@@ -153,7 +153,8 @@ impl Client {
 /// Sends `envelope` the way the consensus of the channel, of which `view` is, needs it.
 ///
 /// # Errors
-/// Those of [`broadcast_any`] and [`broadcast_quorum`].
+/// Raft: the last orderer's that was unreachable, had no leader or refused with 400; any other refusal ends the round.
+/// BFT: that of an orderer that did not accept, if too few did; `Invalid` if fewer than a quorum were to be asked.
 pub async fn broadcast(
     orderers: &[&Client],
     view: &ChannelView,
@@ -169,10 +170,7 @@ pub async fn broadcast(
 }
 
 /// Sends `envelope` to orderers one after the other until one accepts it. For Raft, where any orderer passes it on.
-///
-/// # Errors
-/// The last orderer's that was unreachable, had no leader or refused with 400; any other refusal ends the round.
-pub async fn broadcast_any(
+async fn broadcast_any(
     orderers: &[&Client],
     envelope: &Envelope,
     kind: ActKind,
@@ -191,11 +189,8 @@ pub async fn broadcast_any(
 }
 
 /// Sends `envelope` to all of `orderers`; a quorum of the channel's `consenters` must accept it. For BFT, where one
-/// orderer may be lying.
-///
-/// # Errors
-/// That of an orderer that did not accept, if too few did; `Invalid` if fewer than a quorum were to be asked.
-pub async fn broadcast_quorum(
+/// orderer may answer falsely.
+async fn broadcast_quorum(
     orderers: &[&Client],
     consenters: usize,
     envelope: &Envelope,

@@ -98,7 +98,7 @@ pub fn transaction(proposal: &SignedProposal, answers: &[Answer]) -> Result<Enve
 }
 
 /// The part of a proposal's payload that everybody may see.
-pub fn without_transient(payload: ChaincodeProposalPayload) -> ChaincodeProposalPayload {
+fn without_transient(payload: ChaincodeProposalPayload) -> ChaincodeProposalPayload {
     ChaincodeProposalPayload { transient_map: BTreeMap::new(), ..payload }
 }
 

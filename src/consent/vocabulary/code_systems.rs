@@ -19,13 +19,13 @@ pub const PARTICIPATION_TYPE: &str = "http://terminology.hl7.org/CodeSystem/v3-P
 /// FHIR consent actions.
 pub const CONSENT_ACTION: &str = "http://terminology.hl7.org/CodeSystem/consentaction";
 /// FHIR consent categories.
-pub const CONSENT_CATEGORY: &str = "http://terminology.hl7.org/CodeSystem/consentcategorycodes";
+const CONSENT_CATEGORY: &str = "http://terminology.hl7.org/CodeSystem/consentcategorycodes";
 /// FHIR resource types.
 pub const RESOURCE_TYPES: &str = "http://hl7.org/fhir/resource-types";
 /// LOINC.
-pub const LOINC: &str = "http://loinc.org";
+const LOINC: &str = "http://loinc.org";
 /// SNOMED CT.
-pub const SNOMED: &str = "http://snomed.info/sct";
+const SNOMED: &str = "http://snomed.info/sct";
 
 /// Confidentiality codes from least to most protected: the order is the high-water mark.
 pub const CONFIDENTIALITY_CODES: &[&str] = &["U", "L", "M", "N", "R", "V"];
@@ -98,7 +98,7 @@ pub const PURPOSE_CODES: &[&str] = &[
 ];
 
 /// Sensitivity policies of v3-ActCode.
-pub const SENSITIVITY_CODES: &[&str] = &[
+const SENSITIVITY_CODES: &[&str] = &[
     "ADOL", "B", "BH", "CEL", "COGN", "DEMO", "DIA", "DOB", "DRGIS", "DVD", "EMOTDIS", "EMP", "EMPL", "ETH", "ETHUD",
     "GDIS", "GENDER", "HIV", "IDS", "LIVARG", "LOCIS", "MARST", "MH", "MST", "OPIOIDUD", "PATLOC", "PDS", "PHY",
     "PREGNANT", "PRS", "PSY", "PSYTHPN", "RACE", "REL", "SCA", "SDV", "SEX", "SICKLE", "SPI", "SSP", "STD", "SUD",
@@ -106,25 +106,25 @@ pub const SENSITIVITY_CODES: &[&str] = &[
 ];
 
 /// Consent actions.
-pub const ACTION_CODES: &[&str] = &["access", "collect", "correct", "disclose", "use"];
+const ACTION_CODES: &[&str] = &["access", "collect", "correct", "disclose", "use"];
 
 /// Participation types of an actor that receives information, or of the one that keeps it.
-pub const PARTICIPATION_CODES: &[&str] = &["AUT", "AUTHEN", "CST", "INF", "IRCP", "NOT", "PRCP", "PRF", "REFT", "TRC"];
+const PARTICIPATION_CODES: &[&str] = &["AUT", "AUTHEN", "CST", "INF", "IRCP", "NOT", "PRCP", "PRF", "REFT", "TRC"];
 
 /// Categories of the FHIR code system of consent categories.
-pub const CATEGORY_CODES: &[&str] = &["acd", "dnr", "emrgonly", "hcd", "npp", "polst", "research", "rsdid", "rsreid"];
+const CATEGORY_CODES: &[&str] = &["acd", "dnr", "emrgonly", "hcd", "npp", "polst", "research", "rsdid", "rsreid"];
 
 /// Consent types of v3-ActCode that serve as a category.
-pub const CONSENT_TYPE_CODES: &[&str] = &[
+const CONSENT_TYPE_CODES: &[&str] = &[
     "ICOL", "IDSCL", "INFA", "INFAO", "INFASO", "IRDSCL", "OPTIN", "OPTINR", "OPTOUT", "OPTOUTE", "RESEARCH", "RSDID",
     "RSREID",
 ];
 
 /// LOINC documents that serve as a category: consent, privacy policy acknowledgement and consent, release of information.
-pub const CATEGORY_DOCUMENTS: &[&str] = &["57016-8", "57017-6", "59284-0", "64292-6"];
+const CATEGORY_DOCUMENTS: &[&str] = &["57016-8", "57017-6", "59284-0", "64292-6"];
 
 /// Resource types of FHIR R4 and R5 that hold a patient's data.
-pub const RESOURCE_TYPE_CODES: &[&str] = &[
+const RESOURCE_TYPE_CODES: &[&str] = &[
     "Account",
     "AdverseEvent",
     "AllergyIntolerance",

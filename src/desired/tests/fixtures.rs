@@ -31,7 +31,7 @@ pub static KEYS: LazyLock<Keys> = LazyLock::new(|| {
         (ca.issue(leaf, &key, plan.leaf_window.validity, now).expect("issued"), key)
     };
     let (signing, tls) = (ca(&plan.signing_ca_name()), ca(&plan.tls_ca_name()));
-    let operator = ca(&secret::operator_ca_name());
+    let operator = ca(&secret::operator_ca_name("north-clinic"));
     let orderer = orderer_plan().node;
     Keys {
         admin: issue(&signing, &plan.admin_leaf()),

@@ -195,7 +195,7 @@ impl Writer {
     }
 
     /// Store a block that was pulled, unless it is there already.
-    pub fn take_pulled(&self, block: &Block) -> Result<(), LedgerError> {
+    fn take_pulled(&self, block: &Block) -> Result<(), LedgerError> {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if blocks::number(block) < self.ledger.height() {
             return Ok(());

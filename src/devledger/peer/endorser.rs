@@ -26,7 +26,7 @@ use ehrnet_fabric::proto::protos::{
 };
 
 /// Version of the peer's own chaincodes.
-pub const SYSTEM_VERSION: &str = "syscc";
+const SYSTEM_VERSION: &str = "syscc";
 /// From here on a response is a failure, and not endorsed.
 const FAILURE: i32 = 400;
 /// From here on it is an error.

@@ -187,7 +187,7 @@ fn block(joined: &Joined, number: u64) -> Result<Block, String> {
 }
 
 /// The channel of a configuration block given as an argument.
-pub fn channel_of_block(bytes: &[u8]) -> Option<String> {
+fn channel_of_block(bytes: &[u8]) -> Option<String> {
     channel_of(&Block::decode(bytes).ok()?).ok()
 }
 
