@@ -207,7 +207,7 @@ fn outside_ports(ctx: &Context, namespace: &str) -> BTreeSet<u16> {
 }
 
 /// Writes a node's objects. A change that restarts a running pod waits until no other node of the namespace is on its
-/// way (S4): an orderer that is down already must not be joined by a second one by our own hand.
+/// way (S4 in docs/invariants.md): an orderer that is down already must not be joined by a second one by our own hand.
 ///
 /// Returns whether a restart waits.
 async fn apply(ctx: &Context, writer: &Writer<'_>, owner: &Owner, mut objects: Objects) -> Result<bool, StepError> {

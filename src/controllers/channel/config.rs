@@ -1,6 +1,7 @@
 //! The configuration on the ledger is the declared one: read, plan, take a step, read again.
 //!
-//! Invariant: at most one step in a pass, and one that changes consenters only while every other orderer is well (S3).
+//! Invariant: at most one step in a pass, and one that changes consenters only while every other orderer is well
+//! (S3 in docs/invariants.md).
 
 use std::sync::Arc;
 

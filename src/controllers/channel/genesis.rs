@@ -1,7 +1,7 @@
 //! The genesis block: made once, stored before anything uses it, never made a second time.
 //!
-//! Invariant (S2): once a genesis hash stands in the status, or an orderer answered that it has the channel, no other
-//! block is ever used for it. A node that does not answer says nothing about whether the channel exists.
+//! Invariant (S2 in docs/invariants.md): once a genesis hash stands in the status, or an orderer answered that it has the
+//! channel, no other block is ever used for it. A node that does not answer says nothing about whether the channel exists.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
