@@ -11,13 +11,13 @@ use tempfile::TempDir;
 const SECRET: &str = "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b";
 
 /// A folder with a client bundle whose peer is nowhere.
-struct Desk {
+struct ClientFolder {
     folder: TempDir,
 }
 
-impl Desk {
+impl ClientFolder {
     fn new() -> Self {
-        let desk = Self { folder: TempDir::new().expect("a folder") };
+        let client = Self { folder: TempDir::new().expect("a folder") };
         let signing = ehrnet_pki::Authority::create(
             &ehrnet_pki::AuthorityName { common_name: "CA".into(), organization: None },
             std::time::Duration::from_secs(3600),
@@ -26,7 +26,7 @@ impl Desk {
         let signing = signing.expect("a CA");
         let key = ehrnet_pki::PrivateKey::generate();
         let leaf = ehrnet_pki::Leaf {
-            common_name: "desk".into(),
+            common_name: "client".into(),
             organization: None,
             profile: ehrnet_pki::Profile::enrolment(ehrnet_pki::Role::Client),
         };
@@ -42,9 +42,9 @@ impl Desk {
             ("connection.json", r#"{"channels": {"care": {}}}"#),
             ("pseudonym.key", SECRET),
         ] {
-            desk.file(name, text);
+            client.file(name, text);
         }
-        desk
+        client
     }
 
     fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
@@ -69,7 +69,7 @@ fn said(output: &Output, code: i32) -> String {
 #[test]
 fn a_patients_pseudonym_is_the_hmac_under_the_networks_secret() {
     // HMAC-SHA-256, key 32 bytes 0x0b, "Hi There" (computed with Python).
-    let output = Desk::new().run("pseudonym", &[Path::new("Hi There")]);
+    let output = ClientFolder::new().run("pseudonym", &[Path::new("Hi There")]);
     said(&output, 0);
     let expected = "198a607eb44bfbc69903a0f1cf2bbdc5ba0aa3f3d9ae3c1c7a3b1696a0b68cf7";
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected);
@@ -77,11 +77,11 @@ fn a_patients_pseudonym_is_the_hmac_under_the_networks_secret() {
 
 #[test]
 fn bad_input_is_refused_with_code_2_before_anything_is_sent() {
-    let desk = Desk::new();
-    let broken =
-        desk.file("broken.json", r#"{"resourceType": "Consent", "status": "active", "provision": {"type": "maybe"}}"#);
-    let body = desk.file("body.json", json!({"a": 1}).to_string());
-    let empty = desk.file("empty", "");
+    let client = ClientFolder::new();
+    let broken = client
+        .file("broken.json", r#"{"resourceType": "Consent", "status": "active", "provision": {"type": "maybe"}}"#);
+    let body = client.file("body.json", json!({"a": 1}).to_string());
+    let empty = client.file("empty", "");
     let text = |path: &Path| path.display().to_string();
     for (line, paths, expected) in [
         (
@@ -104,7 +104,7 @@ fn bad_input_is_refused_with_code_2_before_anything_is_sent() {
         ("record erase --record r --reason boredom --request q".to_owned(), vec![], "legal-obligation"),
         ("audit query --patient 1 --bundle nowhere".to_owned(), vec![], "nowhere: is not a folder"),
     ] {
-        let said = said(&desk.run(&line, &paths), 2);
+        let said = said(&client.run(&line, &paths), 2);
         assert!(said.contains(expected), "{line}: {said}");
         assert!(!said.contains("127.0.0.1"), "{line} reached for the ledger: {said}");
     }
@@ -112,25 +112,25 @@ fn bad_input_is_refused_with_code_2_before_anything_is_sent() {
 
 #[test]
 fn a_ledger_that_cannot_be_reached_is_named_and_ends_with_code_1() {
-    let desk = Desk::new();
-    let said = said(&desk.run("consent list --patient 1", &[]), 1);
+    let client = ClientFolder::new();
+    let said = said(&client.run("consent list --patient 1", &[]), 1);
     assert!(said.contains("GetConsents: 127.0.0.1:") && said.contains("cannot be reached"), "{said}");
 }
 
 #[test]
 fn a_forwarded_port_takes_the_place_of_the_peers_address() {
-    let desk = Desk::new();
+    let client = ClientFolder::new();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let met = std::thread::spawn(move || listener.accept().is_ok());
-    said(&desk.run(&format!("audit query --patient 1 --peer {address}"), &[]), 1);
+    said(&client.run(&format!("audit query --patient 1 --peer {address}"), &[]), 1);
     assert!(met.join().expect("a thread"));
 }
 
 /// C13: a hospital's FHIR Consent becomes the template of a policy, and a patient's Consent is made of that, in either release.
 #[test]
 fn a_consent_goes_into_a_policy_and_comes_back() {
-    let desk = Desk::new();
+    let client = ClientFolder::new();
     let coding = |system: &str, code: &str| json!([{"system": format!("http://terminology.hl7.org/CodeSystem/{system}"), "code": code}]);
     let original = json!({
         "resourceType": "Consent", "status": "active", "subject": {"reference": "Patient/1"}, "decision": "permit",
@@ -138,18 +138,18 @@ fn a_consent_goes_into_a_policy_and_comes_back() {
         "provision": [{"securityLabel": coding("v3-Confidentiality", "R"),
                        "provision": [{"actor": [{"reference": {"reference": "Practitioner/x"}}]}]}],
     });
-    let file = desk.file("consent.json", original.to_string());
-    let imported = desk.run("consent import --name study", &[&file]);
+    let file = client.file("consent.json", original.to_string());
+    let imported = client.run("consent import --name study", &[&file]);
     assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
     let manifest: serde_json::Value = serde_yaml::from_slice(&imported.stdout).expect("YAML");
     assert_eq!((&manifest["kind"], &manifest["spec"]["scope"]), (&json!("ConsentPolicy"), &json!("research")));
     assert!(manifest["spec"].get("combining").is_none(), "defaults are not repeated");
-    let policy = desk.file("policy.yaml", imported.stdout);
-    let exported = desk.run("consent export --patient Patient/1 --dialect R5", &[&policy]);
+    let policy = client.file("policy.yaml", imported.stdout);
+    let exported = client.run("consent export --patient Patient/1 --dialect R5", &[&policy]);
     assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
     let back: serde_json::Value = serde_json::from_slice(&exported.stdout).expect("JSON");
     assert_eq!(back, original);
-    let exported = desk.run("consent export --patient Patient/1", &[&policy]).stdout;
+    let exported = client.run("consent export --patient Patient/1", &[&policy]).stdout;
     let back: serde_json::Value = serde_json::from_slice(&exported).expect("JSON");
     let nested = &back["provision"]["provision"][0];
     assert_eq!(
@@ -158,7 +158,7 @@ fn a_consent_goes_into_a_policy_and_comes_back() {
     );
 
     let odd = member(&original, "provision", json!([{"purpose": coding("v3-ActReason", "NONSENSE")}]));
-    let refused = desk.run("consent import --name study", &[&desk.file("odd.json", odd.to_string())]);
+    let refused = client.run("consent import --name study", &[&client.file("odd.json", odd.to_string())]);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(refused.status.code() == Some(2) && said.contains("spec.template.provision[0].purpose[0]"), "{said}");
 }

@@ -192,8 +192,9 @@ fn hashes_chain_real_blocks() {
 /// The one step from `block` to `desired` whose description starts with `what`.
 fn assert_update(from: &str, desired: &ChannelDefinition, what: &str, vector: &str) {
     let plan = plan(&config(&block(from)), desired).expect("plan");
-    let told: Vec<_> = plan.steps.iter().map(|s| &s.description).collect();
-    let step = plan.steps.iter().find(|s| s.description.starts_with(what)).unwrap_or_else(|| panic!("{told:?}"));
+    let descriptions: Vec<_> = plan.steps.iter().map(|s| &s.description).collect();
+    let step =
+        plan.steps.iter().find(|s| s.description.starts_with(what)).unwrap_or_else(|| panic!("{descriptions:?}"));
     let theirs = ConfigUpdate::decode(file(vector).as_slice()).expect("update");
     assert_eq!(step.update, theirs, "{what}");
 }

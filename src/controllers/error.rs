@@ -87,8 +87,8 @@ mod tests {
     #[test]
     fn what_people_must_know_of_becomes_a_finding_and_the_rest_is_tried_again() {
         let taken = ApplyError::NameTaken { kind: "Secret".into(), name: "a".into(), holder: "belongs to b".into() };
-        let told = StepError::obstacle::<()>(Err(taken.into())).expect("no failure").expect_err("an obstacle");
-        assert_eq!(told.reason, Reason::NameTaken);
+        let finding = StepError::obstacle::<()>(Err(taken.into())).expect("no failure").expect_err("an obstacle");
+        assert_eq!(finding.reason, Reason::NameTaken);
         let leftover = ApplyError::Leftover { kind: "Secret".into(), name: "a".into() };
         assert!(StepError::obstacle::<()>(Err(leftover.into())).is_err());
     }

@@ -69,15 +69,15 @@ fn identity(name: &str, hospital: &str, attributes: Value) -> Result<DynamicObje
     }))
 }
 
-/// Somebody at their desk: the contract, called with their own client bundle.
-pub struct Desk {
+/// The contract, called with their own client bundle.
+pub struct ContractClient {
     /// What they call.
     pub contract: Contract,
     /// Keeps the way to the peer open.
     _forward: Forward,
 }
 
-impl Desk {
+impl ContractClient {
     /// Opens the contract with the bundle of an Identity.
     ///
     /// # Errors

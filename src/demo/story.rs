@@ -9,7 +9,7 @@ use std::time::Instant;
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::people::{self, Desk, Patient};
+use super::people::{self, ContractClient, Patient};
 use super::table::elapsed;
 use super::{DemoArgs, DemoError, watch};
 use ehrnet_client::consents::{self, Given};
@@ -37,16 +37,16 @@ pub(super) async fn tell(args: &DemoArgs, client: &Client) -> Result<(), DemoErr
     people.apply(client, &args.namespace).await?;
     watch::until_ready(client, &args.namespace, people.keys(), began, args.timeout).await?;
 
-    let desk = |identity: &str| {
+    let contract_client = |identity: &str| {
         let identity = identity.to_owned();
-        async move { Desk::of(client, &args.namespace, &identity).await }
+        async move { ContractClient::of(client, &args.namespace, &identity).await }
     };
     let story = Story {
-        registrar: desk(people::REGISTRAR).await?,
-        patient: desk(&patient.identity).await?,
-        physician: desk(people::PHYSICIAN).await?,
-        emergency: desk(people::EMERGENCY_PHYSICIAN).await?,
-        officer: desk(people::PRIVACY_OFFICER).await?,
+        registrar: contract_client(people::REGISTRAR).await?,
+        patient: contract_client(&patient.identity).await?,
+        physician: contract_client(people::PHYSICIAN).await?,
+        emergency: contract_client(people::EMERGENCY_PHYSICIAN).await?,
+        officer: contract_client(people::PRIVACY_OFFICER).await?,
         pseudonym: patient.pseudonym,
         // Another record and consent each time that the demo is run on the same network.
         run: contract::salt()[..8].to_owned(),
@@ -57,13 +57,13 @@ pub(super) async fn tell(args: &DemoArgs, client: &Client) -> Result<(), DemoErr
     Ok(())
 }
 
-/// Everybody at their desks.
+/// Everybody's client of the contract.
 struct Story {
-    registrar: Desk,
-    patient: Desk,
-    physician: Desk,
-    emergency: Desk,
-    officer: Desk,
+    registrar: ContractClient,
+    patient: ContractClient,
+    physician: ContractClient,
+    emergency: ContractClient,
+    officer: ContractClient,
     pseudonym: String,
     run: String,
 }
@@ -140,7 +140,13 @@ impl Story {
     }
 
     /// Requests access to the record and explains the answer.
-    async fn ask(&self, what: &str, who: &Desk, purpose: &str, justification: Option<&str>) -> Result<(), DemoError> {
+    async fn ask(
+        &self,
+        what: &str,
+        who: &ContractClient,
+        purpose: &str,
+        justification: Option<&str>,
+    ) -> Result<(), DemoError> {
         let asked = RequestAccess {
             patient: self.pseudonym.clone(),
             record: Some(self.record()),

@@ -89,11 +89,11 @@ impl LedgerError {
     /// Whether endorsers computed different results: found by this client, or told by a gateway in Fabric's words
     /// (`gateway/endorsement.go`, `protoutil.CreateTx`).
     pub fn is_disagreement(&self) -> bool {
-        let told = |message: &str| message.contains("ProposalResponsePayloads do not match");
+        let says = |message: &str| message.contains("ProposalResponsePayloads do not match");
         match self {
             Self::Disagreement { .. } => true,
-            Self::Refused { message, .. } => told(message),
-            Self::Declined { message, details, .. } => told(message) || details.iter().any(|said| told(&said.message)),
+            Self::Refused { message, .. } => says(message),
+            Self::Declined { message, details, .. } => says(message) || details.iter().any(|said| says(&said.message)),
             _ => false,
         }
     }
@@ -103,14 +103,14 @@ impl LedgerError {
     /// Whether a gateway does not know enough peers to endorse, in Fabric's words (`gateway/registry.go`): peers tell each
     /// other what they have a little after they have it, and one that is away is known to nobody.
     pub fn lacks_endorsers(&self) -> bool {
-        let told = |message: &str| {
+        let says = |message: &str| {
             message.contains("no combination of peers can be derived")
                 || message.contains("failed to select a set of endorsers")
                 || message.contains("no peers available to evaluate chaincode")
         };
         match self {
-            Self::Refused { message, .. } | Self::Declined { message, .. } => told(message),
-            Self::Unreachable { .. } => told(&self.to_string()),
+            Self::Refused { message, .. } | Self::Declined { message, .. } => says(message),
+            Self::Unreachable { .. } => says(&self.to_string()),
             _ => false,
         }
     }

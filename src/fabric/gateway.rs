@@ -295,8 +295,8 @@ mod tests {
     #[test]
     fn a_gateway_without_orderers_has_answered() {
         let said = ErrorDetail { address: "o:7050".into(), ..Default::default() };
-        let told = refusal("p:7051", status(tonic::Code::Unavailable, "no orderers", vec![said]));
-        assert!(matches!(told, LedgerError::Declined { status: 503, .. }), "{told:?}");
+        let error = refusal("p:7051", status(tonic::Code::Unavailable, "no orderers", vec![said]));
+        assert!(matches!(error, LedgerError::Declined { status: 503, .. }), "{error:?}");
         let gone = refusal("p:7051", tonic::Status::unavailable("connection refused"));
         assert!(matches!(gone, LedgerError::Unreachable { .. }), "{gone:?}");
     }

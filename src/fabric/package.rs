@@ -149,8 +149,8 @@ impl Connection {
         let config: BTreeMap<String, serde_json::Value> = if config.is_empty() {
             BTreeMap::new()
         } else {
-            let told = |_| "CHAINCODE_AS_A_SERVICE_BUILDER_CONFIG is not a JSON object".to_owned();
-            serde_json::from_str(config).map_err(told)?
+            let no_object = |_| "CHAINCODE_AS_A_SERVICE_BUILDER_CONFIG is not a JSON object".to_owned();
+            serde_json::from_str(config).map_err(no_object)?
         };
         let fill = |field: &str, text: &str| {
             expand(text, &config).map_err(|e| format!("Failed to parse the {field} field template: {e}"))

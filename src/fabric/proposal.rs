@@ -230,11 +230,11 @@ mod tests {
     #[test]
     fn who_differs_is_named() {
         let (proposal, ..) = asked();
-        let answers = [answer("liar:7051", b"permit"), answer("a:7051", b"deny"), answer("b:7051", b"deny")];
+        let answers = [answer("c:7051", b"permit"), answer("a:7051", b"deny"), answer("b:7051", b"deny")];
         let error = transaction(&proposal, &answers).expect_err("different results");
         assert_eq!(
             error.to_string(),
-            "endorsers do not agree on the result: a:7051 and b:7051 have one, liar:7051 another"
+            "endorsers do not agree on the result: a:7051 and b:7051 have one, c:7051 another"
         );
     }
 

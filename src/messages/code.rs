@@ -49,11 +49,11 @@ mod tests {
     #[test]
     fn a_code_is_found_within_the_words_of_peers() {
         for code in [Code::NotAgreed, Code::ScopeClaimed { policy: "care-2".into() }] {
-            let told = format!("[::1]:7051 of A: chaincode response 409, {code} why [so]");
-            assert_eq!(Code::find(&told), Some(code));
+            let text = format!("[::1]:7051 of A: chaincode response 409, {code} why [so]");
+            assert_eq!(Code::find(&text), Some(code));
         }
-        for told in ["", "[", "]", "[ScopeClaimed]", "[NotAgreed x]", "NotAgreed"] {
-            assert_eq!(Code::find(told), None, "{told}");
+        for text in ["", "[", "]", "[ScopeClaimed]", "[NotAgreed x]", "NotAgreed"] {
+            assert_eq!(Code::find(text), None, "{text}");
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::support::kubelet::is_ready;
 use crate::support::process::Process;
 use crate::support::scene::{LIMIT, Scene, condition_of};
 use crate::support::server::TestCluster;
-use crate::support::{objects, resident_mb, sample, snapshot, truth};
+use crate::support::{ledger_client, objects, resident_mb, sample, snapshot};
 
 const RUNS: usize = 3;
 const REPAIRS: usize = 40;
@@ -44,8 +44,9 @@ pub async fn prints_the_table(cluster: Arc<TestCluster>) {
         let begin = Instant::now();
         scene.apply(&sample::two_hospitals()).await;
         scene
-            .until(LIMIT, "everything to be ready", |board| {
-                board.len() == sample::two_hospitals().len() && board.values().all(crate::support::scene::is_ready)
+            .until(LIMIT, "everything to be ready", |resources| {
+                resources.len() == sample::two_hospitals().len()
+                    && resources.values().all(crate::support::scene::is_ready)
             })
             .await;
         operator_times.push(begin.elapsed());
@@ -91,8 +92,8 @@ pub async fn prints_many_starts(cluster: Arc<TestCluster>) {
         let mut operator = scene.operator();
         let start = RefCell::new(Start::now());
         let applied = declared.iter().map(|resource| scene.apply(std::slice::from_ref(resource)));
-        let ready = scene.until(LIMIT, "everything to be ready", |board| {
-            start.borrow_mut().look(board, declared.len());
+        let ready = scene.until(LIMIT, "everything to be ready", |resources| {
+            start.borrow_mut().look(resources, declared.len());
             start.borrow().took().is_some()
         });
         futures::join!(join_all(applied), ready);
@@ -245,11 +246,11 @@ async fn script(scene: &Scene, children: BTreeMap<(String, String), DynamicObjec
     let block = Block::decode(data[names::GENESIS_BLOCK].0.as_slice()).expect("a block");
     let orderers = join_all(ORDERERS.map(async |node| {
         up(scene, node).await;
-        truth::join_orderer(scene, node, "care", &block).await;
+        ledger_client::join_orderer(scene, node, "care", &block).await;
     }));
     let peers = join_all(MEMBERS.map(async |(node, hospital, msp_id)| {
         up(scene, node).await;
-        truth::join_peer(scene, node, hospital, msp_id, "care", &block).await;
+        ledger_client::join_peer(scene, node, hospital, msp_id, "care", &block).await;
     }));
     futures::join!(orderers, peers);
 }

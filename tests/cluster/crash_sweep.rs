@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::gate::{Death, Gate};
 use crate::support::scene::Scene;
 use crate::support::server::TestCluster;
-use crate::support::{invariants, sample, snapshot, truth};
+use crate::support::{invariants, ledger_client, sample, snapshot};
 
 const DEATHS: [Death; 3] = [Death::BeforeIt, Death::WithItsAnswer, Death::AfterIt];
 
@@ -104,7 +104,7 @@ async fn crash(cluster: &Arc<TestCluster>, n: u64, death: Death, expected: &BTre
     let mut operator = scene.operator();
     scene.settle(&mut operator).await;
     writes.extend(operator.gate().writes());
-    truth::one_genesis_everywhere(&scene, "care").await;
+    ledger_client::one_genesis_everywhere(&scene, "care").await;
     invariants::hold(&scene, &writes).await;
     let difference = snapshot::lasting_difference(&scene, expected).await;
     assert!(

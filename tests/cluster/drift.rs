@@ -19,7 +19,7 @@ use crate::support::kubelet::terminate_namespace;
 use crate::support::objects;
 use crate::support::scene::{LIMIT, Scene};
 use crate::support::server::TestCluster;
-use crate::support::{invariants, sample, snapshot, truth};
+use crate::support::{invariants, ledger_client, sample, snapshot};
 
 /// Slowest repair that is accepted on a machine that other tests keep busy; the goal on an idle one is 100 ms.
 const REPAIR: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ pub async fn repairs_every_child_that_is_edited_or_deleted(cluster: Arc<TestClus
     scene.apply(&sample::two_hospitals()).await;
     scene.settle(&mut operator).await;
     let before = snapshot::normalised(&scene.client, &scene.namespace).await;
-    let hash = truth::genesis_hash(&scene, "orderer-1", "care").await;
+    let hash = ledger_client::genesis_hash(&scene, "orderer-1", "care").await;
     let mut took = Vec::new();
     for ((kind, name), child) in snapshot::children(&scene.client, &scene.namespace).await {
         let api = snapshot::api(
@@ -63,7 +63,7 @@ pub async fn repairs_every_child_that_is_edited_or_deleted(cluster: Arc<TestClus
     let difference = snapshot::lasting_difference(&scene, &before).await;
     assert!(difference.is_empty(), "{difference:#?}");
     scene.settle(&mut operator).await;
-    assert_eq!(truth::genesis_hash(&scene, "orderer-1", "care").await, hash);
+    assert_eq!(ledger_client::genesis_hash(&scene, "orderer-1", "care").await, hash);
     invariants::hold(&scene, &operator.gate().writes()).await;
     report(&mut took);
 }
@@ -156,7 +156,7 @@ pub async fn never_makes_a_second_genesis_block(cluster: Arc<TestCluster>) {
     scene.settle(&mut operator).await;
     let now = maps.get_opt("care-genesis").await.expect("read");
     assert_eq!(now.and_then(|map| map.binary_data), genesis.binary_data, "the block on the ledger is stored again");
-    truth::one_genesis_everywhere(&scene, "care").await;
+    ledger_client::one_genesis_everywhere(&scene, "care").await;
     writes.extend(operator.gate().writes());
     invariants::hold(&scene, &writes).await;
 }
@@ -181,11 +181,15 @@ pub async fn fills_a_volume_that_was_lost(cluster: Arc<TestCluster>) {
         scene.kubelet.release(node);
         scene.settle(&mut operator).await;
     }
-    truth::one_genesis_everywhere(&scene, "care").await;
-    let height = truth::peer_height(&scene, "lakeside-peer", "care").await;
-    assert_eq!(height, truth::peer_height(&scene, "mercy-peer", "care").await, "the peer has every block again");
+    ledger_client::one_genesis_everywhere(&scene, "care").await;
+    let height = ledger_client::peer_height(&scene, "lakeside-peer", "care").await;
+    assert_eq!(
+        height,
+        ledger_client::peer_height(&scene, "mercy-peer", "care").await,
+        "the peer has every block again"
+    );
     let ask = GetPolicy { name: "treatment".into(), version: None };
-    let policy = truth::evaluate(&scene, "lakeside-peer", "care", "ehr", &ask).await;
+    let policy = ledger_client::evaluate(&scene, "lakeside-peer", "care", "ehr", &ask).await;
     assert_eq!(policy.version, 1, "its contract answers from what the others gave it");
     invariants::hold(&scene, &operator.gate().writes()).await;
 }
@@ -224,8 +228,8 @@ pub async fn gets_through_failures_of_the_api_server(cluster: Arc<TestCluster>) 
     let mut operator = scene.start.run(gate.clone());
     scene.apply(&sample::two_hospitals()).await;
     scene
-        .until(LIMIT, "everything to be ready", |board| {
-            board.len() == sample::two_hospitals().len() && board.values().all(crate::support::scene::is_ready)
+        .until(LIMIT, "everything to be ready", |resources| {
+            resources.len() == sample::two_hospitals().len() && resources.values().all(crate::support::scene::is_ready)
         })
         .await;
     let failed = gate.writes().len();
@@ -246,7 +250,7 @@ pub async fn gets_through_failures_of_the_api_server(cluster: Arc<TestCluster>) 
     let writes = gate.writes();
     assert!(writes.len() as u64 > next + 3, "it failed three times before");
 
-    truth::one_genesis_everywhere(&scene, "care").await;
+    ledger_client::one_genesis_everywhere(&scene, "care").await;
     invariants::hold(&scene, &writes).await;
 }
 
@@ -294,9 +298,9 @@ pub async fn goes_on_beside_an_object_it_cannot_read(cluster: Arc<TestCluster>) 
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     scene
-        .until(LIMIT, "the others to be ready", |board| {
-            board.len() > 8
-                && board.iter().all(|((_, name), object)| name == "bad" || crate::support::scene::is_ready(object))
+        .until(LIMIT, "the others to be ready", |resources| {
+            resources.len() > 8
+                && resources.iter().all(|((_, name), object)| name == "bad" || crate::support::scene::is_ready(object))
         })
         .await;
     operator.check().await;

@@ -6,8 +6,6 @@
 mod admission;
 mod apply;
 mod bench;
-#[path = "../support/board.rs"]
-mod board;
 mod contract;
 mod crash_sweep;
 mod drift;
@@ -22,6 +20,8 @@ mod orderers;
 mod programs;
 mod rbac;
 mod refusals;
+#[path = "../support/resources.rs"]
+mod resources;
 mod silence;
 #[path = "../support/steps.rs"]
 mod steps;

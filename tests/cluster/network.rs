@@ -18,7 +18,7 @@ use crate::support::outage::Outage;
 use crate::support::sample;
 use crate::support::scene::{Scene, condition_of};
 use crate::support::server::TestCluster;
-use crate::support::{invariants, truth};
+use crate::support::{invariants, ledger_client};
 
 /// Everything at once, in the order of the file; and what the resources then say is true.
 pub async fn becomes_ready_when_applied_at_once(cluster: Arc<TestCluster>) {
@@ -35,10 +35,10 @@ pub async fn becomes_ready_when_applied_at_once(cluster: Arc<TestCluster>) {
     // A busy machine sees more states on the way; those that nobody waits for share a write.
     assert!(writes.len() <= 150, "{} writes: {:#?}", writes.len(), count(&writes));
     assert_eq!(scene.kubelet.refusals(), Vec::<String>::new(), "every pod is admitted under `restricted`");
-    truth::one_genesis_everywhere(&scene, "care").await;
+    ledger_client::one_genesis_everywhere(&scene, "care").await;
     let channel = scene.get("Channel", "care").data["status"].clone();
     assert_eq!(channel["configSequence"], 0, "members and anchors known at creation cost no configuration update");
-    let height = truth::peer_height(&scene, "mercy-peer", "care").await;
+    let height = ledger_client::peer_height(&scene, "mercy-peer", "care").await;
     assert_eq!(channel["height"], height);
     let nodes: BTreeMap<_, _> = nodes(&channel);
     let relations = ["orderer-1", "orderer-2", "orderer-3"].map(|node| nodes[node]["relation"].clone());
@@ -50,9 +50,9 @@ pub async fn becomes_ready_when_applied_at_once(cluster: Arc<TestCluster>) {
             json!([{"name": "care", "height": height}]),
             "{peer}"
         );
-        assert_eq!(truth::peer_height(&scene, peer, "care").await, height);
+        assert_eq!(ledger_client::peer_height(&scene, peer, "care").await, height);
     }
-    let config = truth::config(&scene, "orderer-1", "care").await;
+    let config = ledger_client::config(&scene, "orderer-1", "care").await;
     assert_eq!(anchors(&config, "MercyMSP"), [format!("mercy-peer.{}.svc:7051", scene.namespace)]);
     assert_eq!(height, 5, "genesis, both approvals, the commit, the policy's approval, the policy");
     contract_and_policy_are_in_force(&scene).await;
@@ -103,7 +103,7 @@ async fn becomes_ready(cluster: Arc<TestCluster>, prefix: &str, resources: &[Val
         scene.apply(std::slice::from_ref(resource)).await;
     }
     scene.settle(&mut operator).await;
-    truth::one_genesis_everywhere(&scene, "care").await;
+    ledger_client::one_genesis_everywhere(&scene, "care").await;
     invariants::hold(&scene, &operator.gate().writes()).await;
 }
 
@@ -118,14 +118,14 @@ pub async fn takes_a_new_hospital_into_a_live_channel(cluster: Arc<TestCluster>)
     scene.edit("Channel", "care", json!({"spec": {"members": ["mercy", "lakeside", "harbour"]}})).await;
     scene.settle(&mut operator).await;
     assert_eq!(pids(&scene), before, "a node was restarted");
-    let config = truth::config(&scene, "orderer-2", "care").await;
+    let config = ledger_client::config(&scene, "orderer-2", "care").await;
     assert_eq!(anchors(&config, "HarbourMSP"), [format!("harbour-peer.{}.svc:7051", scene.namespace)]);
     let status = scene.get("Channel", "care").data["status"].clone();
     assert_eq!(status["configSequence"], json!(config.sequence));
     assert_eq!(nodes(&status)["harbour-peer"]["relation"], "member");
-    truth::one_genesis_everywhere(&scene, "care").await;
-    let height = truth::peer_height(&scene, "harbour-peer", "care").await;
-    assert_eq!(height, truth::peer_height(&scene, "mercy-peer", "care").await, "the new peer has every block");
+    ledger_client::one_genesis_everywhere(&scene, "care").await;
+    let height = ledger_client::peer_height(&scene, "harbour-peer", "care").await;
+    assert_eq!(height, ledger_client::peer_height(&scene, "mercy-peer", "care").await, "the new peer has every block");
     let contract = scene.get("Chaincode", "ehr").data["status"].clone();
     assert_eq!(contract["sequence"], 2, "a new member of every collection is another definition");
     assert_eq!(contract["approvals"], "3/3");
@@ -154,7 +154,7 @@ pub async fn renews_certificates_one_node_at_a_time(cluster: Arc<TestCluster>) {
     let (worst, ever) = outage.worst();
     assert_eq!(ever.len(), nodes.len(), "every node has to read its new certificate: {ever:?}");
     assert_eq!(worst.len(), 1, "away at the same time: {worst:?}");
-    let config = truth::config(&scene, "orderer-1", "care").await;
+    let config = ledger_client::config(&scene, "orderer-1", "care").await;
     assert_eq!(config.sequence, 0, "the same keys are no change of the channel");
     invariants::hold(&scene, &operator.gate().writes()).await;
 }
@@ -183,7 +183,7 @@ pub async fn catches_up_with_edits_made_in_its_absence(cluster: Arc<TestCluster>
     scene.edit("Peer", "mercy-peer", json!({"spec": {"anchor": false}})).await;
     let mut operator = scene.operator();
     scene.settle(&mut operator).await;
-    let config = truth::config(&scene, "orderer-3", "care").await;
+    let config = ledger_client::config(&scene, "orderer-3", "care").await;
     let group = &config.channel_group.as_ref().expect("a root").groups["Orderer"];
     let size = orderer::BatchSize::decode(group.values["BatchSize"].value.as_slice()).expect("a batch size");
     let timeout = orderer::BatchTimeout::decode(group.values["BatchTimeout"].value.as_slice()).expect("a timeout");
@@ -213,12 +213,12 @@ pub async fn edits_a_channel_while_an_orderer_is_down(cluster: Arc<TestCluster>)
             && c["observedGeneration"] == json!(edited.metadata.generation)
     };
     scene.until_condition("Channel", "care", done).await;
-    let config = truth::config(&scene, "orderer-1", "care").await;
+    let config = ledger_client::config(&scene, "orderer-1", "care").await;
     scene.kubelet.release("orderer-3");
     scene.settle(&mut operator).await;
-    let caught_up = truth::config(&scene, "orderer-3", "care").await;
+    let caught_up = ledger_client::config(&scene, "orderer-3", "care").await;
     assert_eq!(caught_up.sequence, config.sequence, "nothing was lost, nothing was done twice");
-    truth::one_genesis_everywhere(&scene, "care").await;
+    ledger_client::one_genesis_everywhere(&scene, "care").await;
     invariants::hold(&scene, &operator.gate().writes()).await;
 }
 
@@ -250,7 +250,7 @@ pub async fn keeps_ledgers_and_keys_for_a_resource_made_again(cluster: Arc<TestC
     assert_eq!(scene.get("Channel", "care").data["status"]["genesisHash"], genesis);
     assert_eq!(keys(&scene).await, authorities, "the CA keys are the same");
     assert_eq!(claim_uids(&claims).await, before);
-    truth::one_genesis_everywhere(&scene, "care").await;
+    ledger_client::one_genesis_everywhere(&scene, "care").await;
     writes.extend(operator.gate().writes());
     invariants::hold(&scene, &writes).await;
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::scene::Scene;
 use crate::support::server::TestCluster;
-use crate::support::{invariants, sample, truth};
+use crate::support::{invariants, ledger_client, sample};
 
 /// Three become five, with one of the three down at first, and three again, of which one stayed.
 pub async fn come_and_go_one_at_a_time(cluster: Arc<TestCluster>) {
@@ -45,7 +45,7 @@ pub async fn come_and_go_one_at_a_time(cluster: Arc<TestCluster>) {
     // Those that are left order what comes next.
     scene.edit("Channel", "care", json!({"spec": {"batch": {"maxMessageCount": 23}}})).await;
     scene.settle(&mut operator).await;
-    truth::one_genesis_everywhere(&scene, "care").await;
+    ledger_client::one_genesis_everywhere(&scene, "care").await;
     invariants::hold(&scene, &operator.gate().writes()).await;
 }
 
@@ -66,6 +66,6 @@ fn named(scene: &Scene, numbers: &[u8]) -> BTreeSet<String> {
 
 /// Addresses of the consenters, as an orderer has them.
 async fn consenters(scene: &Scene, orderer: &str) -> BTreeSet<String> {
-    let config = truth::config(scene, orderer, "care").await;
+    let config = ledger_client::config(scene, orderer, "care").await;
     invariants::consenters(&config).into_iter().map(|(address, _)| address).collect()
 }

@@ -25,8 +25,8 @@ pub async fn name_what_contradicts_in_a_channel(cluster: Arc<TestCluster>) {
     let refused = |o: &DynamicObject| condition_of(o, "Accepted").is_some_and(|c| c["reason"] == "Conflict");
     let hospital = |kind: &str| kind == "Hospital";
     scene
-        .until(LIMIT, "a Hospital to be refused", |board| {
-            board.iter().any(|((kind, _), o)| hospital(kind) && refused(o))
+        .until(LIMIT, "a Hospital to be refused", |resources| {
+            resources.iter().any(|((kind, _), o)| hospital(kind) && refused(o))
         })
         .await;
     scene.delete("Hospital", "lakeside").await;
@@ -77,11 +77,11 @@ pub async fn name_what_is_wrong_with_a_ca(cluster: Arc<TestCluster>) {
         ("no certificate", key.as_str(), "certificate"),
     ] {
         put(&scene, certificate, key).await;
-        let told = |c: &Value| {
+        let reported = |c: &Value| {
             let message = c["message"].as_str().unwrap_or_default();
             c["type"] == "IdentityReady" && c["reason"] == "InvalidKeyPair" && message.contains(cause)
         };
-        let message = scene.until_condition("Hospital", "mercy", told).await;
+        let message = scene.until_condition("Hospital", "mercy", reported).await;
         assert!(message.starts_with("Secret own cannot be used as a CA: "), "{message}");
         let ready = condition_of(&scene.get("Hospital", "mercy"), "Ready").expect("a condition");
         assert_eq!(ready["status"], "False");

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::gate::Gate;
 use crate::support::scene::Scene;
 use crate::support::server::TestCluster;
-use crate::support::{sample, truth};
+use crate::support::{ledger_client, sample};
 
 /// How long nothing may happen.
 const WATCHED: Duration = Duration::from_secs(60);
@@ -60,7 +60,7 @@ pub async fn writes_little_on_a_busy_channel(cluster: Arc<TestCluster>) {
             scene.edit("Channel", "care", json!({"metadata": {"labels": {"looked": "at"}}})).await;
         }
         let approve = ApprovePolicy { name: "treatment".into(), digest: format!("{block:064x}"), replaces: 1 };
-        truth::submit(&scene, "mercy-peer", "care", "ehr", &approve).await;
+        ledger_client::submit(&scene, "mercy-peer", "care", "ehr", &approve).await;
     }
     operator.check().await;
     let writes = operator.gate().writes().split_off(settled);

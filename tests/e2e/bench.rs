@@ -62,8 +62,8 @@ pub async fn many_starts_of_the_sample(scene: Scene) {
     for _ in 0..wished.unwrap_or(STARTS) {
         let audit = Audit::from_now(scene.cluster.audit_log().expect("benchmarks need the local cluster's audit log"));
         let mut start = Start::now();
-        let ready = scene.follow(|board| {
-            start.look(board, network.len());
+        let ready = scene.follow(|resources| {
+            start.look(resources, network.len());
             start.took().is_some()
         });
         tokio::join!(scene.apply(&network), ready);

@@ -27,8 +27,8 @@ pub const SYSTEM: &str = "ehrnet-system";
 /// An image with a shell, to knock at ports from inside.
 pub const SHELL_IMAGE: &str = "ehrnet.dev/test-shell:1";
 
-/// An image of the contract that lies at one hospital ([`crate::liar`]).
-pub const LIAR_IMAGE: &str = "ehrnet.dev/test-liar:1";
+/// An image of the contract that answers falsely at one hospital ([`crate::falsifying_contract`]).
+pub const FALSIFYING_IMAGE: &str = "ehrnet.dev/test-falsifying-contract:1";
 
 /// Which ledger the nodes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,9 @@ impl Cluster {
         let at = |name: &str| folder.path().join(name);
         let this = std::env::current_exe().map_err(|e| e.to_string())?;
         let sources = [programs::ehrnet(), programs::contract(), programs::devledger(), this];
-        for (source, name) in sources.iter().zip(["ehrnet", "ehrnet-contract", "ehrnet-devledger", "liar"]) {
+        for (source, name) in
+            sources.iter().zip(["ehrnet", "ehrnet-contract", "ehrnet-devledger", "falsifying-contract"])
+        {
             // Debug information is most of a binary for tests; where it cannot be stripped, the image is only bigger.
             if run(Command::new("strip").arg("-o").arg(at(name)).arg(source)).is_err() {
                 std::fs::copy(source, at(name)).map_err(|e| e.to_string())?;
@@ -129,9 +131,13 @@ impl Cluster {
         }
         let of_machine = ["/bin/bash", "/usr/bin/timeout", "/bin/sleep"].map(|path| (PathBuf::from(path), path));
         pack(SHELL_IMAGE, &["/bin/bash"], &of_machine)?;
-        let lies = "/usr/local/bin/liar";
+        let program = "/usr/local/bin/falsifying-contract";
         let honest = (at("ehrnet-contract"), "/usr/local/bin/ehrnet-contract");
-        pack(LIAR_IMAGE, &[lies, crate::liar::COMMAND], &[honest, (at("liar"), lies)])?;
+        pack(
+            FALSIFYING_IMAGE,
+            &[program, crate::falsifying_contract::COMMAND],
+            &[honest, (at("falsifying-contract"), program)],
+        )?;
         if let (LedgerKind::Fabric, Some(release)) = (self.ledger, fabric) {
             let packed = run(Command::new(script).arg("fabric-images").arg(release).arg(folder.path()))?;
             archives.extend(packed.lines().map(PathBuf::from));

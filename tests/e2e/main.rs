@@ -14,8 +14,8 @@
 mod audit;
 mod bench;
 mod bench_script;
-#[path = "../support/board.rs"]
-mod board;
+#[path = "../support/resources.rs"]
+mod resources;
 // Shared with other tests, which use other parts of it.
 #[allow(dead_code)]
 #[path = "../support/chain.rs"]
@@ -23,11 +23,11 @@ mod chain;
 mod cluster;
 mod declared;
 mod failure;
+mod false_answers;
+mod falsifying_contract;
 mod growth;
 mod isolation;
-mod liar;
 mod load;
-mod lying;
 mod operator;
 mod outage;
 mod privacy;
@@ -97,7 +97,7 @@ macro_rules! scenarios {
 const SCENARIOS: &[Scenario] = scenarios! {
     outage::the_ledger_goes_on_without_any_one_part in "e2e-outage";
     privacy::nothing_private_leaves_its_collection in "e2e-privacy";
-    lying::a_contract_that_lies_commits_nothing in "e2e-lying";
+    false_answers::a_contract_that_answers_falsely_commits_nothing in "e2e-false-answers";
     sample::applied_at_once_becomes_ready in "e2e-at-once";
     sample::applied_in_reverse_order_becomes_ready in "e2e-reverse";
     sample::four_bft_orderers_become_ready in "e2e-bft";
@@ -137,8 +137,8 @@ fn trials(cluster: Option<&Arc<Cluster>>, benchmarks: bool) -> Vec<Trial> {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some(liar::COMMAND) {
-        return liar::run();
+    if std::env::args().nth(1).as_deref() == Some(falsifying_contract::COMMAND) {
+        return falsifying_contract::run();
     }
     let mut arguments = Arguments::from_args();
     let benchmarks = arguments.ignored || arguments.include_ignored;

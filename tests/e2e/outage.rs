@@ -144,8 +144,8 @@ async fn kill_the_leader(scene: &Scene) -> String {
 /// C20. A drain takes a peer away right after a consent was given there: others have the consent and go on, and the
 /// peer has it when it is back.
 async fn evict_a_peer(scene: &Scene, pseudonym: &str, loads: &[Load]) {
-    let [mercy, lakeside, _] = desks(scene).await;
-    let patient = scene.desk("patient").await;
+    let [mercy, lakeside, _] = contract_clients(scene).await;
+    let patient = scene.contract_client("patient").await;
     let given = Given {
         patient: pseudonym.into(),
         consent: "c-1".into(),
@@ -185,11 +185,11 @@ async fn evict_a_peer(scene: &Scene, pseudonym: &str, loads: &[Load]) {
     assert_eq!(decided.detail.consent.as_deref(), Some(given.consent.as_str()), "Mercy's peer still has it");
 }
 
-/// Somebody of each hospital at their desks.
-async fn desks(scene: &Scene) -> [ehrnet_demo::people::Desk; 3] {
+/// A client of the contract for somebody of each hospital.
+async fn contract_clients(scene: &Scene) -> [ehrnet_demo::people::ContractClient; 3] {
     let [one, two, three] = HOSPITALS.map(|name| {
         let scene = scene.clone();
-        async move { scene.desk(&format!("{name}-staff")).await }
+        async move { scene.contract_client(&format!("{name}-staff")).await }
     });
     [one.await, two.await, three.await]
 }
@@ -244,7 +244,7 @@ async fn take_a_hospital_away(scene: &Scene, pseudonym: &str, loads: &[Load]) {
     for pod in &gone {
         scene.kill(pod).await;
     }
-    let [at_mercy, lakeside, harbor] = desks(scene).await;
+    let [at_mercy, lakeside, harbor] = contract_clients(scene).await;
     let record = RegisterRecord {
         record: "r-1".into(),
         patient: pseudonym.into(),
@@ -276,14 +276,14 @@ async fn take_a_hospital_away(scene: &Scene, pseudonym: &str, loads: &[Load]) {
 
     scene.new_pods_again().await;
     scene.one_ready("Peer", "mercy-peer").await;
-    for desk in [&at_mercy, &lakeside, &harbor] {
+    for client in [&at_mercy, &lakeside, &harbor] {
         let verify = VerifyRecord { record: "r-1".into(), digest: Some("11".repeat(32)), manifest_root: None };
         eventually("the record is known", async || {
-            desk.contract.call(&verify, None).await.is_ok_and(|verification| verification.matches)
+            client.contract.call(&verify, None).await.is_ok_and(|verification| verification.matches)
         })
         .await;
         let view =
-            desk.contract.call(&GetRecord { record: "r-1".into(), decision: None }, None).await.expect("a record");
+            client.contract.call(&GetRecord { record: "r-1".into(), decision: None }, None).await.expect("a record");
         assert_eq!(Some(&view.record), registered.as_ref());
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use ehrnet_client::ClientError;
 use ehrnet_client::records::Body;
-use ehrnet_demo::people::Desk;
+use ehrnet_demo::people::ContractClient;
 use ehrnet_messages::hash;
 use ehrnet_messages::*;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -131,15 +131,15 @@ fn with_an_outsider() -> Vec<Value> {
     network
 }
 
-/// Everybody at their desks.
+/// Everybody's client of the contract.
 struct Cast {
     patient_key: String,
-    registrar: Desk,
-    patient: Desk,
-    physician: Desk,
-    officer: Desk,
+    registrar: ContractClient,
+    patient: ContractClient,
+    physician: ContractClient,
+    officer: ContractClient,
     /// A privacy officer of the hospital that is no member.
-    outsider: Desk,
+    outsider: ContractClient,
 }
 
 impl Cast {
@@ -161,7 +161,7 @@ impl Cast {
         ];
         scene.admit(&people).await;
         let [registrar, patient, physician, officer, outsider] =
-            people.each_ref().map(|person| scene.desk(name_of(person)));
+            people.each_ref().map(|person| scene.contract_client(name_of(person)));
         Self {
             patient_key,
             registrar: registrar.await,
@@ -191,7 +191,12 @@ pub async fn nothing_private_leaves_its_collection(scene: Scene) {
         let sent = private.0.len() - KEPT_BACK.len();
         for member in MEMBERS {
             let held = found.iter().filter(|(place, _)| place.starts_with(member)).flat_map(|(_, texts)| texts);
-            assert_eq!(private.names(held).len(), sent, "{member} holds what was sent: {}", told(&private, &found));
+            assert_eq!(
+                private.names(held).len(),
+                sent,
+                "{member} holds what was sent: {}",
+                described(&private, &found)
+            );
         }
     }
     is_erased(&scene, &cast).await;
@@ -311,25 +316,25 @@ async fn refusals_do_not_repeat_what_came_in(cast: &Cast, private: &Private) {
 async fn outsiders_read_the_hash_and_nothing_else(scene: &Scene, cast: &Cast, private: &Private, broken: &str) {
     let mut at_a_members = scene.bundle("registrar").await;
     at_a_members.identity = scene.bundle("outsider").await.identity;
-    let at_a_members = scene.desk_with(at_a_members).await;
-    for desk in [&cast.outsider, &at_a_members] {
+    let at_a_members = scene.contract_client_with(at_a_members).await;
+    for client in [&cast.outsider, &at_a_members] {
         let of = AuditSubject::Patient(cast.patient_key.clone());
         let query = QueryAudit { of, from: None, until: None, page: Page::default() };
         let consents = GetConsents { patient: cast.patient_key.clone(), page: Page::default() };
         let verify =
             VerifyRecord { record: "r-1".into(), digest: Some(private.get("digest of a record")), manifest_root: None };
         for answer in [
-            as_text(desk.contract.call(&query, None).await),
-            as_text(desk.contract.call(&consents, None).await),
-            as_text(desk.contract.call(&GetDecision { tx_id: broken.into() }, None).await),
-            as_text(desk.contract.call(&verify, None).await),
+            as_text(client.contract.call(&query, None).await),
+            as_text(client.contract.call(&consents, None).await),
+            as_text(client.contract.call(&GetDecision { tx_id: broken.into() }, None).await),
+            as_text(client.contract.call(&verify, None).await),
         ] {
             let refusal = answer.expect_err("what is private is not theirs");
             let words = "tx creator does not have read access permission on privatedata";
             assert!(refusal.contains(words), "{refusal}");
             assert_eq!(private.within(&refusal), BTreeSet::new());
         }
-        let view = desk.contract.call(&GetRecord { record: "r-1".into(), decision: None }, None).await;
+        let view = client.contract.call(&GetRecord { record: "r-1".into(), decision: None }, None).await;
         let view = view.expect("the public part");
         let [salt, digest] =
             ["salt of a record", "digest of a record"].map(|what| hex::decode(private.get(what)).expect("hex"));
@@ -383,7 +388,11 @@ async fn everywhere_else_is_clean(scene: &Scene, cast: &Cast, private: &Private)
     assert!(KEPT_BACK.iter().all(|what| !held.contains(what)), "{held:?}");
     // Fabric takes what is purged off the disk some blocks later (`ledger.pvtdataStore.purgeInterval`).
     if scene.cluster.ledger == LedgerKind::Embedded {
-        assert!(OF_RECORD.iter().all(|what| !held.contains(what)), "the record was erased: {}", told(private, &secret));
+        assert!(
+            OF_RECORD.iter().all(|what| !held.contains(what)),
+            "the record was erased: {}",
+            described(private, &secret)
+        );
     }
     assert!(!is_local || OTHERS.iter().all(|what| held.contains(what)), "{held:?}");
 }
@@ -395,7 +404,7 @@ fn with(found: &Found, wanted: impl Fn(usize) -> bool) -> Found {
     part.filter(|(_, texts): &(_, BTreeSet<usize>)| !texts.is_empty()).collect()
 }
 
-fn told(private: &Private, found: &Found) -> String {
+fn described(private: &Private, found: &Found) -> String {
     let lines = found.iter().map(|(place, texts)| format!("\n{place}: {:?}", private.names(texts)));
     lines.collect()
 }

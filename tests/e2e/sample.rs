@@ -77,7 +77,7 @@ pub async fn four_bft_orderers_become_ready(scene: Scene) {
     let channel = scene.one_ready("Channel", "care").await;
     assert_eq!(status(&channel, "/configSequence"), 1);
     scene.admit(&[identity("physician", "mercy", json!({attribute::ROLE: role::PHYSICIAN}))]).await;
-    let physician = scene.desk("physician").await;
+    let physician = scene.contract_client("physician").await;
     let ask = RequestAccess { patient: "5a".repeat(32), purpose: "TREAT".into(), ..RequestAccess::default() };
     let answer = access::request(&physician.contract, &ask, None).await.expect("an answer");
     assert_eq!(answer.reason.as_deref(), Some("no-consent"));

@@ -14,9 +14,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
-use crate::board::{self, Board};
 use crate::cluster::{Cluster, SYSTEM};
 use crate::declared::{self, access, kind_of, name_of};
+use crate::resources::{self, Resources};
 
 /// Nothing may take longer. A loaded machine is slow, and only what hangs should fail.
 pub const LIMIT: Duration = Duration::from_secs(180);
@@ -99,9 +99,9 @@ impl Scene {
     }
 
     /// Shows all declared resources to `enough` after each change, until it says yes.
-    pub async fn follow(&self, enough: impl FnMut(&Board) -> bool) {
+    pub async fn follow(&self, enough: impl FnMut(&Resources) -> bool) {
         let kinds = declared::kinds().into_iter().map(|kind| (kind.clone(), self.of_kind(&kind)));
-        if tokio::time::timeout(LIMIT, board::follow(kinds, enough)).await.is_err() {
+        if tokio::time::timeout(LIMIT, resources::follow(kinds, enough)).await.is_err() {
             panic!("not seen within {LIMIT:?}\n{}", self.situation().await);
         }
     }

@@ -1,5 +1,5 @@
-//! The ways into the network from outside the cluster, all through the API server: clients of ledger nodes, desks of
-//! people, and what nodes tell.
+//! The ways into the network from outside the cluster, all through the API server: clients of ledger nodes,
+//! people's clients of the contract, and what nodes tell.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ehrnet_client::Bundle;
 use ehrnet_demo::forward::Forward;
-use ehrnet_demo::people::{self, Desk};
+use ehrnet_demo::people::{self, ContractClient};
 use ehrnet_fabric::net::{LedgerAct, Network, NotAllowed, Target};
 use ehrnet_fabric::{gateway, peer};
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -118,13 +118,15 @@ impl Scene {
         people::bundle(&self.client, &self.namespace, &secret).await.unwrap_or_else(|error| panic!("{secret}: {error}"))
     }
 
-    /// Somebody at their desk, with what their client bundle says.
-    pub async fn desk(&self, identity: &str) -> Desk {
-        self.desk_with(self.bundle(identity).await).await
+    /// The client of the contract of an Identity.
+    pub async fn contract_client(&self, identity: &str) -> ContractClient {
+        self.contract_client_with(self.bundle(identity).await).await
     }
 
-    /// Somebody at their desk with this bundle.
-    pub async fn desk_with(&self, bundle: Bundle) -> Desk {
-        Desk::with(&self.client, &self.namespace, bundle).await.unwrap_or_else(|error| panic!("a desk: {error}"))
+    /// The client of the contract with this bundle.
+    pub async fn contract_client_with(&self, bundle: Bundle) -> ContractClient {
+        ContractClient::with(&self.client, &self.namespace, bundle)
+            .await
+            .unwrap_or_else(|error| panic!("a client: {error}"))
     }
 }

@@ -42,11 +42,11 @@ fn site() -> Site {
 /// Runs the client as a user of a hospital at its peer; it must find everything as it expects.
 async fn run_client(libraries: &Path, network: &Network, peer: &Node, org: &Org) {
     let (certificate, key) = org.ca.issue("client");
-    let told = serde_json::json!({
+    let settings = serde_json::json!({
         "endpoint": format!("{}:7051", peer.host), "tlsRoot": org.tls_ca.pem(), "mspId": org.msp_id,
         "certificate": certificate, "key": key, "channel": CHANNEL, "chaincode": "ehr",
     });
-    network.site.file("client.json", told.to_string().as_bytes());
+    network.site.file("client.json", settings.to_string().as_bytes());
     let file = network.site.path("client.json");
     eprintln!("{}", libraries::run(libraries, "client.mjs", &[&file.display().to_string()]).await);
 }

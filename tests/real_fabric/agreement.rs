@@ -160,8 +160,8 @@ fn approvals_by_cli(network: &Network, policy: &str) -> Option<serde_json::Value
     let command = ["lifecycle", "chaincode", "checkcommitreadiness", "--output", "json"];
     let definition = ["-C", CHANNEL, "-n", "ehr", "-v", "1.0", "--sequence", "1"];
     let rules = ["--signature-policy", policy, "--collections-config", "collections.json"];
-    let told = network.site.cli(&network.a, &network.peer_a, &[&command[..], &definition, &rules].concat())?;
-    Some(serde_json::from_str::<serde_json::Value>(&told).expect("JSON")["approvals"].clone())
+    let output = network.site.cli(&network.a, &network.peer_a, &[&command[..], &definition, &rules].concat())?;
+    Some(serde_json::from_str::<serde_json::Value>(&output).expect("JSON")["approvals"].clone())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,8 +69,8 @@ fn contract() -> ChaincodeDefinition {
     ChaincodeDefinition { collections: collections.into(), ..own }
 }
 
-/// Somebody with a client bundle.
-struct Desk {
+/// A user with a client bundle.
+struct Client {
     folder: TempDir,
 }
 
@@ -87,7 +87,7 @@ impl CommandOutput {
     }
 }
 
-impl Desk {
+impl Client {
     fn new(org: &Org, peer: &Node, name: &str, attributes: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let (certificate, key) = org.ca.issue_stating(name, attributes);
@@ -138,18 +138,18 @@ impl Desk {
     }
 }
 
-/// Two hospitals with people.
-struct Town {
-    registrar: Desk,
-    patient: Desk,
-    physician: Desk,
-    emergency: Desk,
-    officer: Desk,
+/// Two hospitals with users.
+struct Scenario {
+    registrar: Client,
+    patient: Client,
+    physician: Client,
+    emergency: Client,
+    officer: Client,
     network: Network,
     _contracts: [Contract; 2],
 }
 
-impl Town {
+impl Scenario {
     async fn build() -> Self {
         let site = match std::env::var_os("EHRNET_FABRIC_BIN") {
             Some(fabric) => Site::new(Path::new(&fabric)),
@@ -159,8 +159,8 @@ impl Town {
         let ((one, first), (other, second)) = (Contract::start().await, Contract::start().await);
         agree(&network, &contract(), &[first, second]).await;
         let pseudonym = hash::pseudonym(&SECRET, PATIENT);
-        let at_a = |name: &str, attributes: &[(&str, &str)]| Desk::new(&network.a, &network.peer_a, name, attributes);
-        let at_b = |name: &str, attributes: &[(&str, &str)]| Desk::new(&network.b, &network.peer_b, name, attributes);
+        let at_a = |name: &str, attributes: &[(&str, &str)]| Client::new(&network.a, &network.peer_a, name, attributes);
+        let at_b = |name: &str, attributes: &[(&str, &str)]| Client::new(&network.b, &network.peer_b, name, attributes);
         Self {
             registrar: at_a("registrar", &[(attribute::ROLE, role::REGISTRAR)]),
             patient: at_a("patient-1", &[(attribute::ROLE, role::PATIENT), (attribute::PATIENT, &pseudonym)]),
@@ -194,43 +194,43 @@ fn consent() -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_commands_tell_the_whole_story() {
-    let town = Town::build().await;
-    records(&town);
-    consents(&town);
-    break_glass(&town);
-    audit(&town);
-    a_large_object(&town, 16).await;
+    let scenario = Scenario::build().await;
+    records(&scenario);
+    consents(&scenario);
+    break_glass(&scenario);
+    audit(&scenario);
+    a_large_object(&scenario, 16).await;
 }
 
 /// With `EHRNET_TEST_PROGRAMS=target/release` it takes seconds, in a debug build minutes.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "hashes an object of 1 GiB three times"]
 async fn an_object_of_a_gibibyte_costs_the_ledger_one_small_transaction() {
-    a_large_object(&Town::build().await, 1024).await;
+    a_large_object(&Scenario::build().await, 1024).await;
 }
 
 /// C25: what it costs on the ledger, and how damage is found.
-async fn a_large_object(town: &Town, mebibytes: u64) {
+async fn a_large_object(scenario: &Scenario, mebibytes: u64) {
     const CHUNK: u64 = 4 * 1024 * 1024;
-    let image = std::fs::File::create(town.registrar.folder.path().join("scan")).expect("a file");
+    let image = std::fs::File::create(scenario.registrar.folder.path().join("scan")).expect("a file");
     image.set_len(mebibytes * 1024 * 1024).expect("a sparse file");
     let register = |id: &str, what: &str| {
         format!(
             "record register --patient {PATIENT} --record {id} --storage https://a.example/3 --class ImagingStudy --confidentiality R {what}"
         )
     };
-    let manifest = town.registrar.path("scan.manifest");
-    let object = format!("--object {} --manifest {manifest}", town.registrar.path("scan"));
-    let before = blocks(town).await;
+    let manifest = scenario.registrar.path("scan.manifest");
+    let object = format!("--object {} --manifest {manifest}", scenario.registrar.path("scan"));
+    let before = blocks(scenario).await;
     let began = std::time::Instant::now();
-    let said = town.registrar.ok(&register("scan-1", &object), &[]);
+    let said = scenario.registrar.ok(&register("scan-1", &object), &[]);
     assert!(said.contains(&format!("registered in {} chunks", mebibytes * 1024 * 1024 / CHUNK)), "{said}");
     let took = began.elapsed();
-    let grown = blocks(town).await - before;
-    let body = town.registrar.file("small.json", observation(1));
-    let before = blocks(town).await;
-    town.registrar.ok(&register("small-1", &format!("--body {}", body.display())), &[]);
-    let small = blocks(town).await - before;
+    let grown = blocks(scenario).await - before;
+    let body = scenario.registrar.file("small.json", observation(1));
+    let before = blocks(scenario).await;
+    scenario.registrar.ok(&register("small-1", &format!("--body {}", body.display())), &[]);
+    let small = blocks(scenario).await - before;
     println!(
         "object of {mebibytes} MiB: registered in {took:.1?}; its block has {grown} bytes, one of a small record {small}"
     );
@@ -238,14 +238,14 @@ async fn a_large_object(town: &Town, mebibytes: u64) {
 
     let damaged = mebibytes * 1024 * 1024 / CHUNK / 2;
     image.write_all_at(b"!", damaged * CHUNK + 7).expect("written");
-    let said = town.registrar.ok(&format!("record verify --record scan-1 {object}"), &[]);
+    let said = scenario.registrar.ok(&format!("record verify --record scan-1 {object}"), &[]);
     assert!(said.contains(&format!("damaged chunks, counted from 0: {damaged}\n")), "{said}");
 }
 
 /// Bytes of the blocks that the orderer keeps, once it has none under way.
-async fn blocks(town: &Town) -> u64 {
-    let orderer = &town.network.orderers()[0];
-    let peer = town.network.peers().0;
+async fn blocks(scenario: &Scenario) -> u64 {
+    let orderer = &scenario.network.orderers()[0];
+    let peer = scenario.network.peers().0;
     eventually("the peer has every block", async || {
         let newest = orderer.newest_block(CHANNEL).await.expect("a block").header.expect("a header").number;
         peer.chain_info(CHANNEL).await.is_ok_and(|info| info.height == newest + 1)
@@ -260,46 +260,46 @@ async fn blocks(town: &Town) -> u64 {
 }
 
 /// C6, C25, and erasure.
-fn records(town: &Town) {
-    let body = town.registrar.file("body.json", observation(72));
+fn records(scenario: &Scenario) {
+    let body = scenario.registrar.file("body.json", observation(72));
     let register = format!(
         "record register --patient {PATIENT} --record obs-1 --storage https://a.example/1 --body {}",
         body.display()
     );
-    let said = town.registrar.ok(&register, &[]);
+    let said = scenario.registrar.ok(&register, &[]);
     assert!(said.contains("record obs-1 version 1 registered: Observation N"), "{said}");
 
-    let verify = |desk: &Desk, text: &str| {
-        let body = desk.file("at-hand.json", text);
-        desk.run(&format!("record verify --record obs-1 --fail-on-mismatch --body {}", body.display()), &[])
+    let verify = |client: &Client, text: &str| {
+        let body = client.file("at-hand.json", text);
+        client.run(&format!("record verify --record obs-1 --fail-on-mismatch --body {}", body.display()), &[])
     };
     let reordered = observation(72).replacen('{', "{ ", 1);
-    assert_eq!(verify(&town.physician, &reordered).code, Some(0));
-    let flipped = verify(&town.physician, &observation(73));
+    assert_eq!(verify(&scenario.physician, &reordered).code, Some(0));
+    let flipped = verify(&scenario.physician, &observation(73));
     assert_eq!(
         (flipped.code, flipped.out.as_str()),
         (Some(3), "no match: the body is not version 1 of record obs-1\n")
     );
 
     let mut bytes = vec![0_u8; 200_000];
-    town.registrar.file("image", &bytes);
+    scenario.registrar.file("image", &bytes);
     let object = format!(
         "--object {} --chunk-size 65536 --manifest {}",
-        town.registrar.path("image"),
-        town.registrar.path("manifest")
+        scenario.registrar.path("image"),
+        scenario.registrar.path("manifest")
     );
-    let said = town.registrar.ok(&format!("record register --patient {PATIENT} --record img-1 --storage https://a.example/2 --class ImagingStudy --confidentiality R {object}"), &[]);
+    let said = scenario.registrar.ok(&format!("record register --patient {PATIENT} --record img-1 --storage https://a.example/2 --class ImagingStudy --confidentiality R {object}"), &[]);
     assert!(said.contains("registered in 4 chunks"), "{said}");
     bytes[140_000] = 1;
-    town.registrar.file("image", &bytes);
-    let said = town.registrar.ok(&format!("record verify --record img-1 {object}"), &[]);
+    scenario.registrar.file("image", &bytes);
+    let said = scenario.registrar.ok(&format!("record verify --record img-1 {object}"), &[]);
     assert!(said.starts_with("no match") && said.contains("damaged chunks, counted from 0: 2"), "{said}");
 
-    let said = town.registrar.ok("record erase --record img-1 --reason objection --request req-1", &[]);
+    let said = scenario.registrar.ok("record erase --record img-1 --reason objection --request req-1", &[]);
     assert!(said.contains("record img-1 erased"), "{said}");
-    let said = town.registrar.ok(&format!("record verify --record img-1 {object}"), &[]);
+    let said = scenario.registrar.ok(&format!("record verify --record img-1 {object}"), &[]);
     assert!(said.contains("was erased"), "{said}");
-    let erase = town.physician.run("record erase --record obs-1 --reason objection --request req-2", &[]);
+    let erase = scenario.physician.run("record erase --record obs-1 --reason objection --request req-2", &[]);
     assert!(
         erase.code == Some(1) && erase.err.contains("403"),
         "a physician erases nothing: {}{}",
@@ -309,22 +309,23 @@ fn records(town: &Town) {
 }
 
 /// C11, C19, C22.
-fn consents(town: &Town) {
-    let ask = |desk: &Desk, purpose: &str| {
-        desk.run(&format!("access request --patient {PATIENT} --record obs-1 --purpose {purpose} --fail-on-deny"), &[])
+fn consents(scenario: &Scenario) {
+    let ask = |client: &Client, purpose: &str| {
+        client
+            .run(&format!("access request --patient {PATIENT} --record obs-1 --purpose {purpose} --fail-on-deny"), &[])
     };
-    let before = ask(&town.physician, "TREAT");
+    let before = ask(&scenario.physician, "TREAT");
     assert_eq!(before.code, Some(3), "{}", before.err);
     assert!(before.out.contains("DENY") && before.out.contains("no consent of the patient decides"), "{}", before.out);
 
-    let file = town.patient.file("consent.json", consent());
+    let file = scenario.patient.file("consent.json", consent());
     let put = format!("consent put {} --consent c-1", file.display());
-    let said = town.patient.ok(&put, &[]);
+    let said = scenario.patient.ok(&put, &[]);
     assert!(said.contains("consent c-1 given (change 1)"), "{said}");
-    let by_physician = town.physician.run(&format!("{put} --patient {PATIENT} --seq 2"), &[]);
+    let by_physician = scenario.physician.run(&format!("{put} --patient {PATIENT} --seq 2"), &[]);
     assert_eq!(by_physician.code, Some(1), "only the patient may: {}", by_physician.out);
 
-    let permitted = ask(&town.physician, "TREAT");
+    let permitted = ask(&scenario.physician, "TREAT");
     assert_eq!(permitted.code, Some(0), "{}{}", permitted.out, permitted.err);
     assert!(
         permitted.out.contains("PERMIT: Practitioner/physician may see record obs-1 for TREAT"),
@@ -332,76 +333,78 @@ fn consents(town: &Town) {
         permitted.out
     );
     assert!(permitted.out.contains("provision.provision[0] of consent c-1"), "{}", permitted.out);
-    assert_eq!(ask(&town.physician, "HRESCH").code, Some(3), "consent to treatment is none to research");
-    let forged = town
+    assert_eq!(ask(&scenario.physician, "HRESCH").code, Some(3), "consent to treatment is none to research");
+    let forged = scenario
         .physician
         .run(&format!("access request --patient {PATIENT} --purpose TREAT --role privacy-officer --fail-on-deny"), &[]);
     assert!(forged.code == Some(3) && forged.out.contains("does not have the role"), "{}{}", forged.out, forged.err);
 
     let transaction =
-        town.physician.json(&format!("access request --patient {PATIENT} --record obs-1 --purpose TREAT"));
+        scenario.physician.json(&format!("access request --patient {PATIENT} --record obs-1 --purpose TREAT"));
     let tx_id = transaction["entry"]["txId"].as_str().expect("a transaction").to_owned();
-    let explained = town.patient.ok(&format!("access explain --transaction {tx_id}"), &[]);
+    let explained = scenario.patient.ok(&format!("access explain --transaction {tx_id}"), &[]);
     assert!(
         explained.contains("(purpose TREAT, actor Practitioner/physician)"),
         "the patient sees the provision: {explained}"
     );
     assert!(explained.contains("it still holds"), "{explained}");
 
-    let said = town.patient.ok("consent revoke c-1", &[]);
+    let said = scenario.patient.ok("consent revoke c-1", &[]);
     assert!(said.contains("consent c-1 revoked (change 2)"), "{said}");
-    assert_eq!(ask(&town.physician, "TREAT").code, Some(3));
-    let explained = town.physician.ok(&format!("access explain --transaction {tx_id}"), &[]);
+    assert_eq!(ask(&scenario.physician, "TREAT").code, Some(3));
+    let explained = scenario.physician.ok(&format!("access explain --transaction {tx_id}"), &[]);
     assert!(explained.contains("it holds no longer"), "{explained}");
-    let tried = town.physician.ok(&format!("access explain --patient {PATIENT} --record obs-1 --purpose TREAT"), &[]);
+    let tried =
+        scenario.physician.ok(&format!("access explain --patient {PATIENT} --record obs-1 --purpose TREAT"), &[]);
     assert!(tried.contains("DENY: you may not see record obs-1") && tried.contains("nothing was recorded"), "{tried}");
-    let list = town.patient.ok("consent list", &[]);
+    let list = scenario.patient.ok("consent list", &[]);
     assert!(list.starts_with("CONSENT") && list.contains("inactive"), "{list}");
 }
 
-fn break_glass(town: &Town) {
-    let file = town.patient.file("consent.json", consent());
-    town.patient.ok(&format!("consent put {} --consent c-1", file.display()), &[]);
+fn break_glass(scenario: &Scenario) {
+    let file = scenario.patient.file("consent.json", consent());
+    scenario.patient.ok(&format!("consent put {} --consent c-1", file.display()), &[]);
     let ask = format!("access request --patient {PATIENT} --record obs-1 --purpose BTG --fail-on-deny");
     let why = ["--justification", "found unconscious"];
-    assert_eq!(town.physician.run(&ask, &why).code, Some(0), "without a policy only the consent decides");
-    let said = town.emergency.ok(&ask, &why);
+    assert_eq!(scenario.physician.run(&ask, &why).code, Some(0), "without a policy only the consent decides");
+    let said = scenario.emergency.ok(&ask, &why);
     assert!(said.contains("the glass was broken"), "{said}");
-    let due = town.officer.json("review list");
+    let due = scenario.officer.json("review list");
     let mut mine = due.as_array().expect("a list").iter().filter(|review| review["status"] == "open");
     let tx_id = mine.next_back().expect("a review is due")["txId"].as_str().expect("a transaction").to_owned();
     let said =
-        town.officer.ok(&format!("review decide {tx_id} --verdict justified --notes"), &["patient confirmed it"]);
+        scenario.officer.ok(&format!("review decide {tx_id} --verdict justified --notes"), &["patient confirmed it"]);
     assert!(said.contains("reviewed: justified"), "{said}");
-    assert_eq!(town.emergency.run("review list", &[]).code, Some(1), "reviews are the officers'");
+    assert_eq!(scenario.emergency.run("review list", &[]).code, Some(1), "reviews are the officers'");
 }
 
 /// C8: every request has an entry, in each form.
-fn audit(town: &Town) {
-    let entries = town.patient.json("audit query");
+fn audit(scenario: &Scenario) {
+    let entries = scenario.patient.json("audit query");
     let entries = entries.as_array().expect("a list");
     let decided: Vec<&Value> =
         entries.iter().filter(|entry| entry["kind"] == "access").map(|entry| &entry["decision"]).collect();
     assert_eq!(decided, ["DENY", "PERMIT", "DENY", "DENY", "PERMIT", "DENY", "PERMIT", "PERMIT"]);
     let officer = format!("--patient {PATIENT}");
-    let table = town.officer.ok(&format!("audit query {officer}"), &[]);
+    let table = scenario.officer.ok(&format!("audit query {officer}"), &[]);
     assert!(table.contains("Practitioner/emergency (HospitalB)") && table.contains("justified"), "{table}");
     let bundle: Value =
-        serde_json::from_str(&town.officer.ok(&format!("audit export --format bundle {officer}"), &[])).expect("JSON");
+        serde_json::from_str(&scenario.officer.ok(&format!("audit export --format bundle {officer}"), &[]))
+            .expect("JSON");
     assert_eq!(bundle["entry"].as_array().map(Vec::len), Some(entries.len()));
-    let lines = town.officer.ok(&format!("audit export --format ndjson {officer}"), &[]);
+    let lines = scenario.officer.ok(&format!("audit export --format ndjson {officer}"), &[]);
     assert!(
         lines
             .lines()
             .all(|line| serde_json::from_str::<Value>(line).is_ok_and(|event| event["resourceType"] == "AuditEvent"))
     );
-    let file = town.officer.path("audit.csv");
-    town.officer.ok(&format!("audit export --format csv {officer} --file {file}"), &[]);
+    let file = scenario.officer.path("audit.csv");
+    scenario.officer.ok(&format!("audit export --format csv {officer} --file {file}"), &[]);
     let csv = std::fs::read_to_string(file).expect("CSV");
     assert_eq!(csv.lines().count(), entries.len() + 1);
     assert!(csv.contains("found unconscious"));
-    let by_actor = town.officer.json("audit query --actor HospitalB:Practitioner/emergency");
+    let by_actor = scenario.officer.json("audit query --actor HospitalB:Practitioner/emergency");
     assert_eq!(by_actor.as_array().map(Vec::len), Some(1));
-    let refused = town.physician.run(&format!("audit query {officer}"), &[]);
+    let refused = scenario.physician.run(&format!("audit query {officer}"), &[]);
     assert_eq!(refused.code, Some(1), "{}", refused.out);
 }

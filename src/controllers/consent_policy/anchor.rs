@@ -157,8 +157,8 @@ mod tests {
         let known = json!({"ledgerVersion": 3, "ledgerDigest": "aa"});
         assert_eq!(foreign(&policy(known.clone()), &on_ledger(3, "aa")), None, "an edit of the declaration");
         assert_eq!(foreign(&policy(json!({})), &on_ledger(3, "aa")), None, "never seen before");
-        let told = foreign(&policy(known.clone()), &on_ledger(4, "bb")).expect("another one");
-        assert!(told.contains("version 4 with digest bb") && told.contains("ElmMSP"), "{told}");
+        let message = foreign(&policy(known.clone()), &on_ledger(4, "bb")).expect("another one");
+        assert!(message.contains("version 4 with digest bb") && message.contains("ElmMSP"), "{message}");
         assert!(foreign(&policy(known), &on_ledger(4, "")).expect("withdrawn").contains("digest none"));
     }
 }

@@ -76,10 +76,12 @@ async fn order(registrar: &Registrar, envelope: &Envelope) -> Result<(), (Status
     let opened = channel::open(envelope).map_err(|e| bad(format!("could not determine channel ID: {e}")))?;
     let chain = registrar.consenter(&opened.channel.channel_id).map_err(|_| bad(ChannelError::Unknown.to_string()))?;
     let judged = match HeaderType::try_from(opened.channel.r#type) {
-        Ok(HeaderType::ConfigUpdate) => chain.judge(|judge| judge.config_update(envelope).map(|c| c.encode_to_vec())),
+        Ok(HeaderType::ConfigUpdate) => {
+            chain.process(|processor| processor.config_update(envelope).map(|c| c.encode_to_vec()))
+        }
         Ok(HeaderType::Config) => return Err(bad("message is of type that cannot be processed directly".into())),
         Ok(HeaderType::OrdererTransaction) => return Err(bad("message is of type that is no longer supported".into())),
-        _ => chain.judge(|judge| judge.transaction(envelope).map(|()| envelope.encode_to_vec())),
+        _ => chain.process(|processor| processor.transaction(envelope).map(|()| envelope.encode_to_vec())),
     };
     let (message, sequence) = judged.map_err(|rejection| (rejection.status, rejection.reason))?;
     chain.order(message, sequence).await.map_err(|reason| (Status::ServiceUnavailable, reason))

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::Node;
 use super::cluster::{Formation, Member, Membership};
 use super::cutter::Cutter;
-use super::filters::{Judge, Rejection};
+use super::filters::{MessageProcessor, Rejection};
 use super::writer::{Writer, consenter_ids, last_metadata};
 use crate::channel::{self, bundle::Bundle, certificate as certs};
 use crate::deliver::now_seconds;
@@ -214,16 +214,19 @@ impl Chain {
         (leader != self.id || !silent).then_some(leader)
     }
 
-    /// Judge a message by the configuration in force.
+    /// Process a message by the configuration in force.
     ///
     /// # Errors
-    /// What `judge` refuses, or the ledger cannot be read.
-    pub fn judge<T>(&self, judge: impl FnOnce(&Judge<'_>) -> Result<T, Rejection>) -> Result<(T, u64), Rejection> {
+    /// What `process` refuses, or the ledger cannot be read.
+    pub fn process<T>(
+        &self,
+        process: impl FnOnce(&MessageProcessor<'_>) -> Result<T, Rejection>,
+    ) -> Result<(T, u64), Rejection> {
         let unavailable =
             |reason: String| Rejection { status: ehrnet_fabric::proto::common::Status::ServiceUnavailable, reason };
         let bundle = self.ledger.bundle().ok_or_else(|| unavailable("chain is not started".into()))?;
         let metadata = last_metadata(&self.ledger).map_err(|e| unavailable(e.to_string()))?;
-        let judged = judge(&Judge {
+        let judged = process(&MessageProcessor {
             bundle: &bundle,
             metadata: &metadata,
             active: self.active(),
@@ -297,9 +300,9 @@ impl Chain {
         if submission.config_sequence == current {
             return Some((submission.envelope, is_config));
         }
-        let judged = self.judge(|judge| match is_config {
-            true => judge.config(&envelope).map(|config| config.encode_to_vec()),
-            false => judge.transaction(&envelope).map(|()| submission.envelope.clone()),
+        let judged = self.process(|processor| match is_config {
+            true => processor.config(&envelope).map(|config| config.encode_to_vec()),
+            false => processor.transaction(&envelope).map(|()| submission.envelope.clone()),
         });
         match judged {
             Ok((envelope, _)) => Some((envelope, is_config)),

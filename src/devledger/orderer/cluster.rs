@@ -114,7 +114,7 @@ pub struct Cluster {
     /// When a consenter last answered, by channel.
     answered: Mutex<HashMap<(String, u64), Instant>>,
     /// Which consenters answer the leader, by its own account.
-    told: Mutex<HashMap<String, BTreeSet<u64>>>,
+    last_active: Mutex<HashMap<String, BTreeSet<u64>>>,
 }
 
 impl Cluster {
@@ -126,7 +126,7 @@ impl Cluster {
             channels: RwLock::default(),
             connections: Mutex::default(),
             answered: Mutex::default(),
-            told: Mutex::default(),
+            last_active: Mutex::default(),
         }
     }
 
@@ -151,7 +151,13 @@ impl Cluster {
     /// Consenters that answer now: whom a leader reached within `window`, or what the leader last told the others.
     pub fn active(&self, channel: &str, own: u64, leads: bool, window: Duration) -> BTreeSet<u64> {
         if !leads {
-            return self.told.lock().unwrap_or_else(PoisonError::into_inner).get(channel).cloned().unwrap_or_default();
+            return self
+                .last_active
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(channel)
+                .cloned()
+                .unwrap_or_default();
         }
         let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = answered.iter().filter(|((of, _), at)| of == channel && at.elapsed() <= window);
@@ -160,7 +166,7 @@ impl Cluster {
 
     /// Note whom the leader reaches.
     pub fn tell(&self, channel: &str, active: BTreeSet<u64>) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(channel.to_owned(), active);
+        self.last_active.lock().unwrap_or_else(PoisonError::into_inner).insert(channel.to_owned(), active);
     }
 
     /// The consenter that has this TLS certificate's key.

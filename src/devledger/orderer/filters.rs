@@ -31,8 +31,8 @@ impl Rejection {
     }
 }
 
-/// What a message is judged by.
-pub struct Judge<'a> {
+/// What a message is processed by.
+pub struct MessageProcessor<'a> {
     /// The configuration in force.
     pub bundle: &'a Bundle,
     /// Consenter ids of the last block.
@@ -47,7 +47,7 @@ pub struct Judge<'a> {
     pub now: i64,
 }
 
-impl Judge<'_> {
+impl MessageProcessor<'_> {
     /// Whether a transaction may be ordered.
     ///
     /// # Errors

@@ -196,8 +196,9 @@ async fn update(State(api): State<Api>, request: Request) -> Response {
             other => refused("cannot update", other),
         })?;
         let failed = |why: String| Refused::bad(format!("cannot update: failed update config of channel {name}{why}"));
-        let (config, sequence) =
-            chain.judge(|judge| judge.config_update(&envelope)).map_err(|r| failed(format!(": {}", r.reason)))?;
+        let (config, sequence) = chain
+            .process(|processor| processor.config_update(&envelope))
+            .map_err(|r| failed(format!(": {}", r.reason)))?;
         let ordered = chain.order(config.encode_to_vec(), sequence).await;
         ordered.map_err(|e| failed(format!(" with SERVICE_UNAVAILABLE: rejected by Configure: {e}")))?;
         let info = api.registrar.info(&name).map_err(|e| refused("cannot update", e))?;

@@ -83,7 +83,7 @@ pub async fn run(settings: PeerSettings, levels: LogLevels, stop: Stop) -> Resul
     });
     let gateway = GatewayServer::new(Gateway::new(endorser.clone(), stop.clone()));
     let gateway = gateway.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-    let endorser = EndorserServer::new(Front(endorser)).max_decoding_message_size(MAX_MESSAGE);
+    let endorser = EndorserServer::new(EndorserEndpoint(endorser)).max_decoding_message_size(MAX_MESSAGE);
     let connections = ReceiverStream::new(grpc).map(Ok::<_, std::io::Error>);
     let mut until = stop.clone();
     let grpc = Server::builder()
@@ -125,10 +125,10 @@ fn shared(settings: &PeerSettings, signer: SigningIdentity) -> Result<Node, Star
     })
 }
 
-struct Front(Arc<Endorser>);
+struct EndorserEndpoint(Arc<Endorser>);
 
 #[tonic::async_trait]
-impl EndorserService for Front {
+impl EndorserService for EndorserEndpoint {
     async fn process_proposal(&self, request: Request<SignedProposal>) -> Result<Response<ProposalResponse>, Status> {
         match self.0.process(request.into_inner()).await {
             Ok(response) => Ok(Response::new(response)),

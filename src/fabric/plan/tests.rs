@@ -250,7 +250,7 @@ fn each_change_is_one_sentence_and_asks_the_right_organizations() {
     };
     let config = start(&definition(&simple()));
     let plan = plan(&config, &definition(&to)).expect("plan");
-    let told: Vec<_> = plan
+    let descriptions: Vec<_> = plan
         .steps
         .iter()
         .map(|s| {
@@ -259,7 +259,7 @@ fn each_change_is_one_sentence_and_asks_the_right_organizations() {
         })
         .collect();
     assert_eq!(
-        told,
+        descriptions,
         [
             "change the certificates that vouch for HospitalB: 1 of /Channel/Application/HospitalB/Admins and 1 of /Channel/Orderer/HospitalB/Admins",
             "let HospitalC run orderers: 2 of /Channel/Orderer/Admins",

@@ -22,8 +22,8 @@ use sha2::{Digest, Sha256};
 
 use super::gate::Write;
 use super::scene::{Scene, is_ready};
-use super::{logs, snapshot, truth};
-use crate::board::Id;
+use super::{ledger_client, logs, snapshot};
+use crate::resources::Id;
 
 /// Checks all of them over the writes of every operator that ran in the scene.
 pub async fn hold(scene: &Scene, writes: &[Write]) {
@@ -82,7 +82,7 @@ async fn changes_consenters_one_at_a_time(scene: &Scene, broken: &mut Vec<String
         let spec = &channel.data["spec"];
         let [orderer, channel] =
             [&spec["consensus"]["orderers"][0], &spec["channelName"]].map(|text| text.as_str().expect("a name"));
-        let history: Vec<_> = truth::configs(scene, orderer, channel).await.iter().map(consenters).collect();
+        let history: Vec<_> = ledger_client::configs(scene, orderer, channel).await.iter().map(consenters).collect();
         for (at, pair) in history.windows(2).enumerate() {
             let (went, came) = (pair[0].difference(&pair[1]).count(), pair[1].difference(&pair[0]).count());
             if went.max(came) > 1 {
@@ -117,7 +117,7 @@ async fn puts_declared_policies_in_force_and_no_others(scene: &Scene, writes: &[
         let declared = projected(writes, name);
         for version in 1..=newest {
             let ask = GetPolicy { name: name.clone(), version: Some(version) };
-            let found = truth::evaluate(scene, &peer, &channel, &chaincode, &ask).await;
+            let found = ledger_client::evaluate(scene, &peer, &channel, &chaincode, &ask).await;
             if !declared.contains(&found.digest) {
                 broken.push(format!("S5: version {version} of {name} on the ledger was never declared: {found:?}"));
             }

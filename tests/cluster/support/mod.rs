@@ -5,6 +5,7 @@ pub mod gate;
 pub mod invariants;
 pub mod kubelet;
 pub mod ledger;
+pub mod ledger_client;
 pub mod logs;
 pub mod objects;
 pub mod operator;
@@ -17,7 +18,6 @@ pub mod server;
 pub mod snapshot;
 pub mod subnet;
 pub mod tls;
-pub mod truth;
 
 /// Resident memory of a process in MB; 0 if it is gone.
 pub fn resident_mb(pid: u32, field: &str) -> f64 {

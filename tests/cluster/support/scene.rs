@@ -18,7 +18,7 @@ use super::kubelet::FakeKubelet;
 use super::objects;
 use super::operator::{OperatorUnderTest, Start};
 use super::server::TestCluster;
-use crate::board::{self, Board, Id};
+use crate::resources::{self, Id, Resources};
 
 /// How long nothing may be written before a network counts as settled.
 pub const QUIET: Duration = Duration::from_millis(600);
@@ -39,7 +39,7 @@ pub struct Scene {
     pub kubelet: FakeKubelet,
     /// How operators are started in it.
     pub start: Start,
-    board: watch::Receiver<Board>,
+    resources: watch::Receiver<Resources>,
     watching: JoinHandle<()>,
 }
 
@@ -56,9 +56,9 @@ impl Scene {
         let namespace = cluster.namespace(&client, prefix).await;
         let kubelet = FakeKubelet::start(cluster, &namespace).await;
         let start = Start::new(cluster, &kubelet, &namespace).await;
-        let (sender, board) = watch::channel(Board::new());
+        let (sender, resources) = watch::channel(Resources::new());
         let watching = tokio::spawn(follow(client.clone(), namespace.clone(), sender));
-        Self { client, namespace, kubelet, start, board, watching }
+        Self { client, namespace, kubelet, start, resources, watching }
     }
 
     /// Starts an operator that nothing disturbs.
@@ -90,19 +90,19 @@ impl Scene {
         let api = objects::api(&self.client, &self.namespace, kind);
         api.delete(name, &DeleteParams::default()).await.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
         let key = (kind.to_owned(), name.to_owned());
-        self.until(LIMIT, &format!("{kind} {name} to go"), |board| !board.contains_key(&key)).await;
+        self.until(LIMIT, &format!("{kind} {name} to go"), |resources| !resources.contains_key(&key)).await;
     }
 
     /// Waits until the operator has looked at every resource, every one is Ready for its present spec, and for a while
     /// nothing was written, reconciled or changed. Says how long it took until then.
     pub async fn settle(&self, operator: &mut OperatorUnderTest) -> Duration {
         let begin = Instant::now();
-        let mut board = self.board.clone();
+        let mut resources = self.resources.clone();
         let (mut still_since, mut before) = (begin, None);
         loop {
-            let looked = operator.passes().filter(|passes| *passes >= board.borrow().len() as u64);
-            let changed = board.has_changed().expect("the watch lives as long as the scene");
-            let ready = board.borrow_and_update().values().all(is_ready);
+            let looked = operator.passes().filter(|passes| *passes >= resources.borrow().len() as u64);
+            let changed = resources.has_changed().expect("the watch lives as long as the scene");
+            let ready = resources.borrow_and_update().values().all(is_ready);
             let now = (looked, operator.gate().writes().len());
             if changed || before != Some(now) || looked.is_none() || !ready {
                 (still_since, before) = (Instant::now(), Some(now));
@@ -121,16 +121,16 @@ impl Scene {
 
     /// Waits until any resource changes, for a while at most.
     pub async fn changed(&self) {
-        let mut board = self.board.clone();
-        board.borrow_and_update();
+        let mut resources = self.resources.clone();
+        resources.borrow_and_update();
         // Nothing changed is an answer, too: the caller looks again.
-        let _ = tokio::time::timeout(QUIET, board.changed()).await;
+        let _ = tokio::time::timeout(QUIET, resources.changed()).await;
     }
 
     /// Waits until the resources are as wanted.
     pub async fn until(&self, limit: Duration, what: &str, wanted: impl Fn(&BTreeMap<Id, DynamicObject>) -> bool) {
-        let mut board = self.board.clone();
-        let seen = tokio::time::timeout(limit, board.wait_for(|board| wanted(board))).await.is_ok();
+        let mut resources = self.resources.clone();
+        let seen = tokio::time::timeout(limit, resources.wait_for(|resources| wanted(resources))).await.is_ok();
         assert!(seen, "waited {limit:?} for {what}:\n{}", self.describe());
     }
 
@@ -138,25 +138,25 @@ impl Scene {
     pub async fn condition(&self, kind: &str, name: &str, condition: &str, status: &str, reason: &str) -> String {
         let key = (kind.to_owned(), name.to_owned());
         let what = format!("{kind} {name} with {condition}={status} ({reason})");
-        let found = |board: &Board| {
-            board
+        let found = |resources: &Resources| {
+            resources
                 .get(&key)
                 .and_then(|o| condition_of(o, condition))
                 .filter(|c| c["status"] == status && c["reason"] == reason)
         };
-        self.until(LIMIT, &what, |board| found(board).is_some()).await;
-        found(&self.board.borrow()).and_then(|c| Some(c["message"].as_str()?.to_owned())).unwrap_or_default()
+        self.until(LIMIT, &what, |resources| found(resources).is_some()).await;
+        found(&self.resources.borrow()).and_then(|c| Some(c["message"].as_str()?.to_owned())).unwrap_or_default()
     }
 
     /// Waits until one of a resource's conditions is as wanted; returns its message.
     pub async fn until_condition(&self, kind: &str, name: &str, wanted: impl Fn(&Value) -> bool) -> String {
         let key = (kind.to_owned(), name.to_owned());
-        let found = |board: &Board| {
-            let conditions = board.get(&key).and_then(|o| o.data["status"]["conditions"].as_array().cloned());
+        let found = |resources: &Resources| {
+            let conditions = resources.get(&key).and_then(|o| o.data["status"]["conditions"].as_array().cloned());
             conditions.into_iter().flatten().find(|condition| wanted(condition))
         };
-        self.until(LIMIT, &format!("a condition of {kind} {name}"), |board| found(board).is_some()).await;
-        found(&self.board.borrow()).and_then(|c| Some(c["message"].as_str()?.to_owned())).unwrap_or_default()
+        self.until(LIMIT, &format!("a condition of {kind} {name}"), |resources| found(resources).is_some()).await;
+        found(&self.resources.borrow()).and_then(|c| Some(c["message"].as_str()?.to_owned())).unwrap_or_default()
     }
 
     /// Waits until the pods of these nodes are gone.
@@ -173,18 +173,18 @@ impl Scene {
     /// A resource as it is now.
     pub fn get(&self, kind: &str, name: &str) -> DynamicObject {
         let key = (kind.to_owned(), name.to_owned());
-        self.board.borrow().get(&key).unwrap_or_else(|| panic!("there is no {kind} {name}")).clone()
+        self.resources.borrow().get(&key).unwrap_or_else(|| panic!("there is no {kind} {name}")).clone()
     }
 
     /// All resources as they are now.
     pub fn resources(&self) -> BTreeMap<Id, DynamicObject> {
-        self.board.borrow().clone()
+        self.resources.borrow().clone()
     }
 
     /// What each resource says, for people.
     pub fn describe(&self) -> String {
         let mut text = String::new();
-        for ((kind, name), object) in self.board.borrow().iter() {
+        for ((kind, name), object) in self.resources.borrow().iter() {
             let ready = condition_of(object, "Ready").unwrap_or_default();
             writeln!(text, "{kind} {name}: {} {} {}", ready["status"], ready["reason"], ready["message"])
                 .expect("text");
@@ -199,7 +199,7 @@ impl Scene {
                 .expect("text");
             }
         }
-        for ((kind, name), object) in self.board.borrow().iter() {
+        for ((kind, name), object) in self.resources.borrow().iter() {
             if (kind == "Orderer" || kind == "Peer") && !is_ready(object) {
                 writeln!(text, "--- {name} printed:\n{}", self.kubelet.log(name)).expect("text");
             }
@@ -229,12 +229,12 @@ pub fn is_ready(object: &DynamicObject) -> bool {
         && object.data["status"]["observedGeneration"] == current
 }
 
-async fn follow(client: Client, namespace: String, board: watch::Sender<Board>) {
+async fn follow(client: Client, namespace: String, resources: watch::Sender<Resources>) {
     let kinds = ehrnet_api::crds().into_iter().map(|definition| definition.spec.names.kind);
     let watched = kinds.map(|kind| (kind.clone(), objects::api(&client, &namespace, &kind)));
-    let show = |now: &Board| {
-        board.send_replace(now.clone());
+    let show = |now: &Resources| {
+        resources.send_replace(now.clone());
         false
     };
-    board::follow(watched, show).await;
+    resources::follow(watched, show).await;
 }

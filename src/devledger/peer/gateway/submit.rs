@@ -54,7 +54,7 @@ impl Gateway {
         }
     }
 
-    /// A quorum has to accept, since one orderer may be lying.
+    /// A quorum has to accept, since one orderer may answer falsely.
     async fn to_all(&self, orderers: Vec<Orderer>, transaction: &Envelope) -> Result<SubmitResponse, Status> {
         let (total, quorum) = (orderers.len(), bft_quorum(orderers.len()));
         let send = |orderer| async { self.accepted(orderer, transaction).await };

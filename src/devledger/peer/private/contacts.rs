@@ -19,7 +19,7 @@ pub struct Contact {
     pub roots: Vec<CertificateDer<'static>>,
 }
 
-/// Where this peer itself is found, and whom it was told to look for.
+/// Where this peer itself is found, and whom it was bootstrap to look for.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     /// The own organisation.
@@ -37,9 +37,10 @@ impl Directory {
         for org in bundle.application.iter().flatten() {
             let roots: Vec<CertificateDer<'static>> =
                 org.tls_roots.iter().filter_map(|pem| certificate::der(pem)).map(CertificateDer::from).collect();
-            let told = self.bootstrap.iter().filter(|_| org.msp_id == self.msp_id);
-            let told = told.filter_map(|address| address.parse().ok().map(|Endpoint { host, port }| (host, port)));
-            for (host, port) in org.anchor_peers.iter().cloned().chain(told) {
+            let bootstrap = self.bootstrap.iter().filter(|_| org.msp_id == self.msp_id);
+            let bootstrap =
+                bootstrap.filter_map(|address| address.parse().ok().map(|Endpoint { host, port }| (host, port)));
+            for (host, port) in org.anchor_peers.iter().cloned().chain(bootstrap) {
                 let is_self = self.own.contains(&Endpoint::new(host.as_str(), port).to_string());
                 if !is_self && !found.iter().any(|known| known.host == host && known.port == port) {
                     found.push(Contact { msp_id: org.msp_id.clone(), host, port, roots: roots.clone() });

@@ -20,14 +20,14 @@ use tokio::net::TcpStream;
 use super::kubelet::Resolver;
 use super::scene::{LIMIT, Scene};
 
-/// The test's own way to the nodes.
-struct Way {
+/// The test's own connections to the nodes.
+struct DirectNetwork {
     resolver: Resolver,
     may_write: bool,
 }
 
 #[async_trait]
-impl Network for Way {
+impl Network for DirectNetwork {
     async fn dial(&self, host: &str, port: u16) -> std::io::Result<TcpStream> {
         let address = self.resolver.resolve(host, port).map_err(std::io::Error::other)?;
         TcpStream::connect(address).await
@@ -40,8 +40,8 @@ impl Network for Way {
     async fn after_write(&self, _: &LedgerAct) {}
 }
 
-fn way(scene: &Scene, may_write: bool) -> Arc<Way> {
-    Arc::new(Way { resolver: scene.kubelet.resolver(), may_write })
+fn network(scene: &Scene, may_write: bool) -> Arc<DirectNetwork> {
+    Arc::new(DirectNetwork { resolver: scene.kubelet.resolver(), may_write })
 }
 
 async fn text(scene: &Scene, secret: &str, key: &str) -> String {
@@ -70,7 +70,8 @@ fn hospital_of(scene: &Scene, kind: &str, node: &str) -> String {
 
 async fn orderer_client(scene: &Scene, node: &str) -> orderer::Client {
     let signer = admin(scene, &hospital_of(scene, "Orderer", node)).await;
-    orderer::Client::new(way(scene, false), &target(scene, node, names::ORDERER_PORT).await, signer).expect("a client")
+    orderer::Client::new(network(scene, false), &target(scene, node, names::ORDERER_PORT).await, signer)
+        .expect("a client")
 }
 
 /// Asks again while a node does not answer or has no leader yet: that is how it is right after an election.
@@ -99,10 +100,10 @@ pub async fn genesis_hash(scene: &Scene, orderer: &str, channel: &str) -> String
 /// The channel's configuration as an orderer has it, once it has the one that the Channel's status tells of.
 pub async fn config(scene: &Scene, orderer: &str, channel: &str) -> Config {
     let client = orderer_client(scene, orderer).await;
-    let told = scene.get("Channel", channel).data["status"]["configSequence"].as_u64().expect("a sequence number");
-    patiently(&format!("configuration {told} at {orderer}"), || async {
+    let reported = scene.get("Channel", channel).data["status"]["configSequence"].as_u64().expect("a sequence number");
+    patiently(&format!("configuration {reported} at {orderer}"), || async {
         let config = blocks::config(&client.config_block(channel).await?).map_err(LedgerError::Invalid)?.1;
-        if config.sequence < told {
+        if config.sequence < reported {
             Err(LedgerError::Invalid(format!("it has {}", config.sequence)))
         } else {
             Ok(config)
@@ -132,8 +133,8 @@ pub async fn configs(scene: &Scene, orderer: &str, channel: &str) -> Vec<Config>
 /// Height of the channel at a peer.
 pub async fn peer_height(scene: &Scene, node: &str, channel: &str) -> u64 {
     let signer = admin(scene, &hospital_of(scene, "Peer", node)).await;
-    let client =
-        peer::Client::new(way(scene, false), &target(scene, node, names::PEER_PORT).await, signer).expect("a client");
+    let client = peer::Client::new(network(scene, false), &target(scene, node, names::PEER_PORT).await, signer)
+        .expect("a client");
     patiently(node, || client.chain_info(channel)).await.height
 }
 
@@ -167,7 +168,8 @@ pub async fn try_submit<F: Function>(
 
 async fn gateway_client(scene: &Scene, peer: &str, may_write: bool) -> gateway::Client {
     let signer = admin(scene, &hospital_of(scene, "Peer", peer)).await;
-    gateway::Client::new(way(scene, may_write), &target(scene, peer, names::PEER_PORT).await, signer).expect("a client")
+    gateway::Client::new(network(scene, may_write), &target(scene, peer, names::PEER_PORT).await, signer)
+        .expect("a client")
 }
 
 /// Every orderer and every peer of the channel has the genesis block that the Channel's status names.
@@ -187,7 +189,7 @@ pub async fn join_orderer(scene: &Scene, node: &str, channel: &str, genesis: &Bl
     let certificate = text(scene, names::OPERATOR, names::TLS_CRT).await;
     let key = text(scene, names::OPERATOR, names::TLS_KEY).await.into();
     target.client_identity = Some(TlsIdentity { certificate, key });
-    let client = participation::Client::new(way(scene, true), &target).expect("a client");
+    let client = participation::Client::new(network(scene, true), &target).expect("a client");
     patiently(node, || ensure_orderer_joined(&client, channel, genesis)).await;
 }
 
@@ -197,6 +199,6 @@ pub async fn join_peer(scene: &Scene, node: &str, hospital: &str, msp_id: &str, 
     let (certificate, key) = (text(scene, &secret, names::TLS_CRT).await, text(scene, &secret, names::TLS_KEY).await);
     let signer = Arc::new(SigningIdentity::new(msp_id, &certificate, &key).expect("an identity"));
     let target = target(scene, node, names::PEER_PORT).await;
-    let client = peer::Client::new(way(scene, true), &target, signer).expect("a client");
+    let client = peer::Client::new(network(scene, true), &target, signer).expect("a client");
     patiently(node, || ensure_peer_joined(&client, channel, genesis)).await;
 }

@@ -20,18 +20,18 @@ use tonic::transport::{Certificate, Endpoint, Identity, Server, ServerTlsConfig}
 use tonic::{Request, Response, Status, Streaming};
 
 /// The argument that makes this program the contract.
-pub const COMMAND: &str = "lying-contract";
-/// The hospital that lies: its pods' names begin with this.
-const LIAR: &str = "ehr-lakeside-";
-/// Where the contract is behind the liar.
+pub const COMMAND: &str = "falsifying-contract";
+/// The hospital whose contract answers falsely: its pods' names begin with this.
+const FALSIFYING_HOSPITAL: &str = "ehr-lakeside-";
+/// Where the contract is behind it.
 const HONEST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9998);
 /// What is made of what.
-const LIES: [(&str, &str); 2] = [("\"DENY\"", "\"PERMIT\""), ("\"forbid\"", "\"allow\"")];
+const FALSIFIED: [(&str, &str); 2] = [("\"DENY\"", "\"PERMIT\""), ("\"forbid\"", "\"allow\"")];
 
 /// Serves as the environment says, which is that of any contract.
 pub fn run() -> ExitCode {
     let mut contract = Command::new("/usr/local/bin/ehrnet-contract");
-    if !setting("HOSTNAME").starts_with(LIAR) {
+    if !setting("HOSTNAME").starts_with(FALSIFYING_HOSPITAL) {
         eprintln!("{}", contract.exec());
         return ExitCode::FAILURE;
     }
@@ -60,13 +60,17 @@ async fn serve() {
     let address = setting("CHAINCODE_SERVER_ADDRESS").parse().expect("an address");
     let mut end = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
     let ended = async move { end.recv().await.unwrap_or_default() };
-    server.add_service(ChaincodeServer::new(Liar)).serve_with_shutdown(address, ended).await.expect("serving");
+    server
+        .add_service(ChaincodeServer::new(FalsifyingContract))
+        .serve_with_shutdown(address, ended)
+        .await
+        .expect("serving");
 }
 
-struct Liar;
+struct FalsifyingContract;
 
 #[tonic::async_trait]
-impl Chaincode for Liar {
+impl Chaincode for FalsifyingContract {
     type ConnectStream = BoxStream<'static, Result<ChaincodeMessage, Status>>;
 
     async fn connect(
@@ -81,27 +85,27 @@ impl Chaincode for Liar {
     }
 }
 
-/// What the contract says, with the lies in it.
+/// What the contract says, falsified.
 fn altered(mut message: ChaincodeMessage) -> ChaincodeMessage {
     match message.r#type() {
         Type::PutState => {
             let mut put = PutState::decode(message.payload.as_slice()).expect("a write");
-            put.value = lie(put.value);
+            put.value = falsified(put.value);
             message.payload = put.encode_to_vec();
         }
         Type::WriteBatchState => {
             let mut batch = WriteBatchState::decode(message.payload.as_slice()).expect("writes");
             for record in &mut batch.rec {
-                record.value = lie(std::mem::take(&mut record.value));
+                record.value = falsified(std::mem::take(&mut record.value));
             }
             message.payload = batch.encode_to_vec();
         }
         Type::Completed => {
             let mut answer = Answer::decode(message.payload.as_slice()).expect("an answer");
-            answer.payload = lie(answer.payload);
+            answer.payload = falsified(answer.payload);
             message.payload = answer.encode_to_vec();
             if let Some(event) = &mut message.chaincode_event {
-                event.payload = lie(std::mem::take(&mut event.payload));
+                event.payload = falsified(std::mem::take(&mut event.payload));
             }
         }
         _ => {}
@@ -110,9 +114,11 @@ fn altered(mut message: ChaincodeMessage) -> ChaincodeMessage {
 }
 
 /// What is no text is no decision.
-fn lie(value: Vec<u8>) -> Vec<u8> {
+fn falsified(value: Vec<u8>) -> Vec<u8> {
     match String::from_utf8(value) {
-        Ok(text) => LIES.iter().fold(text, |text, (truth, lie)| text.replace(truth, lie)).into_bytes(),
+        Ok(text) => {
+            FALSIFIED.iter().fold(text, |text, (honest, falsified)| text.replace(honest, falsified)).into_bytes()
+        }
         Err(other) => other.into_bytes(),
     }
 }
