@@ -64,10 +64,3 @@ pub enum ClientError {
         problem: String,
     },
 }
-
-impl ClientError {
-    /// `problem` with the file at `path`.
-    pub fn file(path: &std::path::Path, problem: impl std::fmt::Display) -> Self {
-        Self::Input(format!("{}: {problem}", path.display()))
-    }
-}

@@ -186,11 +186,6 @@ impl Parent {
         })
     }
 
-    /// Labels of a child.
-    pub fn labels(&self) -> BTreeMap<String, String> {
-        labels(self.component, &self.name)
-    }
-
     /// Labels that match the pods of this resource and no others.
     pub fn selector(&self) -> BTreeMap<String, String> {
         let mut selector = self.component.selector();

@@ -48,11 +48,6 @@ impl Shutdown {
         self.wish.send_replace(true);
     }
 
-    /// Whether the end is wished.
-    pub fn begun(&self) -> bool {
-        *self.wish.borrow()
-    }
-
     /// Resolves as soon as the end is wished; at once if it is already.
     pub fn wished(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut wish = self.wish.subscribe();
@@ -77,12 +72,12 @@ mod tests {
     async fn everyone_who_waits_hears_of_the_end_and_so_do_latecomers() {
         let shutdown = Shutdown::new();
         let waiters: Vec<_> = (0..3).map(|_| tokio::spawn(shutdown.wished())).collect();
-        assert!(!shutdown.begun());
+        assert!(!*shutdown.wish.borrow());
         shutdown.clone().begin();
         for waiter in waiters {
             waiter.await.expect("a waiter ends by itself");
         }
         shutdown.wished().await;
-        assert!(shutdown.begun());
+        assert!(*shutdown.wish.borrow());
     }
 }
