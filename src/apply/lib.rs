@@ -35,11 +35,10 @@ pub trait Live<K>: Send + Sync {
     fn wrote(&self, object: Arc<K>);
 }
 
-/// Makes an object that is to be kept small: without managed fields, which nobody asks for and which are often larger than
-/// the rest, and without the room that reading it took beyond what it needs, which a copy does not have.
-pub fn slim<K: Resource + Clone>(object: &mut K) {
+/// Takes the managed fields out of an object that is to be kept: nobody asks for them, and they are often larger than the
+/// rest.
+pub fn slim<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
-    *object = object.clone();
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use ehrnet_observe::cache::{Cache, Cached};
 /// Name of an older resource of the same namespace that claims the same thing.
 pub fn older<K>(cache: &Cache<K>, resource: &K, claims_same: impl Fn(&K) -> bool) -> Option<String>
 where
-    K: Resource + Cached,
+    K: Clone + Resource + Cached,
 {
     // Those of one second are told apart by their UIDs.
     let age = |one: &K| (one.meta().creation_timestamp.clone().map(|time| time.0), one.uid());

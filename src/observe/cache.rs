@@ -5,11 +5,13 @@
 //! versions of one kind are ordered numbers (KEP-5504), those of different kinds must not be compared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
 use std::sync::{Arc, RwLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
 
+use super::kept::Kept;
 use ehrnet_apply::Live;
 
 /// Namespace and name.
@@ -30,15 +32,16 @@ where
     }
 }
 
-/// The objects of one kind.
-pub struct Cache<K> {
-    inner: RwLock<Inner<K>>,
+/// The objects of one kind, each kept as `S`.
+pub struct Cache<K, S = Arc<K>> {
+    inner: RwLock<Inner<S>>,
+    kind: PhantomData<fn() -> K>,
 }
 
-struct Inner<K> {
-    objects: BTreeMap<Key, Arc<K>>,
+struct Inner<S> {
+    objects: BTreeMap<Key, Entry<S>>,
     /// Objects that we wrote, as they were before: the watch has not told of the writes yet.
-    untold: BTreeMap<Key, Arc<K>>,
+    untold: BTreeMap<Key, S>,
     /// Keys seen since a watch of this shard (a namespace, or everything) began anew.
     relist: BTreeMap<String, BTreeSet<Key>>,
     /// Versions at which objects were seen to go. The answer to a write may come after the news that its object is gone.
@@ -48,10 +51,36 @@ struct Inner<K> {
 /// Deletions that are remembered: more than can happen while one write is under way.
 const GONE: usize = 1024;
 
-impl<K> Default for Cache<K> {
+/// What is known of one object.
+struct Entry<S> {
+    version: Option<u64>,
+    uid: Option<Box<str>>,
+    object: S,
+}
+
+impl<S> Entry<S> {
+    fn of<K: Cached>(object: Arc<K>) -> Self
+    where
+        S: Kept<K>,
+    {
+        let meta = object.metadata();
+        let (version, uid) = (version(meta), meta.uid.as_deref().map(Box::from));
+        Self { version, uid, object: S::keep(object) }
+    }
+
+    fn is_older_than(&self, meta: &ObjectMeta) -> bool {
+        matches!((self.version, version(meta)), (Some(known), Some(other)) if other > known)
+    }
+
+    fn is_newer_than(&self, meta: &ObjectMeta) -> bool {
+        matches!((self.version, version(meta)), (Some(known), Some(other)) if known > other)
+    }
+}
+
+impl<K, S> Default for Cache<K, S> {
     fn default() -> Self {
         let (objects, untold, relist, gone) = Default::default();
-        Self { inner: RwLock::new(Inner { objects, untold, relist, gone }) }
+        Self { inner: RwLock::new(Inner { objects, untold, relist, gone }), kind: PhantomData }
     }
 }
 
@@ -92,27 +121,24 @@ fn version(meta: &ObjectMeta) -> Option<u64> {
     meta.resource_version.as_deref()?.parse().ok()
 }
 
-impl<K: Cached> Cache<K> {
+impl<K: Cached, S: Kept<K>> Cache<K, S> {
     /// The object of that name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.read().objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        let kept = self.read().objects.get(&(namespace.to_owned(), name.to_owned())).map(|entry| entry.object.clone())?;
+        Some(kept.open())
     }
 
     /// All objects of a namespace, by name.
     pub fn list(&self, namespace: &str) -> Vec<Arc<K>> {
         let inner = self.read();
         let from = (namespace.to_owned(), String::new());
-        inner
-            .objects
-            .range(from..)
-            .take_while(|((ns, _), _)| ns == namespace)
-            .map(|(_, object)| object.clone())
-            .collect()
+        let found = inner.objects.range(from..).take_while(|((ns, _), _)| ns == namespace);
+        found.map(|(_, entry)| entry.object.open()).collect()
     }
 
     /// All objects, by namespace and name.
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.read().objects.values().cloned().collect()
+        self.read().objects.values().map(|entry| entry.object.open()).collect()
     }
 
     /// Keeps an entry through the listing under way although its new state cannot be read.
@@ -125,7 +151,7 @@ impl<K: Cached> Cache<K> {
 
     /// Removes an entry whatever its state.
     pub fn forget(&self, namespace: &str, name: &str) {
-        self.write().take_out(&(namespace.to_owned(), name.to_owned()));
+        self.write().take_out::<K>(&(namespace.to_owned(), name.to_owned()));
     }
 
     /// Takes in what a write of ours returned, unless the watch was faster.
@@ -133,12 +159,11 @@ impl<K: Cached> Cache<K> {
         let mut inner = self.write();
         let key = key(object.metadata());
         let went = version(object.metadata()) < inner.gone.get(&key).copied();
-        let known = inner.objects.get(&key).map(|known| known.metadata());
-        if went || known.is_some_and(|known| !newer(object.metadata(), known)) {
+        if went || inner.objects.get(&key).is_some_and(|known| !known.is_older_than(object.metadata())) {
             return;
         }
-        let before = inner.objects.insert(key.clone(), object);
-        before.map(|before| inner.untold.entry(key).or_insert(before));
+        let before = inner.objects.insert(key.clone(), Entry::of(object));
+        before.map(|before| inner.untold.entry(key).or_insert(before.object));
     }
 
     /// Takes in a watch event of one shard and says what it changed; nothing if it is older than what is known.
@@ -162,16 +187,16 @@ impl<K: Cached> Cache<K> {
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner<K>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner<S>> {
         self.inner.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Inner<K>> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Inner<S>> {
         self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-impl<K: Cached> Live<K> for Cache<K> {
+impl<K: Cached, S: Kept<K>> Live<K> for Cache<K, S> {
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         self.get(namespace, name)
     }
@@ -181,38 +206,42 @@ impl<K: Cached> Live<K> for Cache<K> {
     }
 }
 
-/// Whether one state is later than another.
-fn newer(one: &ObjectMeta, other: &ObjectMeta) -> bool {
-    matches!((version(one), version(other)), (Some(one), Some(other)) if one > other)
-}
-
-impl<K: Cached> Inner<K> {
-    fn put(&mut self, object: K) -> Option<Change<K>> {
+impl<S> Inner<S> {
+    fn put<K: Cached>(&mut self, object: K) -> Option<Change<K>>
+    where
+        S: Kept<K>,
+    {
         let key = key(object.metadata());
-        let before = self.objects.get(&key).cloned();
-        if before.as_ref().is_some_and(|known| newer(known.metadata(), object.metadata())) {
+        if self.objects.get(&key).is_some_and(|known| known.is_newer_than(object.metadata())) {
             return None;
         }
-        let told = self.untold.remove(&key).or_else(|| before.clone());
         let after = Arc::new(object);
-        self.objects.insert(key, after.clone());
+        let told = self.untold.remove(&key);
+        let before = self.objects.insert(key, Entry::of(after.clone())).map(|entry| entry.object.open());
+        let told = told.map(|told| told.open()).or_else(|| before.clone());
         Some(Change { before, after: Some(after), told })
     }
 
-    fn remove(&mut self, object: &K) -> Option<Change<K>> {
+    fn remove<K: Cached>(&mut self, object: &K) -> Option<Change<K>>
+    where
+        S: Kept<K>,
+    {
         let key = key(object.metadata());
         self.bury(&key, object.metadata());
         let known = self.objects.get(&key)?;
         // Our own re-creation may be known before the deletion of its predecessor arrives.
-        if known.metadata().uid != object.metadata().uid && newer(known.metadata(), object.metadata()) {
+        if known.uid.as_deref() != object.metadata().uid.as_deref() && known.is_newer_than(object.metadata()) {
             return None;
         }
         self.take_out(&key)
     }
 
-    fn take_out(&mut self, key: &Key) -> Option<Change<K>> {
-        let told = self.untold.remove(key);
-        let before = self.objects.remove(key)?;
+    fn take_out<K: Cached>(&mut self, key: &Key) -> Option<Change<K>>
+    where
+        S: Kept<K>,
+    {
+        let told = self.untold.remove(key).map(|told| told.open());
+        let before = self.objects.remove(key)?.object.open();
         Some(Change { told: told.or_else(|| Some(before.clone())), before: Some(before), after: None })
     }
 
@@ -224,7 +253,10 @@ impl<K: Cached> Inner<K> {
         }
     }
 
-    fn forget_unlisted(&mut self, shard: &str) -> Vec<Change<K>> {
+    fn forget_unlisted<K: Cached>(&mut self, shard: &str) -> Vec<Change<K>>
+    where
+        S: Kept<K>,
+    {
         let Some(listed) = self.relist.remove(shard) else { return Vec::new() };
         let gone: Vec<Key> = self
             .objects
@@ -239,7 +271,10 @@ impl<K: Cached> Inner<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kept::Packed;
     use k8s_openapi::api::core::v1::ConfigMap;
+
+    type Packs = Cache<ConfigMap, Packed<ConfigMap>>;
 
     fn object(name: &str, uid: &str, version: u64) -> ConfigMap {
         ConfigMap {
@@ -254,7 +289,7 @@ mod tests {
         }
     }
 
-    fn version_of(cache: &Cache<ConfigMap>, name: &str) -> Option<String> {
+    fn version_of(cache: &Packs, name: &str) -> Option<String> {
         cache.get("ward", name).and_then(|o| o.metadata.resource_version.clone())
     }
 
@@ -285,7 +320,7 @@ mod tests {
 
     #[test]
     fn an_older_watch_event_does_not_undo_a_write() {
-        let cache = Cache::default();
+        let cache = Packs::default();
         cache.wrote(Arc::new(object("a", "1", 10)));
         assert!(cache.observe("ward", Event::Apply(object("a", "1", 9))).is_empty());
         assert_eq!(version_of(&cache, "a").as_deref(), Some("10"));
@@ -295,7 +330,7 @@ mod tests {
 
     #[test]
     fn what_the_watch_tells_is_compared_with_what_it_told_before() {
-        let cache = Cache::default();
+        let cache = Packs::default();
         let told = |changes: Vec<Change<ConfigMap>>| {
             changes[0].told.as_ref().and_then(|object| object.metadata.resource_version.clone())
         };
@@ -312,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_deletion_of_a_predecessor_does_not_remove_what_took_its_place() {
-        let cache = Cache::default();
+        let cache = Packs::default();
         cache.wrote(Arc::new(object("a", "2", 20)));
         assert!(cache.observe("ward", Event::Delete(object("a", "1", 19))).is_empty());
         assert!(cache.get("ward", "a").is_some());
@@ -322,7 +357,7 @@ mod tests {
 
     #[test]
     fn the_answer_to_a_write_does_not_bring_back_what_is_gone() {
-        let cache = Cache::default();
+        let cache = Packs::default();
         cache.observe("ward", Event::Apply(object("a", "1", 10)));
         cache.observe("ward", Event::Delete(object("a", "1", 12)));
         cache.wrote(Arc::new(object("a", "1", 11)));
@@ -333,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_new_listing_removes_what_is_gone_in_its_own_namespace_only() {
-        let cache = Cache::default();
+        let cache = Packs::default();
         cache.wrote(Arc::new(object("gone", "1", 1)));
         cache.wrote(Arc::new(object("kept", "2", 2)));
         let mut elsewhere = object("other", "3", 3);

@@ -2,6 +2,7 @@
 
 pub mod affected;
 pub mod cache;
+pub mod kept;
 pub mod target;
 pub mod world;
 

@@ -1,0 +1,78 @@
+//! How a cache keeps an object between two looks at it.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A form in which objects of one kind are kept.
+pub trait Kept<K>: Clone + Send + Sync + 'static {
+    /// Keeps this object.
+    fn keep(object: Arc<K>) -> Self;
+    /// The object as it was when it was kept.
+    fn open(&self) -> Arc<K>;
+}
+
+/// As it is, for what is looked at all the time. The copy does not have the room that reading took beyond what is needed.
+impl<K: Clone + Send + Sync + 'static> Kept<K> for Arc<K> {
+    fn keep(object: Arc<K>) -> Self {
+        Arc::new(K::clone(&object))
+    }
+
+    fn open(&self) -> Arc<K> {
+        self.clone()
+    }
+}
+
+/// As compressed JSON, for what is looked at when a pass compares it with what is declared. The types of Kubernetes name
+/// every field that there could be: a StatefulSet of 5 KB takes 35 KB of memory, and 2 KB when it is packed.
+#[derive(Debug)]
+pub struct Packed<K> {
+    bytes: Arc<[u8]>,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Clone for Packed<K> {
+    fn clone(&self) -> Self {
+        Self { bytes: self.bytes.clone(), kind: PhantomData }
+    }
+}
+
+impl<K: Serialize + DeserializeOwned + 'static> Kept<K> for Packed<K> {
+    fn keep(object: Arc<K>) -> Self {
+        let json = serde_json::to_vec(&*object).expect("what was read as JSON can be written as JSON");
+        Self { bytes: lz4_flex::compress_prepend_size(&json).into(), kind: PhantomData }
+    }
+
+    fn open(&self) -> Arc<K> {
+        let json = lz4_flex::decompress_size_prepended(&self.bytes).expect("what this process compressed");
+        Arc::new(serde_json::from_slice(&json).expect("what this process wrote as JSON"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::ByteString;
+    use k8s_openapi::api::apps::v1::StatefulSet;
+    use k8s_openapi::api::core::v1::Secret;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_packed_comes_out_as_it_went_in() {
+        let set: StatefulSet = serde_json::from_value(json!({
+            "metadata": {"name": "peer", "uid": "1", "creationTimestamp": "2026-11-28T00:00:00Z", "labels": {"a/b": "c"}},
+            "spec": {"replicas": 1, "serviceName": "peer", "selector": {}, "template": {"spec": {"containers": [{
+                "name": "peer", "resources": {"limits": {"memory": "1Gi", "cpu": "500m"}},
+                "readinessProbe": {"httpGet": {"port": "health", "path": "/healthz"}}, "ports": [{"containerPort": 7051}],
+            }]}}},
+            "status": {"replicas": 1, "readyReplicas": 0},
+        }))
+        .expect("a StatefulSet");
+        assert_eq!(*Packed::keep(Arc::new(set.clone())).open(), set);
+        let data = [("key".to_owned(), ByteString(vec![0, 255, 10]))].into();
+        let secret = Secret { data: Some(data), immutable: Some(false), ..Secret::default() };
+        assert_eq!(*Packed::keep(Arc::new(secret.clone())).open(), secret);
+    }
+}
