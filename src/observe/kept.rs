@@ -47,7 +47,9 @@ impl<K: Serialize + DeserializeOwned + 'static> Kept<K> for Packed<K> {
 
     fn open(&self) -> Arc<K> {
         let json = lz4_flex::decompress_size_prepended(&self.bytes).expect("what this process compressed");
-        Arc::new(serde_json::from_slice(&json).expect("what this process wrote as JSON"))
+        // From text, as the client reads answers: the same reading code serves both.
+        let json = String::from_utf8(json).expect("JSON is text");
+        Arc::new(serde_json::from_str(&json).expect("what this process wrote as JSON"))
     }
 }
 

@@ -128,10 +128,11 @@ pub async fn operator_memory(cluster: Arc<TestCluster>) {
         format!("--health-address={address}:8081"),
     ];
     let env = [("KUBECONFIG".to_owned(), kubeconfig.display().to_string())];
-    let log = cluster.folder().join("operator.log");
-    let start =
-        async || Process::start("operator", &program, &arguments, &env, &log).await.expect("the operator starts");
-    let operator = start().await;
+    let start = async |log: &str| {
+        let log = cluster.folder().join(log);
+        Process::start("operator", &program, &arguments, &env, &log).await.expect("the operator starts")
+    };
+    let operator = start("operator.log").await;
     let client = cluster.client().await;
     let mut made = 0;
     println!("| networks | operator resident, MB | without its program | peak |\n| ---: | ---: | ---: | ---: |");
@@ -148,9 +149,9 @@ pub async fn operator_memory(cluster: Arc<TestCluster>) {
     }
     operator.stop(Duration::from_secs(10)).await;
     let begin = Instant::now();
-    let again = start().await;
+    let again = start("operator-again.log").await;
     // It leads as soon as it knows everything; that it says so in its log has no other event.
-    while !again.tail(usize::MAX).contains("\"leading\"") {
+    while !again.tail(usize::MAX).contains("ehrnet_operator: leading") {
         assert!(begin.elapsed() < LIMIT, "{}", again.tail(20));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
