@@ -124,7 +124,8 @@ fn version(meta: &ObjectMeta) -> Option<u64> {
 impl<K: Cached, S: Kept<K>> Cache<K, S> {
     /// The object of that name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        let kept = self.read().objects.get(&(namespace.to_owned(), name.to_owned())).map(|entry| entry.object.clone())?;
+        let kept =
+            self.read().objects.get(&(namespace.to_owned(), name.to_owned())).map(|entry| entry.object.clone())?;
         Some(kept.open())
     }
 

@@ -14,6 +14,9 @@ use crate::support::{ledger_client, sample};
 /// How long nothing may happen.
 const WATCHED: Duration = Duration::from_secs(60);
 
+/// How long nothing happened before: on a slow machine the last height comes later than the rest.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// How long a started operator has to find nothing to do.
 const AFTER_START: Duration = Duration::from_secs(5);
 
@@ -23,7 +26,7 @@ pub async fn writes_nothing_but_the_lease_once_settled(cluster: Arc<TestCluster>
     let start = scene.start.clone().with_lease("operator-0");
     let mut operator = start.run(Gate::open());
     scene.apply(&sample::two_hospitals()).await;
-    scene.settle(&mut operator).await;
+    scene.settle_for(&mut operator, SETTLED).await;
     let settled = operator.gate().writes().len();
     let leases = operator.gate().leases();
     // Time itself is what is tested here.

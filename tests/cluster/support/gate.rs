@@ -38,7 +38,7 @@ pub enum Fault {
 }
 
 /// One write.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Write {
     /// HTTP method, or the ledger's act.
     pub verb: String,
@@ -50,6 +50,13 @@ pub struct Write {
     pub status: Option<u16>,
     /// Ports of nodes (`host:port`) that the operator reached since the write before this one.
     pub asked: BTreeSet<String>,
+}
+
+impl std::fmt::Debug for Write {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { verb, target, body, status, asked } = self;
+        write!(f, "{verb} {target}: {} -> {status:?}, asked {asked:?}", String::from_utf8_lossy(body))
+    }
 }
 
 impl Write {
