@@ -96,11 +96,6 @@ impl Scene {
     /// Waits until the operator has looked at every resource, every one is Ready for its present spec, and for a while
     /// nothing was written, reconciled or changed. Says how long it took until then.
     pub async fn settle(&self, operator: &mut OperatorUnderTest) -> Duration {
-        self.settle_for(operator, QUIET).await
-    }
-
-    /// As [`Scene::settle`], with nothing to be seen for so long.
-    pub async fn settle_for(&self, operator: &mut OperatorUnderTest, quiet: Duration) -> Duration {
         let begin = Instant::now();
         let mut resources = self.resources.clone();
         let (mut still_since, mut before) = (begin, None);
@@ -112,7 +107,7 @@ impl Scene {
             if changed || before != Some(now) || looked.is_none() || !ready {
                 (still_since, before) = (Instant::now(), Some(now));
             }
-            if still_since.elapsed() >= quiet {
+            if still_since.elapsed() >= QUIET {
                 return still_since - begin;
             }
             if begin.elapsed() > LIMIT {
