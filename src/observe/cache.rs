@@ -131,15 +131,18 @@ impl<K: Cached, S: Kept<K>> Cache<K, S> {
 
     /// All objects of a namespace, by name.
     pub fn list(&self, namespace: &str) -> Vec<Arc<K>> {
-        let inner = self.read();
         let from = (namespace.to_owned(), String::new());
+        let inner = self.read();
         let found = inner.objects.range(from..).take_while(|((ns, _), _)| ns == namespace);
-        found.map(|(_, entry)| entry.object.open()).collect()
+        let kept: Vec<S> = found.map(|(_, entry)| entry.object.clone()).collect();
+        drop(inner);
+        kept.iter().map(S::open).collect()
     }
 
     /// All objects, by namespace and name.
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.read().objects.values().map(|entry| entry.object.open()).collect()
+        let kept: Vec<S> = self.read().objects.values().map(|entry| entry.object.clone()).collect();
+        kept.iter().map(S::open).collect()
     }
 
     /// Keeps an entry through the listing under way although its new state cannot be read.
@@ -150,42 +153,55 @@ impl<K: Cached, S: Kept<K>> Cache<K, S> {
         });
     }
 
-    /// Removes an entry whatever its state.
-    pub fn forget(&self, namespace: &str, name: &str) {
-        self.write().take_out::<K>(&(namespace.to_owned(), name.to_owned()));
+    /// Removes an entry whatever its state, and says what that changed.
+    pub fn forget(&self, namespace: &str, name: &str) -> Option<Change<K>> {
+        self.write().take_out(&(namespace.to_owned(), name.to_owned()))
     }
 
     /// Takes in what a write of ours returned, unless the watch was faster.
     pub fn wrote(&self, object: Arc<K>) {
+        let (key, entry) = (key(object.metadata()), Entry::of(object.clone()));
         let mut inner = self.write();
-        let key = key(object.metadata());
         let went = version(object.metadata()) < inner.gone.get(&key).copied();
         if went || inner.objects.get(&key).is_some_and(|known| !known.is_older_than(object.metadata())) {
             return;
         }
-        let before = inner.objects.insert(key.clone(), Entry::of(object));
+        let before = inner.objects.insert(key.clone(), entry);
         before.map(|before| inner.untold.entry(key).or_insert(before.object));
     }
 
     /// Takes in a watch event of one shard and says what it changed; nothing if it is older than what is known.
     pub fn observe(&self, shard: &str, event: Event<K>) -> Vec<Change<K>> {
-        let mut inner = self.write();
         match event {
             Event::Init => {
-                inner.relist.insert(shard.to_owned(), BTreeSet::new());
+                self.write().relist.insert(shard.to_owned(), BTreeSet::new());
                 Vec::new()
             }
             Event::InitApply(object) => {
                 let key = key(object.metadata());
-                if let Some(seen) = inner.relist.get_mut(shard) {
-                    seen.insert(key);
-                }
-                inner.put(object).into_iter().collect()
+                self.write().relist.get_mut(shard).map(|seen| seen.insert(key));
+                self.put(object).into_iter().collect()
             }
-            Event::InitDone => inner.forget_unlisted(shard),
-            Event::Apply(object) => inner.put(object).into_iter().collect(),
-            Event::Delete(object) => inner.remove(&object).into_iter().collect(),
+            Event::InitDone => self.write().forget_unlisted(shard),
+            Event::Apply(object) => self.put(object).into_iter().collect(),
+            Event::Delete(object) => self.write().remove(&object).into_iter().collect(),
         }
+    }
+
+    fn put(&self, object: K) -> Option<Change<K>> {
+        let after = Arc::new(object);
+        // Packing takes time that readers need not wait.
+        let (key, entry) = (key(after.metadata()), Entry::of(after.clone()));
+        let mut inner = self.write();
+        if inner.objects.get(&key).is_some_and(|known| known.is_newer_than(after.metadata())) {
+            return None;
+        }
+        let told = inner.untold.remove(&key);
+        let before = inner.objects.insert(key, entry);
+        drop(inner);
+        let before = before.map(|entry: Entry<S>| entry.object.open());
+        let told = told.map(|told| told.open()).or_else(|| before.clone());
+        Some(Change { before, after: Some(after), told })
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner<S>> {
@@ -208,21 +224,6 @@ impl<K: Cached, S: Kept<K>> Live<K> for Cache<K, S> {
 }
 
 impl<S> Inner<S> {
-    fn put<K: Cached>(&mut self, object: K) -> Option<Change<K>>
-    where
-        S: Kept<K>,
-    {
-        let key = key(object.metadata());
-        if self.objects.get(&key).is_some_and(|known| known.is_newer_than(object.metadata())) {
-            return None;
-        }
-        let after = Arc::new(object);
-        let told = self.untold.remove(&key);
-        let before = self.objects.insert(key, Entry::of(after.clone())).map(|entry| entry.object.open());
-        let told = told.map(|told| told.open()).or_else(|| before.clone());
-        Some(Change { before, after: Some(after), told })
-    }
-
     fn remove<K: Cached>(&mut self, object: &K) -> Option<Change<K>>
     where
         S: Kept<K>,
@@ -254,6 +255,9 @@ impl<S> Inner<S> {
         }
     }
 
+    /// What was written while the listing was under way goes, too, if it is not in it: whether it was written after the
+    /// listing or deleted before it, nobody can tell. In the first case the watch that follows brings it back at once; in
+    /// the second nothing would ever take it away.
     fn forget_unlisted<K: Cached>(&mut self, shard: &str) -> Vec<Change<K>>
     where
         S: Kept<K>,

@@ -390,8 +390,13 @@ impl<K: Cached + Resource<DynamicType = ()>, S: Kept<K>> Feed<K, S> {
             Event::Apply(DeserializeGuard(Err(error))) => malformed(error, false),
             Event::InitApply(DeserializeGuard(Err(error))) => malformed(error, true),
             Event::Delete(DeserializeGuard(Err(error))) => {
-                let meta = error.metadata;
-                (self.cache)(&self.world).forget(&meta.namespace.unwrap_or_default(), &meta.name.unwrap_or_default());
+                let (namespace, name) =
+                    (error.metadata.namespace.unwrap_or_default(), error.metadata.name.unwrap_or_default());
+                match (self.cache)(&self.world).forget(&namespace, &name) {
+                    Some(change) => self.announce(&change),
+                    // It never was readable. A pass that finds it gone forgets what is remembered of it.
+                    None => drop(self.news.send(News::Affected(vec![Target::new(kind, namespace, name)]))),
+                }
                 None
             }
             Event::Init => Some(Event::Init),
