@@ -4,6 +4,7 @@
 //! it (read your own writes, KEP-5647); a watch event that is older than the entry is ignored. The trap: resource
 //! versions of one kind are ordered numbers (KEP-5504), those of different kinds must not be compared.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::sync::{Arc, RwLock};
@@ -68,12 +69,9 @@ impl<S> Entry<S> {
         Self { version, uid, object: S::keep(object) }
     }
 
-    fn is_older_than(&self, meta: &ObjectMeta) -> bool {
-        matches!((self.version, version(meta)), (Some(known), Some(other)) if other > known)
-    }
-
-    fn is_newer_than(&self, meta: &ObjectMeta) -> bool {
-        matches!((self.version, version(meta)), (Some(known), Some(other)) if known > other)
+    /// How it stands to another state of the object; nothing if one of them has no version.
+    fn against(&self, other: &ObjectMeta) -> Option<Ordering> {
+        Some(self.version?.cmp(&version(other)?))
     }
 }
 
@@ -139,12 +137,6 @@ impl<K: Cached, S: Kept<K>> Cache<K, S> {
         kept.iter().map(S::open).collect()
     }
 
-    /// All objects, by namespace and name.
-    pub fn all(&self) -> Vec<Arc<K>> {
-        let kept: Vec<S> = self.read().objects.values().map(|entry| entry.object.clone()).collect();
-        kept.iter().map(S::open).collect()
-    }
-
     /// Keeps an entry through the listing under way although its new state cannot be read.
     pub fn keep_listed(&self, namespace: &str, name: &str) {
         let key = (namespace.to_owned(), name.to_owned());
@@ -163,7 +155,8 @@ impl<K: Cached, S: Kept<K>> Cache<K, S> {
         let (key, entry) = (key(object.metadata()), Entry::of(object.clone()));
         let mut inner = self.write();
         let went = version(object.metadata()) < inner.gone.get(&key).copied();
-        if went || inner.objects.get(&key).is_some_and(|known| !known.is_older_than(object.metadata())) {
+        if went || inner.objects.get(&key).is_some_and(|known| known.against(object.metadata()) != Some(Ordering::Less))
+        {
             return;
         }
         let before = inner.objects.insert(key.clone(), entry);
@@ -193,7 +186,7 @@ impl<K: Cached, S: Kept<K>> Cache<K, S> {
         // Packing takes time that readers need not wait.
         let (key, entry) = (key(after.metadata()), Entry::of(after.clone()));
         let mut inner = self.write();
-        if inner.objects.get(&key).is_some_and(|known| known.is_newer_than(after.metadata())) {
+        if inner.objects.get(&key).is_some_and(|known| known.against(after.metadata()) == Some(Ordering::Greater)) {
             return None;
         }
         let told = inner.untold.remove(&key);
@@ -232,7 +225,9 @@ impl<S> Inner<S> {
         self.bury(&key, object.metadata());
         let known = self.objects.get(&key)?;
         // Our own re-creation may be known before the deletion of its predecessor arrives.
-        if known.uid.as_deref() != object.metadata().uid.as_deref() && known.is_newer_than(object.metadata()) {
+        if known.uid.as_deref() != object.metadata().uid.as_deref()
+            && known.against(object.metadata()) == Some(Ordering::Greater)
+        {
             return None;
         }
         self.take_out(&key)

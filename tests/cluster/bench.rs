@@ -79,14 +79,11 @@ pub async fn prints_the_table(cluster: Arc<TestCluster>) {
     }
 }
 
-/// How many starts are counted, unless `EHRNET_BENCH_STARTS` says otherwise: the worst of a few says nothing.
-const STARTS: usize = 20;
-
 /// Each step of many starts of the sample, and how long the starts took, one by one.
 pub async fn prints_many_starts(cluster: Arc<TestCluster>) {
     let declared = sample::two_hospitals();
     let (mut starts, mut writes) = (Vec::new(), Vec::new());
-    for _ in 0..wished("EHRNET_BENCH_STARTS").unwrap_or(STARTS) {
+    for _ in 0..steps::starts() {
         let scene = Scene::new(&cluster, "starts").await;
         let mut operator = scene.operator();
         let start = RefCell::new(Start::now());
@@ -136,7 +133,8 @@ pub async fn operator_memory(cluster: Arc<TestCluster>) {
     let client = cluster.client().await;
     let mut made = 0;
     println!("| networks | operator resident, MB | without its program | peak |\n| ---: | ---: | ---: | ---: |");
-    for networks in [1, wished("EHRNET_BENCH_NETWORKS").unwrap_or(NETWORKS)] {
+    let many = std::env::var("EHRNET_BENCH_NETWORKS").map_or(NETWORKS, |text| text.parse().expect("a number"));
+    for networks in [1, many] {
         while made < networks {
             let namespace = cluster.namespace(&client, "network").await;
             for resource in sample::all(THREE_HOSPITALS) {
@@ -164,11 +162,6 @@ pub async fn operator_memory(cluster: Arc<TestCluster>) {
 fn print_memory(what: &str, operator: &Process) {
     let [now, own, peak] = ["VmRSS:", "RssAnon:", "VmHWM:"].map(|field| resident_mb(operator.pid(), field));
     println!("| {what} | {now:.1} | {own:.1} | {peak:.1} |");
-}
-
-/// The number that an environment variable gives.
-fn wished(variable: &str) -> Option<usize> {
-    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
 /// Waits until every network has its genesis block and every node its StatefulSet, and the operator rests.

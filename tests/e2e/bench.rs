@@ -21,8 +21,6 @@ use crate::scene::{Scene, condition, is_ready};
 use crate::steps::{self, Start};
 
 const ROUNDS: usize = 3;
-/// How many starts are counted, unless `EHRNET_BENCH_STARTS` says otherwise: the worst of a few says nothing.
-const STARTS: usize = 20;
 const IDLE: Duration = Duration::from_secs(60);
 const RESTART: Duration = Duration::from_secs(10);
 
@@ -56,10 +54,9 @@ pub async fn small_network(scene: Scene) {
 
 /// Each step of many starts of the sample, and how long the starts took, one by one.
 pub async fn many_starts_of_the_sample(scene: Scene) {
-    let wished = std::env::var("EHRNET_BENCH_STARTS").ok().map(|text| text.parse().expect("a number"));
     let network = two_hospitals();
     let (mut starts, mut writes) = (Vec::new(), Vec::new());
-    for _ in 0..wished.unwrap_or(STARTS) {
+    for _ in 0..steps::starts() {
         let audit = Audit::from_now(scene.cluster.audit_log().expect("benchmarks need the local cluster's audit log"));
         let mut start = Start::now();
         let ready = scene.follow(|resources| {

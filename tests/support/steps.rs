@@ -10,6 +10,14 @@ use std::time::{Duration, Instant};
 use kube::api::DynamicObject;
 use serde_json::Value;
 
+/// How many starts are counted, unless `EHRNET_BENCH_STARTS` says otherwise: the worst of a few says nothing.
+const STARTS: usize = 20;
+
+/// How many starts are counted.
+pub fn starts() -> usize {
+    std::env::var("EHRNET_BENCH_STARTS").map_or(STARTS, |text| text.parse().expect("a number"))
+}
+
 /// What the table calls a step, whose conditions tell of it, and which.
 type Step = (&'static str, &'static [&'static str], &'static str);
 

@@ -19,7 +19,7 @@ pub struct Contact {
     pub roots: Vec<CertificateDer<'static>>,
 }
 
-/// Where this peer itself is found, and whom it was bootstrap to look for.
+/// Where this peer itself is found, and which peers of its organisation its settings name (`bootstrap`).
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     /// The own organisation.
