@@ -1,7 +1,7 @@
 //! The list of kinds.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube_core::CustomResourceExt;
+use kube_core::{ApiResource, CustomResourceExt};
 
 use super::{Chaincode, Channel, ConsentPolicy, Hospital, Identity, Orderer, Peer};
 
@@ -24,7 +24,16 @@ macro_rules! kinds {
                 }
             }
 
+            /// What the API server calls it.
+            pub fn resource(self) -> ApiResource {
+                match self {
+                    $(Self::$kind => ApiResource::erase::<$kind>(&()),)*
+                }
+            }
+
             /// Its definition, as it is derived.
+            ///
+            /// Schemas are derived at each call, which takes tens of milliseconds without optimisation.
             pub(super) fn crd(self) -> CustomResourceDefinition {
                 match self {
                     $(Self::$kind => $kind::crd(),)*
@@ -65,7 +74,8 @@ mod tests {
     #[test]
     fn a_kind_is_called_what_its_definition_calls_it() {
         for kind in Kind::ALL {
-            assert_eq!(kind.crd().spec.names.kind, kind.as_str());
+            let names = kind.crd().spec.names;
+            assert_eq!((names.kind, names.plural), (kind.as_str().into(), kind.resource().plural));
             assert_eq!(Kind::parse(kind.as_str()), Some(*kind));
         }
     }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use futures::stream::{BoxStream, SelectAll, StreamExt, select_all};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, ApiResource, DynamicObject};
-use kube::core::GroupVersionKind;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, ResourceExt};
@@ -18,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout_at};
 use super::DemoError;
 use super::install::SYSTEM_NAMESPACE;
 use super::table::{Key, State, Table, change, elapsed};
+use ehrnet_api::Kind;
 use ehrnet_api::conditions::READY;
 
 /// What an event is about: the word shown for the kind, the condition that says whether it is well, the event itself.
@@ -53,12 +53,8 @@ pub(super) async fn until_ready(
 
 /// One watch per kind that the project defines, and one of the operator's Deployment, merged.
 fn watch_all(client: &Client, namespace: &str) -> SelectAll<BoxStream<'static, Watched>> {
-    let resources = ehrnet_api::crds().into_iter().map(|crd| {
-        let version = crd.spec.versions.first().map(|version| version.name.clone()).unwrap_or_default();
-        let names = crd.spec.names;
-        let kind = GroupVersionKind::gvk(&crd.spec.group, &version, &names.kind);
-        let resource = ApiResource::from_gvk_with_plural(&kind, &names.plural);
-        watch(Api::namespaced_with(client.clone(), namespace, &resource), names.kind, READY)
+    let resources = Kind::ALL.iter().map(|kind| {
+        watch(Api::namespaced_with(client.clone(), namespace, &kind.resource()), kind.as_str().into(), READY)
     });
     let deployments = ApiResource::erase::<Deployment>(&());
     let operator =

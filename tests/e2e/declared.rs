@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use ehrnet_api as api;
+use ehrnet_api::Kind;
 use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::ApiResource;
 use kube::{Api, Client};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -86,15 +86,12 @@ pub fn name_of(object: &Value) -> &str {
 
 /// How the server calls a kind of `ehrnet.dev`.
 pub fn resource(kind: &str) -> ApiResource {
-    let definitions = api::crds();
-    let names = definitions.iter().map(|definition| &definition.spec.names).find(|names| names.kind == kind);
-    let plural = &names.unwrap_or_else(|| panic!("{kind} is no kind of {}", api::GROUP)).plural;
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(api::GROUP, "v1alpha1", kind), plural)
+    Kind::parse(kind).unwrap_or_else(|| panic!("{kind} is no declared kind")).resource()
 }
 
 /// Every kind of `ehrnet.dev`.
 pub fn kinds() -> Vec<String> {
-    api::crds().into_iter().map(|definition| definition.spec.names.kind).collect()
+    Kind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect()
 }
 
 pub fn access(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {

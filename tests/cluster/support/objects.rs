@@ -1,8 +1,8 @@
 //! Objects of any kind by `apiVersion` and `kind`.
 
-use ehrnet_api as api;
+use ehrnet_api::Kind;
 use kube::api::{DynamicObject, PostParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::ApiResource;
 use kube::{Api, Client};
 use serde_json::Value;
 
@@ -13,10 +13,7 @@ pub fn api(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
 
 /// How the server calls a kind of `ehrnet.dev`.
 pub fn resource(kind: &str) -> ApiResource {
-    let definitions = api::crds();
-    let names = definitions.iter().map(|d| &d.spec.names).find(|names| names.kind == kind);
-    let plural = &names.unwrap_or_else(|| panic!("{kind} is no kind of {}", api::GROUP)).plural;
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(api::GROUP, "v1alpha1", kind), plural)
+    Kind::parse(kind).unwrap_or_else(|| panic!("{kind} is no declared kind")).resource()
 }
 
 /// Creates an object of `ehrnet.dev`.

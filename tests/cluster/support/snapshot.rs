@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use ehrnet_api::Kind;
 use kube::api::{DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
@@ -50,9 +51,8 @@ pub async fn normalised(client: &Client, namespace: &str) -> BTreeMap<String, Va
     for ((kind, name), object) in children(client, namespace).await {
         state.insert(format!("{kind} {name}"), normal(&object, namespace));
     }
-    for definition in ehrnet_api::crds() {
-        let kind = definition.spec.names.kind;
-        let list = objects::api(client, namespace, &kind).list(&ListParams::default()).await.expect("list");
+    for kind in Kind::ALL.iter().map(|kind| kind.as_str()) {
+        let list = objects::api(client, namespace, kind).list(&ListParams::default()).await.expect("list");
         state.extend(
             list.items.iter().map(|object| (format!("{kind} {}", object.name_any()), normal(object, namespace))),
         );

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ehrnet_api as api;
+use ehrnet_api::Kind;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Preconditions};
@@ -12,7 +12,6 @@ use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::oneshot;
 
-use crate::support::objects;
 use crate::support::operator::ACCOUNT;
 
 /// Kinds that are made for others, StatefulSets and Deployments among them, which own pods.
@@ -35,7 +34,7 @@ fn kinds() -> Vec<ApiResource> {
 }
 
 fn own_kinds() -> Vec<ApiResource> {
-    api::crds().iter().map(|d| objects::resource(&d.spec.names.kind)).collect()
+    Kind::ALL.iter().map(|kind| kind.resource()).collect()
 }
 
 /// Deletes the dependents of owners as they go, until it is dropped. Says when it sees every owner.
