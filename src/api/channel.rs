@@ -93,7 +93,7 @@ pub enum ConsensusType {
     Bft,
 }
 
-/// Options of Raft (Fabric: `etcdraft.Options`).
+/// Options of Raft (Fabric: `etcdraft.Options`). Ticks are shorter than in Fabric's sample configuration (500ms), as etcd's own are: the first leader is there sooner. An election still begins after 5s of silence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.electionTick > self.heartbeatTick", "electionTick must be larger than heartbeatTick"))]
@@ -120,13 +120,13 @@ pub struct RaftOptions {
 }
 
 fn tick_interval() -> GoDuration {
-    GoDuration::millis(500)
+    GoDuration::millis(100)
 }
 fn election_tick() -> u32 {
-    10
+    50
 }
 fn heartbeat_tick() -> u32 {
-    1
+    2
 }
 fn max_inflight_blocks() -> u32 {
     5
@@ -206,7 +206,7 @@ pub struct BatchSpec {
 }
 
 fn batch_timeout() -> GoDuration {
-    GoDuration::millis(500)
+    GoDuration::millis(200)
 }
 fn max_message_count() -> u32 {
     500

@@ -28,6 +28,7 @@ mod peer;
 mod pods;
 mod pseudonym;
 mod rival;
+mod together;
 mod unreadable;
 mod write;
 mod writer;

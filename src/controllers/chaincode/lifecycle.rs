@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::SignedDuration;
 
 use super::facts::{ChaincodeFacts, Member};
 use super::services::Service;
 use crate::context::Context;
-use crate::ledger;
+use crate::{ledger, together};
 use ehrnet_api::conditions::Reason;
 use ehrnet_fabric::chaincode::ChaincodeDefinition;
 use ehrnet_fabric::lifecycle::{
@@ -21,9 +20,6 @@ use ehrnet_fabric::lifecycle::{
 use ehrnet_fabric::proposal::Call;
 use ehrnet_fabric::{LedgerError, orderer, peer};
 use ehrnet_status::{Finding, State};
-
-/// Seconds from its creation in which a contract's first approvals wait for each other.
-const TOGETHER: i64 = 20;
 
 /// How far the hospitals have agreed.
 pub struct Agreement {
@@ -142,14 +138,8 @@ async fn negotiate(
 /// What the first approvals still wait for: where all hospitals approve at once, one block holds all approvals. A hospital
 /// whose peer does not come keeps the others for a while only.
 fn hold(ctx: &Context, facts: &ChaincodeFacts, parties: &[Party<'_>]) -> Option<Finding> {
-    let young = facts
-        .chaincode
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .is_some_and(|created| (ctx.clock)().duration_since(created.0) < SignedDuration::from_secs(TOGETHER));
     let awaited = parties.iter().find(|party| party.peers.is_empty() && party.member.has_peers)?;
-    young.then(|| awaited.obstacle.clone()).flatten()
+    together::waits(&*facts.chaincode, (ctx.clock)()).then(|| awaited.obstacle.clone()).flatten()
 }
 
 fn party<'a>(ctx: &Context, facts: &ChaincodeFacts, member: &'a Member, service: &'a Service) -> Option<Party<'a>> {

@@ -73,7 +73,7 @@ impl Declared for Channel {
         answer: ChannelAnswer,
     ) -> Report<ChannelStatus> {
         let findings = findings(facts, genesis, &answer);
-        let look_again = look_again(&findings);
+        let look_again = look_again(&findings, &answer);
         Report { status: report::status(&facts.participants, genesis.as_ref().ok(), &answer), findings, look_again }
     }
 }
@@ -107,9 +107,11 @@ fn findings(
     ]
 }
 
-/// What is waited for shows in the caches; only the ledger must be asked again.
-fn look_again(findings: &[(ConditionType, Finding)]) -> Outcome {
+/// What is waited for shows in the caches; only the ledger must be asked again, and an orderer that waits to join with the
+/// others does so for a while only.
+fn look_again(findings: &[(ConditionType, Finding)], answer: &ChannelAnswer) -> Outcome {
     let open = findings.iter().find(|(_, finding)| !finding.holds()).map(|(_, finding)| finding.reason);
-    let look = if open == Some(Reason::Progressing) { STEP_LOOK } else { LEDGER_LOOK };
+    let waits = answer.orderers.iter().any(|view| matches!(view.answer, Ok(None)));
+    let look = if open == Some(Reason::Progressing) || waits { STEP_LOOK } else { LEDGER_LOOK };
     Outcome::within(look)
 }

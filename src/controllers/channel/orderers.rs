@@ -5,7 +5,7 @@ use futures::future::join_all;
 use super::genesis::Genesis;
 use super::participants::{OrdererFact, Participants};
 use crate::context::Context;
-use crate::ledger;
+use crate::{ledger, together};
 use ehrnet_api::conditions::Reason;
 use ehrnet_fabric::LedgerError;
 use ehrnet_fabric::blocks;
@@ -22,10 +22,16 @@ pub struct OrdererView {
     pub answer: Result<Option<ChannelInfo>, Finding>,
 }
 
-/// Asks all declared orderers, and makes those join that answered that they have not.
+/// Asks all declared orderers, and makes those join that answered that they have not. The first ones join together: one that
+/// campaigns before the others listen is held up by its own failed connections, and with it the first election.
 pub async fn joined(ctx: &Context, participants: &Participants, genesis: &Genesis) -> Vec<OrdererView> {
     let asked = join_all(participants.orderers.iter().map(|orderer| ask(ctx, participants, orderer, genesis))).await;
     if asked.iter().all(|view| !matches!(view.answer, Ok(None))) {
+        return asked;
+    }
+    let begins = !asked.iter().any(|view| matches!(view.answer, Ok(Some(_))));
+    if begins && asked.iter().any(|view| view.answer.is_err()) && together::waits(&*participants.channel, (ctx.clock)())
+    {
         return asked;
     }
     let block = join_block(ctx, participants, &asked, genesis).await;
