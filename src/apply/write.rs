@@ -48,7 +48,7 @@ impl<K> Child for K where
 pub struct Written<K> {
     /// The object as it is now.
     pub object: Arc<K>,
-    /// What was done.
+    /// What was done: for tests, where "nothing" cannot be seen in the object.
     pub change: Change,
 }
 

@@ -84,8 +84,6 @@ const STATUS: &[&str] =
 /// A patient's consent.
 #[derive(Clone, Debug)]
 pub struct Consent {
-    /// Logical id of the resource.
-    pub id: Option<String>,
     /// Whether its status is active.
     pub active: bool,
     /// `Type/id` of the patient.
@@ -256,8 +254,8 @@ fn read_rest(at: &At, context: &ProvisionContext, provision: Provision, root: No
     let category = filled_list(at, "category")?.iter().map(read_codings).collect::<Result<Vec<_>, _>>()?;
     let canonical = serde_json_canonicalizer::to_vec(at.value)
         .map_err(|error| at.error(format_args!("has no canonical JSON: {error}")))?;
+    at.get("id").map(|id| id.text()).transpose()?;
     Ok(Consent {
-        id: at.get("id").map(|id| id.text().map(str::to_owned)).transpose()?,
         active: status.text()? == "active",
         patient: patient.map(|at| patient_key(&at)).transpose()?.flatten(),
         scope: at.get("scope").map(|scope| read_codings(&scope)).transpose()?.unwrap_or_default(),

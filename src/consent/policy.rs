@@ -96,7 +96,7 @@ impl Policy {
         &self.context
     }
 
-    /// The rules of law or organisation that stand above the patient's consent.
+    /// The rules of law or organisation that stand above the patient's consent: for the test that decides the same by Cedar.
     pub fn overriding(&self) -> &[Node] {
         &self.overriding
     }

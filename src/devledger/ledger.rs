@@ -146,7 +146,7 @@ impl ChannelLedger {
             true => Some(self.read_config(block)?),
             false => None,
         };
-        self.store.append_then(block, || {
+        self.store.append(block, || {
             if let Some(bundle) = config {
                 self.adopt(bundle, blocks::number(block));
             }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, TryStreamExt, stream};
 use prost::Message;
 use tokio::time::Instant;
 
@@ -19,11 +18,9 @@ use super::proposal::{self, Call, response_of, signed_proposal};
 use super::proto::common::Envelope;
 use super::proto::gateway::gateway_client::GatewayClient;
 use super::proto::gateway::{
-    ChaincodeEventsRequest, ChaincodeEventsResponse, CommitStatusRequest, EndorseRequest, ErrorDetail, EvaluateRequest,
-    SignedChaincodeEventsRequest, SignedCommitStatusRequest, SubmitRequest,
+    CommitStatusRequest, EndorseRequest, ErrorDetail, EvaluateRequest, SignedCommitStatusRequest, SubmitRequest,
 };
 use super::proto::google::rpc;
-use super::proto::orderer::{SeekPosition, SeekSpecified, seek_position};
 use super::proto::protos::TxValidationCode;
 
 /// Endorsing, as the gateway limits it, and a little for the way there.
@@ -31,7 +28,6 @@ const ENDORSE: Duration = Duration::from_secs(35);
 const SUBMIT: Duration = Duration::from_secs(35);
 /// How long a transaction that was accepted may take to be in a block.
 const COMMIT: Duration = Duration::from_secs(60);
-const CONNECT: Duration = Duration::from_secs(15);
 /// How long peers get to come to the same results.
 const AGREEMENT: Duration = Duration::from_secs(3);
 /// Pause before a call is endorsed again.
@@ -65,22 +61,6 @@ pub struct Committed {
     pub result: Vec<u8>,
     /// Number of the block.
     pub block: u64,
-}
-
-/// Where events begin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Since {
-    /// With the next block that is committed.
-    Now,
-    /// With this block.
-    Block(u64),
-    /// After this transaction, which is in this block: to go on where one has stopped.
-    Transaction {
-        /// The block of the transaction.
-        block: u64,
-        /// The transaction.
-        tx_id: String,
-    },
 }
 
 impl Client {
@@ -185,42 +165,6 @@ impl Client {
         let ask = |mut gateway: Gateway| async move { gateway.commit_status(request).await };
         let answer = self.call(patience, ask).await?;
         Ok((answer.block_number, answer.result()))
-    }
-
-    /// The events of chaincode `name`, block by block, for as long as the stream is read.
-    ///
-    /// # Errors
-    /// An error ends the stream; to go on, ask again from the last event that was dealt with.
-    pub async fn events(
-        &self,
-        channel: &str,
-        name: &str,
-        since: Since,
-    ) -> Result<impl Stream<Item = Result<ChaincodeEventsResponse, LedgerError>> + Unpin + use<>, LedgerError> {
-        let at = |number| Some(SeekPosition { r#type: Some(seek_position::Type::Specified(SeekSpecified { number })) });
-        let (start_position, after_transaction_id) = match since {
-            Since::Now => (None, String::new()),
-            Since::Block(number) => (at(number), String::new()),
-            Since::Transaction { block, tx_id } => (at(block), tx_id),
-        };
-        let request = ChaincodeEventsRequest {
-            channel_id: channel.into(),
-            chaincode_id: name.into(),
-            identity: self.signer.serialized().to_vec(),
-            start_position,
-            after_transaction_id,
-        };
-        let request = request.encode_to_vec();
-        let request = SignedChaincodeEventsRequest { signature: self.signer.sign(&request), request };
-        let transport = self.connection.dialer.within(CONNECT, self.connection.channel()).await?;
-        let node = self.connection.dialer.node.clone();
-        // The peer answers with its first event only: the request is made by the stream, not before.
-        let open = async move {
-            let events = gateway(transport).chaincode_events(request).await;
-            events.map(tonic::Response::into_inner)
-        };
-        let events = stream::once(open).try_flatten().map_err(move |status| refusal(&node, status));
-        Ok(events.boxed())
     }
 
     async fn call<T, F>(&self, deadline: Duration, ask: impl FnOnce(Gateway) -> F) -> Result<T, LedgerError>

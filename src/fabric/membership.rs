@@ -1,8 +1,8 @@
 //! Who is a member of a channel: certificates checked against the MSPs in its configuration (Fabric: package `msp`).
 //!
 //! The traps: a chain is judged at the moment after the leaf became valid, not now, so that old transactions stay valid;
-//! whether an identity has expired is a separate question ([`Identity::not_after`]). And if an MSP has intermediate CAs,
-//! a CA above another may not issue identities.
+//! whether an identity has expired is a separate question, which nothing here asks. And if an MSP has intermediate CAs, a
+//! CA above another may not issue identities.
 
 use std::collections::BTreeMap;
 
@@ -40,8 +40,6 @@ pub struct Identity {
     pub msp_id: String,
     /// Its certificate, as it was serialized.
     pub certificate_pem: Vec<u8>,
-    /// End of its validity, in seconds since 1970.
-    pub not_after: i64,
     der: Vec<u8>,
     role: Option<MspRoleType>,
     units: Vec<String>,
@@ -115,8 +113,7 @@ impl Msp {
             Some(ous) => Some(role(ous, &units, &chain)?),
             None => self.admins.contains(&der).then_some(MspRoleType::Admin),
         };
-        let not_after = leaf.validity().not_after.timestamp();
-        Ok(Identity { msp_id: msp_id.into(), certificate_pem, not_after, role, units, der })
+        Ok(Identity { msp_id: msp_id.into(), certificate_pem, role, units, der })
     }
 
     /// The CAs from the leaf's issuer up to a root, as DER.
@@ -291,11 +288,10 @@ mod tests {
     }
 
     #[test]
-    fn expired_identities_still_are_members_and_say_when_they_ended() {
+    fn expired_identities_still_are_members() {
         let ca = Ca::new("ca");
         let (certificate, _) = ca.issue_between("client", -1, 0);
-        let identity = membership(&ca).identity(&serialized("OrgMSP", &certificate)).expect("member");
-        assert!(identity.not_after <= time::OffsetDateTime::now_utc().unix_timestamp());
+        membership(&ca).identity(&serialized("OrgMSP", &certificate)).expect("member");
         // Older than its CA: no CA was valid at that time.
         let (certificate, _) = ca.issue_between("client", -5, 1);
         assert!(membership(&ca).identity(&serialized("OrgMSP", &certificate)).is_err());

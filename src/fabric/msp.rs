@@ -53,20 +53,6 @@ impl MspDefinition {
     pub fn config(&self) -> MspConfig {
         MspConfig { r#type: 0, config: self.fabric_config().encode_to_vec() }
     }
-
-    /// Reads the certificates back. What a definition does not say (admins by certificate, OUs) is left out: compare
-    /// [`FabricMspConfig`]s to see whether two MSPs are the same.
-    pub fn from_config(config: &MspConfig) -> Result<Self, String> {
-        let fabric = decode(config)?;
-        Ok(Self {
-            id: fabric.name,
-            root_certs: texts(fabric.root_certs)?,
-            intermediate_certs: texts(fabric.intermediate_certs)?,
-            tls_root_certs: texts(fabric.tls_root_certs)?,
-            tls_intermediate_certs: texts(fabric.tls_intermediate_certs)?,
-            revocation_lists: texts(fabric.revocation_list)?,
-        })
-    }
 }
 
 /// The X.509 MSP inside `config`.
@@ -85,10 +71,6 @@ fn bytes(texts: &[String]) -> Vec<Vec<u8>> {
     texts.iter().map(|t| t.as_bytes().to_vec()).collect()
 }
 
-fn texts(bytes: Vec<Vec<u8>>) -> Result<Vec<String>, String> {
-    bytes.into_iter().map(|b| String::from_utf8(b).map_err(|_| "MSP certificate is not PEM text".to_owned())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,11 +83,11 @@ mod tests {
             tls_root_certs: vec!["tls\n".into()],
             ..Default::default()
         };
-        assert_eq!(MspDefinition::from_config(&definition.config()), Ok(definition));
+        assert_eq!(decode(&definition.config()), Ok(definition.fabric_config()));
     }
 
     #[test]
     fn an_idemix_msp_is_refused() {
-        assert!(MspDefinition::from_config(&MspConfig { r#type: 1, config: vec![] }).is_err());
+        assert!(decode(&MspConfig { r#type: 1, config: vec![] }).is_err());
     }
 }

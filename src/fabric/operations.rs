@@ -1,10 +1,10 @@
-//! Client of a node's operations port: health and version.
+//! Client of a node's operations port: its version.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, header};
 use http_body_util::Full;
 use serde::Deserialize;
 
@@ -16,59 +16,13 @@ const READ: Duration = Duration::from_secs(5);
 
 /// A client of one node's operations port.
 pub struct Client {
-    transport: Transport,
-}
-
-enum Transport {
-    Plain { network: Arc<dyn Network>, host: String, port: u16, node: String },
-    Tls(Dialer),
-}
-
-/// A node's own opinion of its health.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Health {
-    /// `OK`, or not.
-    pub status: String,
-    /// What is wrong; empty if nothing is.
-    #[serde(default)]
-    pub failed_checks: Vec<FailedCheck>,
-}
-
-/// One thing wrong with a node.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct FailedCheck {
-    /// Part of the node.
-    pub component: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl Health {
-    /// Whether nothing is wrong.
-    pub fn is_ok(&self) -> bool {
-        self.failed_checks.is_empty() && self.status == "OK"
-    }
+    dialer: Dialer,
 }
 
 impl Client {
     /// A client over TLS.
     pub fn new(network: Arc<dyn Network>, target: &Target) -> Result<Self, LedgerError> {
-        Ok(Self { transport: Transport::Tls(Dialer::new(network, target, b"http/1.1")?) })
-    }
-
-    /// A client without TLS: health and version are no secret, and probes read them so.
-    pub fn plain(network: Arc<dyn Network>, host: &str, port: u16) -> Self {
-        Self { transport: Transport::Plain { network, host: host.into(), port, node: format!("{host}:{port}") } }
-    }
-
-    /// The node's health. A node that answers that it is unhealthy has answered: that is no error.
-    pub async fn healthz(&self) -> Result<Health, LedgerError> {
-        let response = self.get("/healthz").await?;
-        let body = match response.status() {
-            StatusCode::SERVICE_UNAVAILABLE => response.into_body(),
-            _ => success(self.node(), response)?,
-        };
-        self.json(&body)
+        Ok(Self { dialer: Dialer::new(network, target, b"http/1.1")? })
     }
 
     /// The node's version, such as `v3.1.5`.
@@ -88,16 +42,8 @@ impl Client {
             .body(Full::new(Bytes::new()))
             .map_err(|e| LedgerError::Invalid(format!("request to {}: {e}", self.node())))?;
         let exchange = async {
-            match &self.transport {
-                Transport::Plain { network, host, port, node } => {
-                    let io = network.dial(host, *port).await.map_err(|e| LedgerError::unreachable(node, e))?;
-                    send(io, node, request).await
-                }
-                Transport::Tls(dialer) => {
-                    let io = dialer.connect().await.map_err(|e| LedgerError::unreachable(&dialer.node, e))?;
-                    send(io, &dialer.node, request).await
-                }
-            }
+            let io = self.dialer.connect().await.map_err(|e| LedgerError::unreachable(self.node(), e))?;
+            send(io, self.node(), request).await
         };
         match tokio::time::timeout(READ, exchange).await {
             Ok(outcome) => outcome,
@@ -106,10 +52,7 @@ impl Client {
     }
 
     fn node(&self) -> &str {
-        match &self.transport {
-            Transport::Plain { node, .. } => node,
-            Transport::Tls(dialer) => &dialer.node,
-        }
+        &self.dialer.node
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> Result<T, LedgerError> {

@@ -117,7 +117,8 @@ impl Client {
         self.json(&body)
     }
 
-    /// Makes the orderer forget `channel`, its blocks included; it happens in the background.
+    /// Makes the orderer forget `channel`, its blocks included; it happens in the background. Only the tests of real nodes
+    /// call it so far.
     pub async fn remove(&self, channel: &str) -> Result<(), LedgerError> {
         let request = Request::delete(format!("{CHANNELS}/{channel}"));
         match self.write(ActKind::OrdererRemove, channel, self.build(request, Bytes::new())?).await {
@@ -128,7 +129,8 @@ impl Client {
         }
     }
 
-    /// The channel's latest configuration block, from an orderer that is a consenter of it.
+    /// The channel's latest configuration block, from an orderer that is a consenter of it. Only the tests of real nodes
+    /// call it so far.
     ///
     /// # Errors
     /// `NotFound` also if the orderer is only a follower, or older than Fabric 3.1.2.

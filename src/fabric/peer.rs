@@ -69,7 +69,7 @@ impl Client {
         self.query(Call::new("", "cscc", args(&[b"GetChannelConfig", channel.as_bytes()]))).await
     }
 
-    /// The latest configuration block of `channel` that the peer has.
+    /// The latest configuration block of `channel` that the peer has. Only the tests of real nodes call it so far.
     pub async fn config_block(&self, channel: &str) -> Result<Block, LedgerError> {
         self.query(Call::new("", "cscc", args(&[b"GetConfigBlock", channel.as_bytes()]))).await
     }

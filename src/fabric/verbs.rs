@@ -77,7 +77,8 @@ pub async fn ensure_peer_joined(
     }
 }
 
-/// The configuration of `channel` in force, from the first orderer that serves the channel.
+/// The configuration of `channel` in force, from the first orderer that serves the channel. For tests, which ask real
+/// orderers what a step left behind; the operator's own reading is part of [`ensure_config`].
 ///
 /// # Errors
 /// The last orderer's, if none does.

@@ -102,7 +102,7 @@ fn text_of(metrics: &Metrics) -> Response {
 #[derive(Debug)]
 pub struct Servers {
     tasks: JoinSet<()>,
-    /// Where health is served, with the port that the system chose if none was given.
+    /// Where health is served, with the port that the system chose if none was given: so tests find it.
     pub health_address: SocketAddr,
     /// Where metrics are served, likewise.
     pub metrics_address: SocketAddr,

@@ -7,13 +7,11 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use ehrnet_fabric::chaincode::{ChaincodeDefinition, EndorsementPolicy, Rule};
 use ehrnet_fabric::envelope::Stamp;
-use ehrnet_fabric::gateway::Since;
 use ehrnet_fabric::lifecycle::{self, Endorser, ensure_committed, next_sequence};
 use ehrnet_fabric::package::{Connection, Package};
 use ehrnet_fabric::proposal::{self, Call};
 use ehrnet_fabric::proto::protos::TxValidationCode;
 use ehrnet_fabric::{LedgerError, gateway, peer};
-use futures::StreamExt;
 
 use crate::network::{CHANNEL, Network, agree, approve, call, definition, services};
 use crate::nodes::eventually;
@@ -44,7 +42,6 @@ async fn hospitals_agree_on_a_chaincode_and_call_it() {
     refusals_are_told(&a).await;
     clocks_must_be_about_right(&network.peers().0).await;
     private_data_stays_with_members(&a, &b).await;
-    events_go_on_where_they_stopped(&a, &first).await;
 
     // A new version is the next definition; the old one is refused as something else.
     let next = ChaincodeDefinition { version: "2.0".into(), ..definition.clone() };
@@ -104,26 +101,6 @@ async fn private_data_stays_with_members(a: &gateway::Client, b: &gateway::Clien
     let foreign = b.evaluate(&call(&["getPrivate", "own-a", "p"]), &["HospitalB".into()]).await;
     let foreign = foreign.expect_err("no member").to_string();
     assert!(foreign.contains("tx creator does not have read access permission"), "{foreign}");
-}
-
-async fn events_go_on_where_they_stopped(a: &gateway::Client, first: &gateway::Committed) {
-    let second = a.submit(&call(&["put", "k2", "v"]), &[]).await.expect("committed");
-    let mut all = a.events(CHANNEL, "ehr", Since::Block(first.block)).await.expect("events");
-    let one = all.next().await.expect("open").expect("events");
-    assert_eq!((one.block_number, one.events[0].tx_id.as_str()), (first.block, first.tx_id.as_str()));
-    assert_eq!((one.events[0].event_name.as_str(), one.events[0].payload.as_slice()), ("put", &b"k"[..]));
-    let since = Since::Transaction { block: first.block, tx_id: first.tx_id.clone() };
-    let mut rest = a.events(CHANNEL, "ehr", since).await.expect("events");
-    let two = rest.next().await.expect("open").expect("events");
-    assert_eq!((two.block_number, two.events[0].tx_id.as_str()), (second.block, second.tx_id.as_str()));
-    let mut now = a.events(CHANNEL, "ehr", Since::Now).await.expect("events");
-    let third = async {
-        // The stream begins with the first poll.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        a.submit(&call(&["put", "k3", "v"]), &[]).await.expect("committed")
-    };
-    let (event, third) = tokio::join!(now.next(), third);
-    assert_eq!(event.expect("open").expect("events").block_number, third.block);
 }
 
 /// Package ids and definitions, held to Fabric's own command line where it is here.

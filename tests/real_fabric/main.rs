@@ -12,7 +12,7 @@ use ehrnet_fabric::identity::SigningIdentity;
 use ehrnet_fabric::participation::ConsensusRelation;
 use ehrnet_fabric::proto::common::Block;
 use ehrnet_fabric::verbs::{ConfigOutcome, ensure_config, ensure_peer_joined, read_config};
-use ehrnet_fabric::{LedgerError, blocks, orderer, plan};
+use ehrnet_fabric::{LedgerError, blocks, orderer, participation, peer, plan};
 
 mod agreement;
 mod calls;
@@ -106,6 +106,32 @@ async fn joins_once(site: &Site, node: &Node, genesis: &Block) {
     assert!(again.contains("405"), "{again}");
 }
 
+/// A new channel: made, stored, joined; joining again changes nothing. Its genesis block.
+async fn is_made_and_joined(
+    site: &Site,
+    definition: &ChannelDefinition,
+    orderers: [&Node; 3],
+    peer: &peer::Client,
+) -> Block {
+    let genesis = genesis::block(definition, &Stamp::now()).expect("genesis");
+    for node in orderers {
+        joins_once(site, node, &genesis).await;
+    }
+    assert_eq!(ensure_peer_joined(peer, "records", &genesis).await.expect("join"), Some(1));
+    assert_eq!(ensure_peer_joined(peer, "records", &genesis).await.expect("joined already"), Some(1));
+    let hash = peer.chain_info("records").await.expect("info").current_block_hash;
+    assert_eq!(hash, blocks::header_hash(genesis.header.as_ref().expect("header")));
+    genesis
+}
+
+/// An orderer's participation interface and a peer give the same configuration block as an orderer delivers.
+async fn have_configuration_block(orderer: &participation::Client, peer: &peer::Client, delivered: &Block) {
+    let same = |block: &Block| (&block.header, &block.data) == (&delivered.header, &delivered.data);
+    let served = orderer.config_block("records").await.expect("the orderer is a consenter");
+    assert!(same(&served), "{:?} is not {:?}", served.header, delivered.header);
+    eventually("the peer has the block", async || peer.config_block("records").await.is_ok_and(|b| same(&b))).await;
+}
+
 async fn becomes_consenter(site: &Site, node: &Node) {
     let client = site.participation(node);
     eventually("the new orderer is a consenter", async || {
@@ -134,17 +160,9 @@ async fn a_raft_channel_is_made_joined_and_changed() {
     let [o1, o2, o3, o4] = &nodes;
     let anchor = |peer: &Node| Endpoint::new(&peer.host, 7051);
 
-    // A new channel: made, stored, joined; joining again changes nothing.
     let first = channel(raft(&[o1, o2, o3]), vec![a.orderer(&[o1, o2]), b.orderer(&[o3])], vec![a.application(vec![])]);
-    let genesis = genesis::block(&first, &Stamp::now()).expect("genesis");
-    for node in [o1, o2, o3] {
-        joins_once(&site, node, &genesis).await;
-    }
     let at_a = site.peer_client(&peer_a, &a.admin);
-    assert_eq!(ensure_peer_joined(&at_a, "records", &genesis).await.expect("join"), Some(1));
-    assert_eq!(ensure_peer_joined(&at_a, "records", &genesis).await.expect("joined already"), Some(1));
-    let hash = at_a.chain_info("records").await.expect("info").current_block_hash;
-    assert_eq!(hash, blocks::header_hash(genesis.header.as_ref().expect("header")));
+    let genesis = is_made_and_joined(&site, &first, [o1, o2, o3], &at_a).await;
 
     let clients = [o1, o2, o3].map(|node| site.orderer_client(node, &a.admin));
     let orderers: Vec<_> = clients.iter().collect();
@@ -166,6 +184,7 @@ async fn a_raft_channel_is_made_joined_and_changed() {
     assert!(matches!(outcome, ConfigOutcome::Stepped { .. }), "{outcome:?}");
 
     let latest = orderers[0].config_block("records").await.expect("block");
+    have_configuration_block(&site.participation(o1), &at_a, &latest).await;
     joined(&site, o4, &latest, ConsensusRelation::Follower).await;
     desired.consensus = raft(&[o2, o3, o4]);
     desired.orderer_orgs = vec![a.orderer(&[o2]), b.orderer(&[o3, o4])];

@@ -27,8 +27,6 @@ pub enum Consenters {
     Bft {
         /// In the order of the mapping.
         mapping: Vec<Consenter>,
-        /// SmartBFT's options.
-        options: Box<smartbft::Options>,
     },
 }
 
@@ -58,8 +56,9 @@ impl Consenters {
         match consensus.r#type.as_str() {
             "etcdraft" => Ok(Self::Raft(ConfigMetadata::decode(bytes).map_err(malformed)?)),
             "BFT" => {
-                let options = Box::new(smartbft::Options::decode(bytes).map_err(malformed)?);
-                Ok(Self::Bft { mapping, options })
+                // On Raft no option has an effect; what Fabric could not read is refused all the same.
+                smartbft::Options::decode(bytes).map_err(malformed)?;
+                Ok(Self::Bft { mapping })
             }
             other => Err(format!("failed to find a consenter for consensus type: {other}")),
         }
@@ -79,7 +78,7 @@ impl Consenters {
                     identity: None,
                 })
                 .collect(),
-            Self::Bft { mapping, .. } => mapping
+            Self::Bft { mapping } => mapping
                 .iter()
                 .map(|c| Node {
                     host: &c.host,
@@ -105,7 +104,7 @@ impl Consenters {
 
     /// A BFT consenter's serialized identity.
     pub fn identity(&self, id: u32) -> Option<Vec<u8>> {
-        let Self::Bft { mapping, .. } = self else { return None };
+        let Self::Bft { mapping } = self else { return None };
         mapping.iter().find(|c| c.id == id).map(|c| serialized_identity(&c.msp_id, &c.identity))
     }
 
@@ -113,7 +112,7 @@ impl Consenters {
     pub fn ids(&self, last: &BlockMetadata) -> Vec<u64> {
         match self {
             Self::Raft(_) => last.consenter_ids.clone(),
-            Self::Bft { mapping, .. } => mapping.iter().map(|c| u64::from(c.id)).collect(),
+            Self::Bft { mapping } => mapping.iter().map(|c| u64::from(c.id)).collect(),
         }
     }
 

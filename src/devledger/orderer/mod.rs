@@ -14,7 +14,6 @@ pub mod writer;
 use std::sync::Arc;
 
 use super::channel::bundle::Bundle;
-use super::faults::Faults;
 use super::pull::Puller;
 use super::settings::OrdererSettings;
 use ehrnet_fabric::identity::SigningIdentity;
@@ -31,8 +30,6 @@ pub struct Node {
     pub cluster: Arc<cluster::Cluster>,
     /// Fetches blocks.
     pub puller: Arc<Puller>,
-    /// Faults to play.
-    pub faults: Faults,
 }
 
 impl Node {

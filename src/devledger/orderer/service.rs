@@ -41,7 +41,7 @@ const MAX_RETRY: Duration = Duration::from_secs(2);
 pub async fn run(settings: OrdererSettings, levels: LogLevels, stop: Stop) -> Result<(), StartError> {
     let local = LocalMsp::read(&settings.node.msp_dir, &settings.node.msp_id, now_seconds())?;
     let faults = Faults::new(settings.node.faults.clone());
-    let node = Arc::new(node(&settings, local.signer, faults.clone())?);
+    let node = Arc::new(node(&settings, local.signer)?);
     // Listen first: what is wrong with an address or certificate is said before ledgers are read.
     let (grpc_at, grpc) = listen::listen(&settings.node.grpc, OptionalCertificate::Unchecked, &faults).await?;
     let (admin_at, admin) = listen::listen(&settings.admin, OptionalCertificate::Verified, &faults).await?;
@@ -86,7 +86,7 @@ pub async fn run(settings: OrdererSettings, levels: LogLevels, stop: Stop) -> Re
 }
 
 /// What the orderer's parts share.
-fn node(settings: &OrdererSettings, signer: SigningIdentity, faults: Faults) -> Result<Node, StartError> {
+fn node(settings: &OrdererSettings, signer: SigningIdentity) -> Result<Node, StartError> {
     let hosts = Hosts::new(settings.node.hosts.clone());
     let tls = settings.node.grpc.tls.as_ref();
     let identity = tls.map(tls_identity).transpose()?;
@@ -104,7 +104,6 @@ fn node(settings: &OrdererSettings, signer: SigningIdentity, faults: Faults) -> 
         tls_certificate,
         cluster: Arc::new(Cluster::new(identity, hosts)),
         puller: Arc::new(puller),
-        faults,
         settings: settings.clone(),
     })
 }

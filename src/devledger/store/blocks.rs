@@ -80,19 +80,11 @@ impl BlockStore {
         Ok(Self { inner: RwLock::new(Inner { file, spans, tip }), height })
     }
 
-    /// Store the next block; on the disk when this returns.
+    /// Store the next block; `stored` runs once it is on the disk and before those who wait for it hear of it.
     ///
     /// # Errors
     /// `OutOfOrder` if it does not continue the chain.
-    pub fn append(&self, block: &Block) -> Result<(), StoreError> {
-        self.append_then(block, || {})
-    }
-
-    /// The same; `stored` runs once the block is on the disk and before those who wait for it hear of it.
-    ///
-    /// # Errors
-    /// As [`Self::append`].
-    pub fn append_then(&self, block: &Block, stored: impl FnOnce()) -> Result<(), StoreError> {
+    pub fn append(&self, block: &Block, stored: impl FnOnce()) -> Result<(), StoreError> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let tip = inner.tip.accept(block).map_err(StoreError::OutOfOrder)?;
         let spans = inner.file.append([block.encode_to_vec().as_slice()])?;
@@ -147,7 +139,7 @@ mod tests {
         let store = BlockStore::open(folder, |_| {}).unwrap();
         for n in 0..3 {
             let tip = store.tip();
-            store.append(&new_block(tip.height, tip.hash, vec![vec![n; 9]])).unwrap();
+            store.append(&new_block(tip.height, tip.hash, vec![vec![n; 9]]), || {}).unwrap();
         }
         store
     }
@@ -160,9 +152,9 @@ mod tests {
         let mut wrong_data = new_block(height, hash.clone(), vec![vec![7]]);
         wrong_data.data.as_mut().unwrap().data[0][0] = 8;
         for block in [new_block(height, vec![1], vec![]), new_block(height + 1, hash.clone(), vec![]), wrong_data] {
-            assert!(matches!(store.append(&block), Err(StoreError::OutOfOrder(_))));
+            assert!(matches!(store.append(&block, || {}), Err(StoreError::OutOfOrder(_))));
         }
-        store.append(&new_block(height, hash, vec![])).unwrap();
+        store.append(&new_block(height, hash, vec![]), || {}).unwrap();
         assert_eq!(store.height(), 4);
     }
 
