@@ -41,8 +41,8 @@ pub struct Cache<K, S = Arc<K>> {
 
 struct Inner<S> {
     objects: BTreeMap<Key, Entry<S>>,
-    /// Objects that we wrote, as they were before: the watch has not told of the writes yet.
-    untold: BTreeMap<Key, S>,
+    /// Objects that we wrote, as they were before: the watch has not shown the writes yet.
+    awaiting_echo: BTreeMap<Key, S>,
     /// Keys seen since a watch of this shard (a namespace, or everything) began anew.
     relist: BTreeMap<String, BTreeSet<Key>>,
     /// Versions at which objects were seen to go. The answer to a write may come after the news that its object is gone.
@@ -53,6 +53,7 @@ struct Inner<S> {
 const GONE: usize = 1024;
 
 /// What is known of one object.
+#[derive(Clone)]
 struct Entry<S> {
     version: Option<u64>,
     uid: Option<Box<str>>,
@@ -77,23 +78,23 @@ impl<S> Entry<S> {
 
 impl<K, S> Default for Cache<K, S> {
     fn default() -> Self {
-        let (objects, untold, relist, gone) = Default::default();
-        Self { inner: RwLock::new(Inner { objects, untold, relist, gone }), kind: PhantomData }
+        let (objects, awaiting_echo, relist, gone) = Default::default();
+        Self { inner: RwLock::new(Inner { objects, awaiting_echo, relist, gone }), kind: PhantomData }
     }
 }
 
 /// What a watch event changed.
-pub struct Change<K> {
+pub struct Change<K, S = Arc<K>> {
     /// The object before, if it was known.
     pub before: Option<Arc<K>>,
     /// The object now; absent when it is gone.
     pub after: Option<Arc<K>>,
-    /// The object as the watch told of it before: without what we have written to it since.
-    pub told: Option<Arc<K>>,
+    /// The object as the watch showed it before: without what we have written to it since. Few ask, so it is opened then.
+    pub watched: Option<S>,
 }
 
-impl<K: Cached> Change<K> {
-    /// Whether this is what a write of ours returned already, told once more by the watch.
+impl<K: Cached, S> Change<K, S> {
+    /// Whether this is what a write of ours returned already, shown once more by the watch.
     pub fn is_echo(&self) -> bool {
         let version = |object: &Option<Arc<K>>| object.as_ref().and_then(|object| version(object.metadata()));
         version(&self.before).is_some() && version(&self.before) == version(&self.after)
@@ -146,7 +147,7 @@ impl<K: Cached, S: Kept<K>> Cache<K, S> {
     }
 
     /// Removes an entry whatever its state, and says what that changed.
-    pub fn forget(&self, namespace: &str, name: &str) -> Option<Change<K>> {
+    pub fn forget(&self, namespace: &str, name: &str) -> Option<Change<K, S>> {
         self.write().take_out(&(namespace.to_owned(), name.to_owned()))
     }
 
@@ -160,11 +161,11 @@ impl<K: Cached, S: Kept<K>> Cache<K, S> {
             return;
         }
         let before = inner.objects.insert(key.clone(), entry);
-        before.map(|before| inner.untold.entry(key).or_insert(before.object));
+        before.map(|before| inner.awaiting_echo.entry(key).or_insert(before.object));
     }
 
     /// Takes in a watch event of one shard and says what it changed; nothing if it is older than what is known.
-    pub fn observe(&self, shard: &str, event: Event<K>) -> Vec<Change<K>> {
+    pub fn observe(&self, shard: &str, event: Event<K>) -> Vec<Change<K, S>> {
         match event {
             Event::Init => {
                 self.write().relist.insert(shard.to_owned(), BTreeSet::new());
@@ -181,20 +182,23 @@ impl<K: Cached, S: Kept<K>> Cache<K, S> {
         }
     }
 
-    fn put(&self, object: K) -> Option<Change<K>> {
+    fn put(&self, object: K) -> Option<Change<K, S>> {
         let after = Arc::new(object);
-        // Packing takes time that readers need not wait.
-        let (key, entry) = (key(after.metadata()), Entry::of(after.clone()));
+        let key = key(after.metadata());
+        let same = |known: &&Entry<S>| known.against(after.metadata()) == Some(Ordering::Equal);
+        let echoed = self.read().objects.get(&key).filter(same).cloned();
+        // Packing takes time that readers need not wait. What a write of ours returned is packed already.
+        let entry = echoed.unwrap_or_else(|| Entry::of(after.clone()));
         let mut inner = self.write();
         if inner.objects.get(&key).is_some_and(|known| known.against(after.metadata()) == Some(Ordering::Greater)) {
             return None;
         }
-        let told = inner.untold.remove(&key);
+        let unwritten = inner.awaiting_echo.remove(&key);
         let before = inner.objects.insert(key, entry);
         drop(inner);
-        let before = before.map(|entry: Entry<S>| entry.object.open());
-        let told = told.map(|told| told.open()).or_else(|| before.clone());
-        Some(Change { before, after: Some(after), told })
+        let watched = unwritten.or_else(|| before.as_ref().map(|known| known.object.clone()));
+        let before = before.map(|known| if same(&&known) { after.clone() } else { known.object.open() });
+        Some(Change { before, after: Some(after), watched })
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner<S>> {
@@ -217,7 +221,7 @@ impl<K: Cached, S: Kept<K>> Live<K> for Cache<K, S> {
 }
 
 impl<S> Inner<S> {
-    fn remove<K: Cached>(&mut self, object: &K) -> Option<Change<K>>
+    fn remove<K: Cached>(&mut self, object: &K) -> Option<Change<K, S>>
     where
         S: Kept<K>,
     {
@@ -233,13 +237,13 @@ impl<S> Inner<S> {
         self.take_out(&key)
     }
 
-    fn take_out<K: Cached>(&mut self, key: &Key) -> Option<Change<K>>
+    fn take_out<K: Cached>(&mut self, key: &Key) -> Option<Change<K, S>>
     where
         S: Kept<K>,
     {
-        let told = self.untold.remove(key).map(|told| told.open());
-        let before = self.objects.remove(key)?.object.open();
-        Some(Change { told: told.or_else(|| Some(before.clone())), before: Some(before), after: None })
+        let unwritten = self.awaiting_echo.remove(key);
+        let before = self.objects.remove(key)?.object;
+        Some(Change { before: Some(before.open()), after: None, watched: unwritten.or(Some(before)) })
     }
 
     fn bury(&mut self, key: &Key, meta: &ObjectMeta) {
@@ -253,7 +257,7 @@ impl<S> Inner<S> {
     /// What was written while the listing was under way goes, too, if it is not in it: whether it was written after the
     /// listing or deleted before it, nobody can tell. In the first case the watch that follows brings it back at once; in
     /// the second nothing would ever take it away.
-    fn forget_unlisted<K: Cached>(&mut self, shard: &str) -> Vec<Change<K>>
+    fn forget_unlisted<K: Cached>(&mut self, shard: &str) -> Vec<Change<K, S>>
     where
         S: Kept<K>,
     {
@@ -295,7 +299,7 @@ mod tests {
 
     fn change(before: ConfigMap, after: Option<ConfigMap>) -> Change<ConfigMap> {
         let before = Some(Arc::new(before));
-        Change { told: before.clone(), before, after: after.map(Arc::new) }
+        Change { watched: before.clone(), before, after: after.map(Arc::new) }
     }
 
     #[test]
@@ -329,20 +333,47 @@ mod tests {
     }
 
     #[test]
-    fn what_the_watch_tells_is_compared_with_what_it_told_before() {
+    fn what_the_watch_shows_is_compared_with_what_it_showed_before() {
         let cache = Packs::default();
-        let told = |changes: Vec<Change<ConfigMap>>| {
-            changes[0].told.as_ref().and_then(|object| object.metadata.resource_version.clone())
+        let watched = |changes: Vec<Change<ConfigMap, Packed<ConfigMap>>>| {
+            changes[0].watched.as_ref().and_then(|object| object.open().metadata.resource_version.clone())
         };
-        assert_eq!(told(cache.observe("ward", Event::Apply(object("a", "1", 10)))), None);
+        assert_eq!(watched(cache.observe("ward", Event::Apply(object("a", "1", 10)))), None);
         cache.wrote(Arc::new(object("a", "1", 11)));
         cache.wrote(Arc::new(object("a", "1", 12)));
-        assert_eq!(told(cache.observe("ward", Event::Apply(object("a", "1", 12)))).as_deref(), Some("10"));
-        // The answer to a write may come after the watch has told of it.
+        assert_eq!(watched(cache.observe("ward", Event::Apply(object("a", "1", 12)))).as_deref(), Some("10"));
+        // The answer to a write may come after the watch has shown it.
         cache.observe("ward", Event::Apply(object("a", "1", 13)));
         cache.wrote(Arc::new(object("a", "1", 13)));
-        assert_eq!(told(cache.observe("ward", Event::Apply(object("a", "1", 14)))).as_deref(), Some("13"));
-        assert!(cache.read().untold.is_empty(), "nothing is kept twice");
+        assert_eq!(watched(cache.observe("ward", Event::Apply(object("a", "1", 14)))).as_deref(), Some("13"));
+        assert!(cache.read().awaiting_echo.is_empty(), "nothing is kept twice");
+    }
+
+    /// Counts how often objects were packed for it.
+    #[derive(Clone)]
+    struct Counted(Packed<ConfigMap>);
+
+    thread_local!(static PACKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
+    impl Kept<ConfigMap> for Counted {
+        fn keep(object: Arc<ConfigMap>) -> Self {
+            PACKED.set(PACKED.get() + 1);
+            Self(Packed::keep(object))
+        }
+
+        fn open(&self) -> Arc<ConfigMap> {
+            self.0.open()
+        }
+    }
+
+    #[test]
+    fn what_we_wrote_is_not_packed_again_when_the_watch_shows_it() {
+        let cache = Cache::<ConfigMap, Counted>::default();
+        cache.wrote(Arc::new(object("a", "1", 10)));
+        assert!(cache.observe("ward", Event::Apply(object("a", "1", 10)))[0].is_echo());
+        assert_eq!(PACKED.get(), 1);
+        assert!(!cache.observe("ward", Event::Apply(object("a", "1", 11)))[0].is_echo());
+        assert_eq!(PACKED.get(), 2, "what others wrote is another object");
     }
 
     #[test]

@@ -54,27 +54,4 @@ impl<K: Serialize + DeserializeOwned + 'static> Kept<K> for Packed<K> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use k8s_openapi::ByteString;
-    use k8s_openapi::api::apps::v1::StatefulSet;
-    use k8s_openapi::api::core::v1::Secret;
-    use serde_json::json;
-
-    #[test]
-    fn what_is_packed_comes_out_as_it_went_in() {
-        let set: StatefulSet = serde_json::from_value(json!({
-            "metadata": {"name": "peer", "uid": "1", "creationTimestamp": "2026-11-28T00:00:00Z", "labels": {"a/b": "c"}},
-            "spec": {"replicas": 1, "serviceName": "peer", "selector": {}, "template": {"spec": {"containers": [{
-                "name": "peer", "resources": {"limits": {"memory": "1Gi", "cpu": "500m"}},
-                "readinessProbe": {"httpGet": {"port": "health", "path": "/healthz"}}, "ports": [{"containerPort": 7051}],
-            }]}}},
-            "status": {"replicas": 1, "readyReplicas": 0},
-        }))
-        .expect("a StatefulSet");
-        assert_eq!(*Packed::keep(Arc::new(set.clone())).open(), set);
-        let data = [("key".to_owned(), ByteString(vec![0, 255, 10]))].into();
-        let secret = Secret { data: Some(data), immutable: Some(false), ..Secret::default() };
-        assert_eq!(*Packed::keep(Arc::new(secret.clone())).open(), secret);
-    }
-}
+mod tests;

@@ -93,8 +93,8 @@ struct Feed<K: 'static, S: 'static> {
     world: Arc<World>,
     cache: fn(&World) -> &Cache<K, S>,
     affected: fn(&World, &K) -> Vec<Target>,
-    /// Whether a change concerns nobody else.
-    private: fn(&K, &K) -> bool,
+    /// Whether a change concerns nobody else, for kinds that have such changes.
+    private: Option<fn(&K, &K) -> bool>,
     origin: Origin,
     news: mpsc::UnboundedSender<News>,
     progress: watch::Sender<Progress>,
@@ -214,7 +214,7 @@ impl Starter<'_> {
         origin: Origin,
     ) -> Feed<K, S> {
         let (world, news, progress) = (self.world.clone(), self.news.clone(), self.progress.clone());
-        Feed { world, cache, affected, private: |_, _| false, origin, news, progress }
+        Feed { world, cache, affected, private: None, origin, news, progress }
     }
 
     fn declared<K>(&mut self, cache: fn(&World) -> &Cache<K>, kind: Kind, affected: fn(&World, &K) -> Vec<Target>)
@@ -228,9 +228,9 @@ impl Starter<'_> {
             + Sync
             + 'static,
     {
-        let private: fn(&K, &K) -> bool = match kind {
-            Kind::Orderer | Kind::Peer => super::affected::is_progress,
-            _ => |_, _| false,
+        let private: Option<fn(&K, &K) -> bool> = match kind {
+            Kind::Orderer | Kind::Peer => Some(super::affected::is_progress),
+            _ => None,
         };
         for (shard, api) in self.shards::<DeserializeGuard<K>>() {
             let feed = Feed { private, ..self.feed(cache, affected, Origin::Declared(kind)) };
@@ -333,7 +333,7 @@ impl<K: Cached + Resource<DynamicType = ()>, S: Kept<K>> Feed<K, S> {
         }
     }
 
-    fn announce(&self, change: &Change<K>) {
+    fn announce(&self, change: &Change<K, S>) {
         let states = || change.before.iter().chain(&change.after);
         let writers: Vec<Target> = states().flat_map(|object| self.writers(object)).collect();
         if matches!(self.origin, Origin::Made) && change.is_drift() {
@@ -343,8 +343,8 @@ impl<K: Cached + Resource<DynamicType = ()>, S: Kept<K>> Feed<K, S> {
         let mut targets: Vec<Target> = states().flat_map(|object| (self.affected)(&self.world, object)).collect();
         targets.sort_unstable();
         targets.dedup();
-        if let (Some(before), Some(after)) = (&change.told, &change.after)
-            && (self.private)(before, after)
+        if let (Some(private), Some(before), Some(after)) = (self.private, &change.watched, &change.after)
+            && private(&before.open(), after)
         {
             targets.retain(|target| writers.contains(target));
         }
