@@ -93,6 +93,8 @@ fn bad_input_is_refused_with_code_2_before_anything_is_sent() {
         ("access request --patient 1".to_owned(), vec![], "--purpose is needed"),
         ("access request --purpose TREAT".to_owned(), vec![], "give --patient or --pseudonym"),
         ("audit query --actor Practitioner/7".to_owned(), vec![], "MSP:ID"),
+        ("review decide t1 --outcome perhaps".to_owned(), vec![], "justified"),
+        // The flag's name of before.
         ("review decide t1 --verdict perhaps".to_owned(), vec![], "justified"),
         (
             format!("record register --patient 1 --record r --storage s --body {}", text(&body)),

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::CommandError;
 use super::client::{ClientArgs, short, word};
 use ehrnet_client::{audit, audit_csv, table};
-use ehrnet_messages::Verdict;
+use ehrnet_messages::ReviewOutcome;
 
 /// Arguments of `ehrnet review`.
 #[derive(Debug, Args)]
@@ -38,8 +38,8 @@ struct DecideArgs {
     #[arg(value_name = "TRANSACTION")]
     tx_id: String,
     /// justified or unjustified.
-    #[arg(long, value_parser = word::<Verdict>)]
-    verdict: Verdict,
+    #[arg(long, alias = "verdict", value_parser = word::<ReviewOutcome>)]
+    outcome: ReviewOutcome,
     /// What was found, in words. Private.
     #[arg(long, value_name = "TEXT")]
     notes: Option<String>,
@@ -73,7 +73,7 @@ async fn list(args: &ListArgs) -> Result<(), CommandError> {
 
 async fn decide(args: &DecideArgs) -> Result<(), CommandError> {
     let contract = args.client.open(args.client.bundle()?)?;
-    let review = audit::review(&contract, args.tx_id.clone(), args.verdict, args.notes.clone()).await?;
+    let review = audit::review(&contract, args.tx_id.clone(), args.outcome, args.notes.clone()).await?;
     let line = format!("break-glass of {} reviewed: {}", review.at, audit_csv::word(&review.status));
     args.client.output.print(&review, [line])
 }

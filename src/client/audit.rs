@@ -2,7 +2,9 @@
 
 use super::contract::salt;
 use super::{ClientError, Contract};
-use ehrnet_messages::{AuditEntry, BreakGlassReview, ListReviews, Page, QueryAudit, Review, ReviewSecret, Verdict};
+use ehrnet_messages::{
+    AuditEntry, BreakGlassReview, ListReviews, Page, QueryAudit, Review, ReviewOutcome, ReviewSecret,
+};
 
 /// Entries that are asked for at a time.
 const PAGE: u16 = 100;
@@ -50,10 +52,10 @@ pub async fn reviews(contract: &Contract) -> Result<Vec<Review>, ClientError> {
 pub async fn review(
     contract: &Contract,
     tx_id: String,
-    verdict: Verdict,
+    outcome: ReviewOutcome,
     notes: Option<String>,
 ) -> Result<Review, ClientError> {
-    contract.call(&BreakGlassReview { tx_id, verdict }, Some(&ReviewSecret { salt: salt(), notes })).await
+    contract.call(&BreakGlassReview { tx_id, outcome }, Some(&ReviewSecret { salt: salt(), notes })).await
 }
 
 #[cfg(test)]

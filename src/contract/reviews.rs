@@ -8,8 +8,8 @@ use super::error::ContractError;
 use super::keys;
 use super::transaction::Transaction;
 use ehrnet_messages::{
-    AuditEntry, BreakGlassReview, Event, ListReviews, Review, ReviewPage, ReviewStatus, Verdict, collection, event,
-    role,
+    AuditEntry, BreakGlassReview, Event, ListReviews, Review, ReviewOutcome, ReviewPage, ReviewStatus, collection,
+    event, role,
 };
 
 /// Longest notes of a review.
@@ -59,9 +59,9 @@ pub async fn review(tx: &mut Transaction<'_>) -> Result<Review, ContractError> {
     if review.actor == caller.hash() {
         return Err(ContractError::forbidden("nobody reviews their own use of break-glass"));
     }
-    review.status = match argument.verdict {
-        Verdict::Justified => ReviewStatus::Justified,
-        Verdict::Unjustified => ReviewStatus::Unjustified,
+    review.status = match argument.outcome {
+        ReviewOutcome::Justified => ReviewStatus::Justified,
+        ReviewOutcome::Unjustified => ReviewStatus::Unjustified,
     };
     review.reviewer_msp = Some(caller.person.msp_id.clone());
     review.reviewer = Some(caller.hash());

@@ -134,14 +134,15 @@ pub struct HeldDecision {
 pub struct BreakGlassReview {
     /// Transaction of the request that broke the glass.
     pub tx_id: String,
-    /// What the officer found.
-    pub verdict: Verdict,
+    /// What the officer found. The member's name is older than the word.
+    #[serde(rename = "verdict")]
+    pub outcome: ReviewOutcome,
 }
 
 /// What a review found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum ReviewOutcome {
     /// It was an emergency.
     Justified,
     /// It was none.

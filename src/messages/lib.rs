@@ -29,7 +29,7 @@ mod records;
 
 pub use access::{
     AccessSecret, BreakGlassReview, DecideAccess, DecisionDetail, DryRun, GetDecision, HeldDecision, ListReviews,
-    Refusal, RequestAccess, Review, ReviewPage, ReviewSecret, ReviewStatus, Verdict,
+    Refusal, RequestAccess, Review, ReviewOutcome, ReviewPage, ReviewSecret, ReviewStatus,
 };
 pub use audit::{
     AuditDetail, AuditEntry, AuditKind, AuditPage, AuditSubject, DisclosureSecret, QueryAudit, Recipient,
@@ -58,7 +58,7 @@ pub mod collection {
     pub const RECORDS: &str = "records";
     /// What is private of audit entries: actor, justification, the whole decision, notes.
     pub const AUDIT: &str = "audit";
-    /// All of them.
+    /// All of them, for who declares the contract in code, as tests do.
     pub const ALL: [&str; 3] = [CONSENTS, RECORDS, AUDIT];
 }
 

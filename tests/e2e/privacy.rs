@@ -227,7 +227,7 @@ async fn everything_private_goes_in(scene: &Scene, cast: &Cast, private: &Privat
     let broken = broken.expect("an answer");
     assert!(broken.justification_hash.is_some(), "the glass was broken: {broken:?}");
     level(scene).await;
-    let review = BreakGlassReview { tx_id: broken.tx_id.clone(), verdict: Verdict::Justified };
+    let review = BreakGlassReview { tx_id: broken.tx_id.clone(), outcome: ReviewOutcome::Justified };
     let notes = ReviewSecret { salt: text("salt of a review"), notes: Some(text("notes of a review")) };
     cast.officer.contract.call(&review, Some(&notes)).await.expect("reviewed");
     let recipient = Recipient {

@@ -327,7 +327,7 @@ async fn releases_the_body(cast: &Cast, permitted: &AuditEntry) {
 async fn is_reviewed(cast: &Cast, broken: &AuditEntry) {
     let open = async || cast.officer.evaluate(&ListReviews::default()).await.expect("reviews").reviews;
     eventually("the review is open", async || open().await.iter().any(|review| review.tx_id == broken.tx_id)).await;
-    let review = BreakGlassReview { tx_id: broken.tx_id.clone(), verdict: Verdict::Justified };
+    let review = BreakGlassReview { tx_id: broken.tx_id.clone(), outcome: ReviewOutcome::Justified };
     let notes = ReviewSecret { salt: salt(), notes: Some("canary-notes".into()) };
     cast.officer.submit(&review, Some(&notes)).await.expect("reviewed");
     assert!(open().await.is_empty());

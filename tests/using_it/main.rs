@@ -373,7 +373,7 @@ fn break_glass(scenario: &Scenario) {
     let mut mine = due.as_array().expect("a list").iter().filter(|review| review["status"] == "open");
     let tx_id = mine.next_back().expect("a review is due")["txId"].as_str().expect("a transaction").to_owned();
     let said =
-        scenario.officer.ok(&format!("review decide {tx_id} --verdict justified --notes"), &["patient confirmed it"]);
+        scenario.officer.ok(&format!("review decide {tx_id} --outcome justified --notes"), &["patient confirmed it"]);
     assert!(said.contains("reviewed: justified"), "{said}");
     assert_eq!(scenario.emergency.run("review list", &[]).code, Some(1), "reviews are the officers'");
 }

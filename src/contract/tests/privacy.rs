@@ -84,7 +84,7 @@ fn everything(world: &mut World, canary: &[String]) -> Vec<Call> {
     }
     let tx_id = calls.last().expect("the emergency").tx_id.clone();
     let notes = ReviewSecret { salt: salt(3), notes: Some(canary[16].clone()) };
-    calls.push(world.call(&officer, &BreakGlassReview { tx_id, verdict: Verdict::Justified }, Some(&notes)));
+    calls.push(world.call(&officer, &BreakGlassReview { tx_id, outcome: ReviewOutcome::Justified }, Some(&notes)));
     let recipient = Recipient {
         name: canary[17].clone(),
         address: Some(canary[18].clone()),

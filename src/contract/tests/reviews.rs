@@ -75,7 +75,7 @@ fn a_use_is_announced_ends_by_itself_and_is_listed_until_it_is_reviewed() {
     assert_eq!(late.iter().map(|review| review.status).collect::<Vec<_>>(), [ReviewStatus::Overdue]);
     assert_eq!(world.evaluate(&doctor, &ListReviews::default()).expect_err("may not").status, 403);
 
-    let review = BreakGlassReview { tx_id: entry.tx_id.clone(), verdict: Verdict::Unjustified };
+    let review = BreakGlassReview { tx_id: entry.tx_id.clone(), outcome: ReviewOutcome::Unjustified };
     let notes = ReviewSecret { salt: salt(3), notes: Some("no fall in the file".into()) };
     let reviewed = world.submit(&officer, &review, Some(&notes)).expect("reviewed");
     assert_eq!(reviewed.status, ReviewStatus::Unjustified);
@@ -98,7 +98,7 @@ fn only_a_privacy_officer_reviews_and_never_their_own_use() {
     let officer =
         world.person(MERCY, "po", &[(attribute::ROLE, role::PRIVACY_OFFICER), (attribute::BREAK_GLASS, "true")]);
     let entry = broken(&mut world, &officer, Some(WHY));
-    let review = BreakGlassReview { tx_id: entry.tx_id, verdict: Verdict::Justified };
+    let review = BreakGlassReview { tx_id: entry.tx_id, outcome: ReviewOutcome::Justified };
     let notes = ReviewSecret { salt: salt(3), notes: None };
     assert_eq!(world.submit(&officer, &review, Some(&notes)).expect_err("their own").status, 403);
     let doctor = emergency(&world);
