@@ -18,7 +18,7 @@ struct ClientFolder {
 impl ClientFolder {
     fn new() -> Self {
         let client = Self { folder: TempDir::new().expect("a folder") };
-        let signing = ehrnet_pki::Authority::create(
+        let signing = ehrnet_pki::Authority::generate(
             &ehrnet_pki::AuthorityName { common_name: "CA".into(), organization: None },
             std::time::Duration::from_secs(3600),
             jiff::Timestamp::now(),

@@ -367,9 +367,9 @@ async fn a_replacement_needs_the_state_it_was_made_from() {
             .sending("/metadata/resourceVersion", "3"),
     ];
     scenario(requests, async |applier| {
-        applier.replace(&live, &renewed).await.expect("replaced");
+        applier.update(&live, &renewed).await.expect("replaced");
         let blind: Secret = declared("Secret", json!({}));
-        assert!(matches!(applier.replace(&live, &blind).await, Err(ApplyError::Malformed { .. })));
+        assert!(matches!(applier.update(&live, &blind).await, Err(ApplyError::Malformed { .. })));
     })
     .await;
     assert_eq!(live.get("mercy", "peer0").and_then(|secret| secret.resource_version()).as_deref(), Some("4"));

@@ -156,7 +156,7 @@ impl Applier {
     }
 
     /// Puts `object` in the place of the state that it was made from: its `resourceVersion` must be unchanged.
-    pub async fn replace<K: Child>(&self, live: &dyn Live<K>, object: &K) -> Result<Arc<K>, ApplyError> {
+    pub async fn update<K: Child>(&self, live: &dyn Live<K>, object: &K) -> Result<Arc<K>, ApplyError> {
         let at = At::<K>::of(self, object)?;
         if object.resource_version().is_none() {
             return Err(at.malformed("it has no resourceVersion, so a replacement could lose a change"));

@@ -83,7 +83,7 @@ pub async fn of_operator(ctx: &Context, writer: &Writer<'_>, namespace: &str) ->
     let ca = match ca.map(|Pair { certificate, key }| Authority::load(&certificate, &key, now)) {
         Some(Ok(ca)) => ca,
         Some(Err(_)) | None => {
-            let made = Authority::create(&secret::operator_ca_name(namespace), OPERATOR_CA.validity, now);
+            let made = Authority::generate(&secret::operator_ca_name(namespace), OPERATOR_CA.validity, now);
             made.map_err(|error| Finding::not(Reason::InvalidKeyPair, error.to_string()))?
         }
     };

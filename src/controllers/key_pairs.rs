@@ -87,7 +87,7 @@ async fn store(
         Some(existing) => {
             secret.metadata.resource_version = existing.resource_version();
             secret.metadata.uid = existing.uid();
-            writer.replace(live, &secret).await?
+            writer.update(live, &secret).await?
         }
     };
     let pair = authorities::pair(&stored).unwrap_or_else(Pair::empty);
@@ -216,7 +216,7 @@ pub async fn authority(
             return Ok(ca);
         }
         CaAction::Reissue(ca) => ca.reissue(window.validity, now),
-        CaAction::Create => Authority::create(name, window.validity, now),
+        CaAction::Create => Authority::generate(name, window.validity, now),
         CaAction::Restore(pair) => {
             tracing::warn!(secret = slot.name, "putting back a CA that was deleted or damaged");
             Authority::parse(&pair.certificate, &pair.key).map_err(Into::into)

@@ -177,7 +177,7 @@ mod tests {
 
     fn ca() -> Authority {
         let name = AuthorityName { common_name: "elm CA".into(), organization: None };
-        Authority::create(&name, YEAR * 10, now()).expect("a CA")
+        Authority::generate(&name, YEAR * 10, now()).expect("a CA")
     }
 
     fn wanted_leaf() -> Leaf {

@@ -214,7 +214,7 @@ async fn apply(ctx: &Context, writer: &Writer<'_>, owner: &Owner, mut objects: O
     let known = |set: &StatefulSet| ctx.world.stateful_sets.get(&owner.namespace, &set.name_any()).is_some();
     // What is made for the first time restarts nothing, and nodes that are new do not wait for each other's writes.
     let _turn = match objects.stateful_sets.iter().any(known) {
-        true => Some(writer.restart(&owner.namespace).await),
+        true => Some(writer.turn_to_restart(&owner.namespace).await),
         false => None,
     };
     let declared = objects.stateful_sets.len();

@@ -26,7 +26,7 @@ pub async fn key(ctx: &Context, writer: &Writer<'_>, namespace: &str) -> Result<
             let mut secret = secret::pseudonym(namespace, &key);
             secret.metadata.resource_version = damaged.resource_version();
             secret.metadata.uid = damaged.uid();
-            writer.replace(live, &secret).await?
+            writer.update(live, &secret).await?
         }
         (Some(damaged), None) => damaged.clone(),
         (_, known) => {

@@ -39,7 +39,7 @@ pub struct Writer<'a> {
 
 impl Writer<'_> {
     /// Waits for the leave to restart a node of a namespace.
-    pub async fn restart(&self, namespace: &str) -> Turn {
+    pub async fn turn_to_restart(&self, namespace: &str) -> Turn {
         self.writers.restarts.take(&namespace.to_owned()).await
     }
 }

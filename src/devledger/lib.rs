@@ -9,7 +9,7 @@
 //!
 //! It has Fabric's ports, environment variables, files, messages and error texts, and enforces what Fabric enforces, so
 //! that a client need not know. It is no production ledger and says so at start and in `/version`.
-//! The trap: nothing outside this room may know it (`tests/walls.rs`); what both sides need belongs to `fabric`.
+//! The trap: nothing outside this room may know it (`tests/walls/`); what both sides need belongs to `fabric`.
 
 pub mod channel;
 pub mod connections;

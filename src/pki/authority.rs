@@ -37,7 +37,7 @@ pub struct Authority {
 
 impl Authority {
     /// A new self-signed CA for leaves (path length 0), valid from `BACKDATE` before `now` until `validity` after it.
-    pub fn create(name: &AuthorityName, validity: Duration, now: Timestamp) -> Result<Self, PkiError> {
+    pub fn generate(name: &AuthorityName, validity: Duration, now: Timestamp) -> Result<Self, PkiError> {
         let key = PrivateKey::generate();
         let start = now.checked_sub(BACKDATE).map_err(|_| PkiError::Validity(BACKDATE))?;
         let subject = subject(&name.common_name, None, name.organization.as_deref())?;
@@ -96,7 +96,7 @@ impl Authority {
     /// The same CA (key, subject, key identifier, start of validity) with a new end: everything it issued stays valid.
     ///
     /// # Errors
-    /// `UnsupportedSubject` for a CA that was not made by [`Authority::create`]: that one is its owner's to renew.
+    /// `UnsupportedSubject` for a CA that was not made by [`Authority::generate`]: that one is its owner's to renew.
     pub fn reissue(&self, validity: Duration, now: Timestamp) -> Result<Self, PkiError> {
         let (old, foreign) = (&self.certificate, PkiError::Authority(KeyPairError::UnsupportedSubject));
         let Some(common_name) = old.common_name() else {

@@ -28,7 +28,7 @@ fn later(time: Timestamp, by: Duration) -> Timestamp {
 
 fn ca(common_name: &str) -> Authority {
     let name = AuthorityName { common_name: common_name.into(), organization: Some("St. Elsewhere".into()) };
-    Authority::create(&name, 10 * YEAR, now()).expect("a CA")
+    Authority::generate(&name, 10 * YEAR, now()).expect("a CA")
 }
 
 fn enrolment(role: Role) -> Leaf {
@@ -164,7 +164,7 @@ fn a_name_is_written_in_one_way_only() {
 fn rustls_accepts_both_sides_of_a_mutual_handshake() {
     let clock = Timestamp::now();
     let name = AuthorityName { common_name: "elsewhere TLS CA".into(), organization: None };
-    let ca = Authority::create(&name, YEAR, clock).expect("a CA");
+    let ca = Authority::generate(&name, YEAR, clock).expect("a CA");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from(ca.certificate().der().to_vec())).expect("a root");
@@ -401,7 +401,7 @@ proptest! {
     ) {
         let name = AuthorityName { common_name: "elsewhere".into(), organization: None };
         let ca_validity = Duration::from_secs(ca_hours * 3600);
-        let ca = Authority::create(&name, ca_validity, now()).expect("a CA");
+        let ca = Authority::generate(&name, ca_validity, now()).expect("a CA");
         let present = later(now(), Duration::from_secs(ca_hours * 3600 * age_percent / 100));
         let window = Window {
             validity: Duration::from_secs(leaf_hours * 3600),

@@ -92,7 +92,7 @@ pub async fn name_what_is_wrong_with_a_ca(cluster: Arc<TestCluster>) {
 
 fn ca(now: jiff::Timestamp) -> Authority {
     let name = AuthorityName { common_name: "mercy's own CA".into(), organization: None };
-    Authority::create(&name, YEAR, now).expect("a CA")
+    Authority::generate(&name, YEAR, now).expect("a CA")
 }
 
 const OWN_CA: &str = "{apiVersion: ehrnet.dev/v1alpha1, kind: Hospital, metadata: {name: mercy}, \

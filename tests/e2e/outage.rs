@@ -99,7 +99,7 @@ async fn strangers_are_refused(scene: &Scene) {
     let now = jiff::Timestamp::now();
     let year = Duration::from_secs(365 * 24 * 3600);
     let name = AuthorityName { common_name: "stranger".into(), organization: None };
-    let stranger = Authority::create(&name, year, now).expect("a CA");
+    let stranger = Authority::generate(&name, year, now).expect("a CA");
     for (node, port) in [("mercy-peer", 7051), ("mercy-orderer", 7050), ("ehr-mercy", 9999)] {
         let answer = scrape::metrics(wire.connect(node, port).await.expect("a connection")).await;
         assert!(answer.is_err(), "{node}:{port} speaks without TLS: {answer:?}");

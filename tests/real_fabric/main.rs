@@ -10,7 +10,7 @@ use ehrnet_fabric::envelope::Stamp;
 use ehrnet_fabric::genesis::{self, BftOptions, ChannelDefinition, Consensus};
 use ehrnet_fabric::identity::SigningIdentity;
 use ehrnet_fabric::participation::ConsensusRelation;
-use ehrnet_fabric::proto::common::Block;
+use ehrnet_fabric::proto::common::{Block, Config};
 use ehrnet_fabric::verbs::{ConfigOutcome, ensure_config, ensure_peer_joined, read_config};
 use ehrnet_fabric::{LedgerError, blocks, orderer, participation, peer, plan};
 
@@ -132,6 +132,13 @@ async fn have_configuration_block(orderer: &participation::Client, peer: &peer::
     eventually("the peer has the block", async || peer.config_block("records").await.is_ok_and(|b| same(&b))).await;
 }
 
+/// Peers come to go by this configuration.
+async fn follow(peers: &[&peer::Client], config: &Config) {
+    for peer in peers {
+        eventually("the peer follows", async || peer.channel_config("records").await.is_ok_and(|c| c == *config)).await;
+    }
+}
+
 async fn becomes_consenter(site: &Site, node: &Node) {
     let client = site.participation(node);
     eventually("the new orderer is a consenter", async || {
@@ -206,9 +213,7 @@ async fn a_raft_channel_is_made_joined_and_changed() {
     let config = read_config(&orderers[1..], "records").await.expect("config");
     let at_b = site.peer_client(&peer_b, &b.admin);
     ensure_peer_joined(&at_b, "records", &genesis).await.expect("join");
-    for peer in [&at_a, &at_b] {
-        eventually("the peer follows", async || peer.channel_config("records").await.is_ok_and(|c| c == config)).await;
-    }
+    follow(&[&at_a, &at_b], &config).await;
     leaves(&site, o1).await;
 }
 
@@ -267,6 +272,6 @@ async fn a_bft_channel_is_made_joined_and_changed() {
     let ConfigOutcome::Stepped { description, config } = outcome else { panic!("{outcome:?}") };
     assert_eq!(description, format!("add consenter {}:7050", nodes[4].host));
     assert_eq!(plan::plan(&config, &desired).expect("plan").steps, []);
-    eventually("the peer follows", async || at_peer.channel_config("records").await.expect("config") == config).await;
+    follow(&[&at_peer], &config).await;
     becomes_consenter(&site, &nodes[4]).await;
 }

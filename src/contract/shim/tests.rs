@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn authority(name: &str) -> Authority {
     let name = AuthorityName { common_name: name.into(), organization: None };
-    Authority::create(&name, YEAR, Timestamp::now()).expect("a CA")
+    Authority::generate(&name, YEAR, Timestamp::now()).expect("a CA")
 }
 
 /// Certificate and key, PEM.

@@ -120,7 +120,7 @@ impl World {
     pub fn new() -> Self {
         let name = AuthorityName { common_name: "ca".into(), organization: None };
         let clock: Timestamp = "2026-03-01T12:00:00Z".parse().expect("time");
-        let ca = Authority::create(&name, DECADE, clock).expect("CA");
+        let ca = Authority::generate(&name, DECADE, clock).expect("CA");
         Self {
             state: State::default(),
             clock,

@@ -25,7 +25,7 @@ pub struct Keys {
 pub static KEYS: LazyLock<Keys> = LazyLock::new(|| {
     let now = "2031-02-03T04:05:06Z".parse().expect("a timestamp");
     let plan = hospital_plan();
-    let ca = |name: &AuthorityName| Authority::create(name, plan.ca_window.validity, now).expect("a CA");
+    let ca = |name: &AuthorityName| Authority::generate(name, plan.ca_window.validity, now).expect("a CA");
     let issue = |ca: &Authority, leaf: &Leaf| {
         let key = PrivateKey::generate();
         (ca.issue(leaf, &key, plan.leaf_window.validity, now).expect("issued"), key)
