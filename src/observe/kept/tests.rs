@@ -150,7 +150,7 @@ fn config_maps_and_disruption_budgets() {
 #[test]
 fn secrets() {
     let key = secret::pseudonym("ward", "5eed");
-    comes_out_as_it_went_in(&[key.clone()], &Value::Null);
+    comes_out_as_it_went_in(std::slice::from_ref(&key), &Value::Null);
     let bytes: Secret = from(json!({"metadata": {"name": "oak"}, "data": {"key": "AP8K"}, "immutable": false}));
     comes_out_as_it_went_in(&[bytes], &Value::Null);
     let kept = |object: &PartialObjectMeta<Secret>| Packed::keep(Arc::new(object.clone())).open();
