@@ -7,6 +7,8 @@
 //! - Every write to an existing object carries its UID; every one that could lose something (replace, metadata of keys)
 //!   its `resourceVersion` too.
 //! - It deletes nothing, and has no right to: what belongs to a deleted resource goes by owner reference.
+//! - Who writes objects ([`Applier`]) and who tells of them ([`StatusWriter`]) are two: what may write a status cannot
+//!   write an object.
 //! - What a write returned goes into the cache at once ([`Live::wrote`]): the next decision sees it.
 //!
 //! The trap: the cache holds only objects with our label. An object that is not in it may still exist, so absence is
@@ -16,6 +18,7 @@ pub mod drift;
 mod error;
 pub mod ownership;
 mod quantity;
+mod status;
 mod unsettled;
 mod write;
 
@@ -25,6 +28,7 @@ use kube::Resource;
 
 pub use error::{ApplyError, Verb};
 pub use ownership::Owner;
+pub use status::StatusWriter;
 pub use write::{Applier, Change, Child, Written};
 
 /// What is known of the live objects of one kind: a cache of those with our `managed-by` label.

@@ -58,14 +58,22 @@ impl Exchange {
     }
 }
 
-/// Runs `act` against a server that answers exactly these requests in this order.
+/// Runs `act` with an applier against a server that answers exactly these requests in this order.
 async fn scenario<F, T>(exchanges: Vec<Exchange>, act: impl FnOnce(Applier) -> F) -> T
+where
+    F: Future<Output = T>,
+{
+    against(exchanges, |client| act(Applier::new(client))).await
+}
+
+/// Runs `act` with a client of a server that answers exactly these requests in this order.
+async fn against<F, T>(exchanges: Vec<Exchange>, act: impl FnOnce(Client) -> F) -> T
 where
     F: Future<Output = T>,
 {
     let (service, handle) = mock::pair();
     let server = tokio::spawn(serve(handle, exchanges));
-    let result = act(Applier::new(Client::new(service, "mercy"))).await;
+    let result = act(Client::new(service, "mercy")).await;
     server.await.expect("the requests were as expected");
     result
 }
@@ -392,10 +400,11 @@ async fn a_status_is_written_only_where_more_than_a_time_differs() {
             .sending("/status/conditions/0/status", "False")
             .sending("/spec", Value::Null),
     ];
-    scenario(requests, async |applier| {
-        let same = applier.status(&peer(), Some(&current), &status("True", now)).await.expect("nothing to do");
+    against(requests, async |client| {
+        let writer = StatusWriter::new(client);
+        let same = writer.status(&peer(), Some(&current), &status("True", now)).await.expect("nothing to do");
         assert!(same.is_none());
-        let other = applier.status(&peer(), Some(&current), &status("False", now)).await.expect("written");
+        let other = writer.status(&peer(), Some(&current), &status("False", now)).await.expect("written");
         assert!(other.is_some());
     })
     .await;
@@ -406,7 +415,9 @@ async fn a_resource_that_cannot_be_read_can_still_be_told_so() {
     let kind = ApiResource::erase::<Peer>(&());
     let odd = json!({"apiVersion": "ehrnet.dev/v1alpha1", "kind": "Peer", "metadata": {"name": "odd"}, "spec": 7});
     let requests = vec![expect("PATCH", "/apis/ehrnet.dev/v1alpha1/namespaces/mercy/peers/odd/status", 200, odd)];
-    let told =
-        scenario(requests, async |applier| applier.conditions_of_unreadable(&kind, "mercy", "odd", &[]).await).await;
+    let told = against(requests, async |client| {
+        StatusWriter::new(client).conditions_of_unreadable(&kind, "mercy", "odd", &[]).await
+    })
+    .await;
     told.expect("its content does not matter");
 }

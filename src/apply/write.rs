@@ -1,11 +1,11 @@
-//! The writes themselves.
+//! The writes of objects.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,17 +63,16 @@ pub enum Change {
     Repaired(Vec<String>),
 }
 
-/// Writes objects. Clones share what they remember.
-#[derive(Clone)]
+/// Writes objects. It is no `Clone`: who is lent one for a while cannot keep it.
 pub struct Applier {
     client: Client,
-    unsettled: Arc<Unsettled>,
+    unsettled: Unsettled,
 }
 
 impl Applier {
     /// Writes with this client.
     pub fn new(client: Client) -> Self {
-        Self { client, unsettled: Arc::default() }
+        Self { client, unsettled: Unsettled::default() }
     }
 
     /// Makes the live object as `declared`: creates it, repairs what differs, or does nothing.
@@ -83,7 +82,7 @@ impl Applier {
         live: &dyn Live<K>,
         declared: &K,
     ) -> Result<Written<K>, ApplyError> {
-        let at = At::<K>::of(self, declared)?;
+        let at = At::<K>::of(&self.client, declared)?;
         let wanted = at.json(declared)?;
         let current = match live.get(&at.namespace, &at.name) {
             Some(known) => known,
@@ -123,7 +122,7 @@ impl Applier {
         live: &dyn Live<K>,
         declared: &K,
     ) -> Result<Written<K>, ApplyError> {
-        let at = At::<K>::of(self, declared)?;
+        let at = At::<K>::of(&self.client, declared)?;
         let existing = match live.get(&at.namespace, &at.name) {
             Some(known) => known,
             None => match at.create(declared).await {
@@ -157,7 +156,7 @@ impl Applier {
 
     /// Puts `object` in the place of the state that it was made from: its `resourceVersion` must be unchanged.
     pub async fn update<K: Child>(&self, live: &dyn Live<K>, object: &K) -> Result<Arc<K>, ApplyError> {
-        let at = At::<K>::of(self, object)?;
+        let at = At::<K>::of(&self.client, object)?;
         if object.resource_version().is_none() {
             return Err(at.malformed("it has no resourceVersion, so a replacement could lose a change"));
         }
@@ -166,63 +165,26 @@ impl Applier {
         Ok(object)
     }
 
-    /// Writes the status of `resource` where it differs from `current`; `None` if it does not. Transition times of
-    /// conditions alone are no difference.
-    pub async fn status<K: Child, S: Serialize>(
-        &self,
-        resource: &K,
-        current: Option<&S>,
-        declared: &S,
-    ) -> Result<Option<K>, ApplyError> {
-        let at = At::<K>::of(self, resource)?;
-        let declared = at.json(declared)?;
-        let current = current.map(|status| at.json(status)).transpose()?;
-        if current.map(without_times) == Some(without_times(declared.clone())) {
-            return Ok(None);
-        }
-        let status = json!({
-            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
-            "metadata": {"name": at.name, "uid": resource.uid()}, "status": declared,
-        });
-        let parameters = PatchParams::apply(MANAGER).force();
-        at.kept(Verb::Patch, at.api.patch_status(&at.name, &parameters, &Patch::Apply(status)).await).map(Some)
-    }
-
-    /// Puts conditions on a resource that cannot be read as its kind, and leaves the rest of its status alone.
-    pub async fn conditions_of_unreadable(
-        &self,
-        kind: &ApiResource,
-        namespace: &str,
-        name: &str,
-        conditions: &[Condition],
-    ) -> Result<(), ApplyError> {
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, kind);
-        let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let status = Patch::Merge(json!({"status": {"conditions": conditions}}));
-        let written = api.patch_status(name, &parameters, &status).await;
-        written.map(drop).map_err(|error| ApplyError::from_api(Verb::Patch, &kind.kind, namespace, name, error))
-    }
-
     /// Sets the finalizers of `resource`, if nobody changed it since it was read.
     pub async fn finalizers<K: Child>(&self, resource: &K, finalizers: &[String]) -> Result<K, ApplyError> {
-        At::<K>::of(self, resource)?.merge(resource, json!({"metadata": {"finalizers": finalizers}})).await
+        At::<K>::of(&self.client, resource)?.merge(resource, json!({"metadata": {"finalizers": finalizers}})).await
     }
 }
 
 /// One object's place in the API.
-struct At<K> {
-    api: Api<K>,
+pub(super) struct At<K> {
+    pub(super) api: Api<K>,
     kind: String,
     namespace: String,
-    name: String,
+    pub(super) name: String,
 }
 
 impl<K: Child> At<K> {
-    fn of(applier: &Applier, object: &K) -> Result<Self, ApplyError> {
+    pub(super) fn of(client: &Client, object: &K) -> Result<Self, ApplyError> {
         let kind = K::kind(&()).into_owned();
         match (object.namespace(), object.meta().name.clone()) {
             (Some(namespace), Some(name)) => {
-                let api = Api::namespaced(applier.client.clone(), &namespace);
+                let api = Api::namespaced(client.clone(), &namespace);
                 Ok(Self { api, kind, namespace, name })
             }
             (_, name) => {
@@ -300,12 +262,12 @@ impl<K: Child> At<K> {
         self.kept(Verb::Patch, self.api.patch(&self.name, &parameters, &Patch::Merge(fields)).await)
     }
 
-    fn json<T: Serialize>(&self, object: &T) -> Result<Value, ApplyError> {
+    pub(super) fn json<T: Serialize>(&self, object: &T) -> Result<Value, ApplyError> {
         serde_json::to_value(object).map_err(|error| self.malformed(&error.to_string()))
     }
 
     /// What the server answered, as the caches keep it.
-    fn kept(&self, verb: Verb, answer: kube::Result<K>) -> Result<K, ApplyError> {
+    pub(super) fn kept(&self, verb: Verb, answer: kube::Result<K>) -> Result<K, ApplyError> {
         let mut object = answer.map_err(|error| self.failed(verb, error))?;
         super::slim(&mut object);
         Ok(object)
@@ -322,14 +284,4 @@ impl<K: Child> At<K> {
     fn malformed(&self, what: &str) -> ApplyError {
         ApplyError::Malformed { kind: self.kind.clone(), name: self.name.clone(), what: what.to_owned() }
     }
-}
-
-/// A status without the transition times of its conditions.
-fn without_times(mut status: Value) -> Value {
-    for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(fields) = condition.as_object_mut() {
-            fields.remove("lastTransitionTime");
-        }
-    }
-    status
 }

@@ -1,7 +1,7 @@
 //! The two CAs of a hospital, as others need them: readable and within their dates, or why not.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -13,7 +13,6 @@ use ehrnet_api::Hospital;
 use ehrnet_api::conditions::Reason;
 use ehrnet_api::hospital::ExistingCa;
 use ehrnet_desired::names;
-use ehrnet_observe::World;
 use ehrnet_pki::Authority;
 use ehrnet_status::Finding;
 
@@ -52,7 +51,7 @@ pub async fn of_hospital(ctx: &Context, hospital: &Hospital) -> Result<Authoriti
 async fn one(ctx: &Context, hospital: &Hospital, given: Option<&ExistingCa>, made: &str) -> Result<Authority, Finding> {
     let namespace = hospital.namespace().unwrap_or_default();
     let secret = match given {
-        Some(ca) => Some(ctx.given.get(&ctx.world, &namespace, &ca.secret_ref.name).await?),
+        Some(ca) => Some(given_secret(ctx, hospital, ca).await?),
         None => ctx.world.secrets.get(&namespace, made),
     };
     let secret_name = given.map_or(made, |ca| ca.secret_ref.name.as_str());
@@ -73,43 +72,41 @@ pub fn read(secret: &Secret, name: &str, now: jiff::Timestamp) -> Result<Authori
     Authority::load(&pair.certificate, &pair.key, now).map_err(|error| invalid(error.to_string()))
 }
 
-/// Reads CA Secrets of users. The watch tells their versions only, so that no other contents come into this process.
-pub struct GivenSecrets {
-    client: Client,
-    /// As last read, by namespace and name.
-    read: Mutex<HashMap<(String, String), Arc<Secret>>>,
+/// A user's Secret with a CA of a hospital: read again whenever the watch saw another version of it, and forgotten when it
+/// is gone, or the hospital.
+pub async fn given_secret(ctx: &Context, hospital: &Hospital, ca: &ExistingCa) -> Result<Arc<Secret>, Finding> {
+    let (namespace, uid) = (hospital.namespace().unwrap_or_default(), hospital.uid().unwrap_or_default());
+    let name = &ca.secret_ref.name;
+    let Some(seen) = ctx.world.tls_secrets.get(&namespace, name) else {
+        ctx.memories.forget_given(&uid, name);
+        let message = format!(
+            "Secret {name} of type kubernetes.io/tls does not exist yet: create it with the CA's tls.crt and tls.key"
+        );
+        return Err(Finding::not(Reason::WaitingForReference, message));
+    };
+    let is_current = |known: &Arc<Secret>| known.metadata.resource_version == seen.metadata.resource_version;
+    if let Some(known) = ctx.memories.given(&uid, name).filter(is_current) {
+        return Ok(known);
+    }
+    let secret = ctx.given.read(&namespace, name).await?;
+    ctx.memories.remember_given(&uid, name, secret.clone());
+    Ok(secret)
 }
+
+/// Reads CA Secrets of users. The watch tells their versions only, so that no other contents come into this process.
+pub struct GivenSecrets(Client);
 
 impl GivenSecrets {
     /// Reads with this client.
     pub fn new(client: Client) -> Self {
-        Self { client, read: Mutex::default() }
+        Self(client)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<(String, String), Arc<Secret>>> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A user's Secret, read again whenever the watch saw another version of it, and forgotten when it is gone.
-    pub async fn get(&self, world: &World, namespace: &str, name: &str) -> Result<Arc<Secret>, Finding> {
-        let key = (namespace.to_owned(), name.to_owned());
-        let Some(seen) = world.tls_secrets.get(namespace, name) else {
-            self.known().remove(&key);
-            let message = format!(
-                "Secret {name} of type kubernetes.io/tls does not exist yet: create it with the CA's tls.crt and tls.key"
-            );
-            return Err(Finding::not(Reason::WaitingForReference, message));
-        };
-        let known = self.known().get(&key).cloned();
-        if let Some(known) = known.filter(|known| known.metadata.resource_version == seen.metadata.resource_version) {
-            return Ok(known);
-        }
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let secret =
-            api.get(name).await.map(Arc::new).map_err(|error| {
-                Finding::unknown(Reason::ApiRefused, format!("Secret {name} cannot be read: {error}"))
-            })?;
-        self.known().insert(key, secret.clone());
-        Ok(secret)
+    async fn read(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, Finding> {
+        let api: Api<Secret> = Api::namespaced(self.0.clone(), namespace);
+        let secret = api.get(name).await;
+        secret
+            .map(Arc::new)
+            .map_err(|error| Finding::unknown(Reason::ApiRefused, format!("Secret {name} cannot be read: {error}")))
     }
 }

@@ -1,4 +1,7 @@
-//! What every pass works with: what is known, who writes, how the ledger is reached, what is remembered.
+//! What every step of a pass works with: what is known, how people are told, how the ledger is reached, what is remembered.
+//!
+//! Invariant: nothing here writes objects. That takes a [`Writer`](super::writer::Writer), which only the passes and
+//! repairs themselves can ask for, and which they hand to the steps that write.
 
 use std::sync::Arc;
 
@@ -6,8 +9,7 @@ use jiff::Timestamp;
 
 use super::authorities::GivenSecrets;
 use super::memory::Memories;
-use super::writer::Writers;
-use ehrnet_apply::Applier;
+use ehrnet_apply::StatusWriter;
 use ehrnet_desired::Site;
 use ehrnet_fabric::net::Network;
 use ehrnet_observe::World;
@@ -23,8 +25,6 @@ pub struct Context {
     pub world: Arc<World>,
     /// Reads CA Secrets of users, which no watch holds.
     pub given: GivenSecrets,
-    /// Hands out the leave to write objects.
-    pub writers: Writers,
     /// Writes statuses and Events.
     pub statuses: Statuses,
     /// The way to the ledger's nodes.
@@ -41,13 +41,13 @@ pub struct Context {
 
 /// Writes what people are told.
 pub struct Statuses {
-    pub(crate) applier: Applier,
+    pub(crate) writer: StatusWriter,
     pub(crate) reporter: Reporter,
 }
 
 impl Statuses {
-    /// Statuses through the applier, Events through the reporter.
-    pub fn new(applier: Applier, reporter: Reporter) -> Self {
-        Self { applier, reporter }
+    /// Statuses through the writer, Events through the reporter.
+    pub fn new(writer: StatusWriter, reporter: Reporter) -> Self {
+        Self { writer, reporter }
     }
 }

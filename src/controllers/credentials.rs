@@ -1,5 +1,7 @@
 //! The key pairs of a node, and the operator's own in a namespace.
 
+use k8s_openapi::api::core::v1::Secret;
+
 use super::authorities;
 use super::context::Context;
 use super::error::StepError;
@@ -20,66 +22,87 @@ const OPERATOR_CA: Window = Window { validity: DAY.saturating_mul(3650), renew_b
 const OPERATOR_LEAF: Window = Window { validity: DAY.saturating_mul(365), renew_before: DAY.saturating_mul(90) };
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
+/// What is found of a node's key pairs.
+pub struct CredentialSlots {
+    identity: Slot,
+    tls: Slot,
+}
+
+impl CredentialSlots {
+    /// Gathers from the caches. `known` is what the node's status says of the pairs so far.
+    pub fn gather(ctx: &Context, owner: &Owner, known: Option<&NodeStatus>) -> Self {
+        let (identity, tls) = (names::node_identity(&owner.name), names::node_tls(&owner.name));
+        Self {
+            identity: Slot::gather(ctx, owner.clone(), identity, known.is_some_and(|known| known.identity.is_some())),
+            tls: Slot::gather(ctx, owner.clone(), tls, known.is_some_and(|known| known.tls.is_some())),
+        }
+    }
+}
+
 /// A node's key pairs.
 pub struct Credentials {
     /// In the MSP.
     pub identity: Issued,
     /// For TLS.
     pub tls: Issued,
-    /// Whether the pod still runs with older ones, because others restart first.
-    pub restart_waits: bool,
 }
 
-/// Both key pairs of a node, issued or renewed if need be. `known` is what its status says of them so far.
+/// Both key pairs of a node, issued or renewed if need be.
 pub async fn of_node(
     ctx: &Context,
     writer: &Writer<'_>,
-    owner: &Owner,
+    slots: &CredentialSlots,
     plan: &NodePlan,
     dependencies: &Dependencies,
-    known: &NodeStatus,
     replaceable: Replaceable,
 ) -> Result<Credentials, StepError> {
     let (signing, tls_ca) = (&dependencies.authorities.signing, &dependencies.authorities.tls);
     let window = dependencies.window;
-    let slot = Slot { owner, name: &names::node_identity(&plan.parent.name), existed: known.identity.is_some() };
     let want = Want { leaf: &plan.identity_leaf(), issuer: signing, window, replaceable };
     let build = |certificate: &_, key: &_| secret::node_identity(plan, certificate, key, signing.certificate());
-    let identity = key_pairs::leaf(ctx, writer, &slot, &want, &build).await;
+    let identity = key_pairs::leaf(ctx, writer, &slots.identity, &want, &build).await;
 
     // One of the two does not wait for the other.
-    let slot = Slot { owner, name: &names::node_tls(&plan.parent.name), existed: known.tls.is_some() };
     let want = Want { leaf: &plan.tls_leaf(), issuer: tls_ca, window, replaceable };
     let build = |certificate: &_, key: &_| secret::node_tls(plan, certificate, key, tls_ca.certificate());
-    let tls = key_pairs::leaf(ctx, writer, &slot, &want, &build).await;
-    Ok(Credentials { identity: identity?, tls: tls?, restart_waits: false })
+    let tls = key_pairs::leaf(ctx, writer, &slots.tls, &want, &build).await;
+    Ok(Credentials { identity: identity?, tls: tls? })
+}
+
+/// What is found of the key pair by which a hospital's peers are known to its contracts.
+pub fn chaincode_client_slot(ctx: &Context, dependencies: &Dependencies) -> Slot {
+    let owner = dependencies.owner.clone();
+    let name = names::chaincode_client(&owner.name);
+    Slot::gather(ctx, owner, name, false)
 }
 
 /// The key pair by which a hospital's peers are known to its contracts: one for all of them, made before the first peer.
 pub async fn of_chaincode_client(
     ctx: &Context,
     writer: &Writer<'_>,
+    slot: &Slot,
     dependencies: &Dependencies,
 ) -> Result<Issued, StepError> {
     let plan = HospitalPlan::new(&dependencies.hospital)?;
-    let owner = super::owner(&*dependencies.hospital)?;
     let issuer = &dependencies.authorities.tls;
-    let slot = Slot { owner: &owner, name: &names::chaincode_client(&plan.parent.name), existed: false };
     let window = plan.chaincode_client_window();
     let want = Want { leaf: &plan.chaincode_client_leaf(), issuer, window, replaceable: Replaceable::Yes };
     let build = |certificate: &_, key: &_| secret::chaincode_client(&plan, certificate, key, issuer.certificate());
-    let issued = key_pairs::leaf(ctx, writer, &slot, &want, &build).await?;
-    key_pairs::complete(ctx, writer, &slot, &issued, &build).await?;
+    let issued = key_pairs::leaf(ctx, writer, slot, &want, &build).await?;
+    key_pairs::complete(ctx, writer, slot, &issued, &build).await?;
     Ok(issued)
 }
 
-/// The operator's CA of a namespace, with its client certificate beside it in one Secret.
-pub async fn of_operator(ctx: &Context, writer: &Writer<'_>, namespace: &str) -> Result<Certificate, StepError> {
-    let owner = Owner::shared(namespace, names::OPERATOR);
-    let slot = Slot { owner: &owner, name: names::OPERATOR, existed: false };
+/// What is found of the operator's CA of a namespace, and of its client certificate beside it in one Secret.
+pub fn operator_slot(ctx: &Context, namespace: &str) -> Slot {
+    Slot::gather(ctx, Owner::shared(namespace, names::OPERATOR), names::OPERATOR.to_owned(), false)
+}
+
+/// The operator's own client certificate in a namespace, and the CA that orderers know it by.
+pub async fn of_operator(ctx: &Context, writer: &Writer<'_>, slot: &Slot) -> Result<(Issued, Certificate), StepError> {
+    let namespace = &slot.owner.namespace;
     let now = (ctx.clock)();
-    let stored = ctx.world.secrets.get(namespace, names::OPERATOR);
-    let ca = stored.as_deref().and_then(|secret| authorities::pair_at(secret, names::CA_CRT, names::CA_KEY));
+    let ca = slot.secret.as_deref().and_then(operator_ca);
     let ca = match ca.map(|Pair { certificate, key }| Authority::load(&certificate, &key, now)) {
         Some(Ok(ca)) => ca,
         Some(Err(_)) | None => {
@@ -90,18 +113,17 @@ pub async fn of_operator(ctx: &Context, writer: &Writer<'_>, namespace: &str) ->
     let leaf = secret::operator_leaf();
     let want = Want { leaf: &leaf, issuer: &ca, window: OPERATOR_LEAF, replaceable: Replaceable::Yes };
     let build = |certificate: &_, key: &_| secret::operator(namespace, &ca, certificate, key);
-    key_pairs::leaf(ctx, writer, &slot, &want, &build).await?;
-    Ok(stored_ca(ctx, namespace)?)
+    let issued = key_pairs::leaf(ctx, writer, slot, &want, &build).await?;
+    // Another pass may have stored its CA first: what stands in the Secret counts.
+    let stands = operator_ca(&issued.secret).and_then(|pair| Certificate::from_pem(&pair.certificate).ok());
+    let stands = stands.ok_or_else(|| {
+        let message = format!("Secret {} holds no readable CA: delete it, and it is made again", names::OPERATOR);
+        Finding::not(Reason::InvalidKeyPair, message)
+    })?;
+    Ok((issued, stands))
 }
 
-/// Another pass may have stored its CA first: what stands in the Secret counts.
-fn stored_ca(ctx: &Context, namespace: &str) -> Result<Certificate, Finding> {
-    let secret = ctx.world.secrets.get(namespace, names::OPERATOR);
-    let ca = secret.as_deref().and_then(|secret| authorities::pair_at(secret, names::CA_CRT, names::CA_KEY));
-    ca.and_then(|pair| Certificate::from_pem(&pair.certificate).ok()).ok_or_else(|| {
-        Finding::not(
-            Reason::InvalidKeyPair,
-            format!("Secret {} holds no readable CA: delete it, and it is made again", names::OPERATOR),
-        )
-    })
+/// The operator's CA in its Secret.
+fn operator_ca(secret: &Secret) -> Option<Pair> {
+    authorities::pair_at(secret, names::CA_CRT, names::CA_KEY)
 }

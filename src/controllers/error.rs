@@ -17,17 +17,6 @@ pub enum StepError {
     Failed(ReconcileError),
 }
 
-impl StepError {
-    /// A step's result with the obstacle told apart from the failure.
-    pub fn obstacle<T>(result: Result<T, Self>) -> Result<Result<T, Finding>, ReconcileError> {
-        match result {
-            Ok(value) => Ok(Ok(value)),
-            Err(Self::Obstacle(finding)) => Ok(Err(finding)),
-            Err(Self::Failed(error)) => Err(error),
-        }
-    }
-}
-
 impl From<Finding> for StepError {
     fn from(finding: Finding) -> Self {
         Self::Obstacle(finding)
@@ -36,8 +25,13 @@ impl From<Finding> for StepError {
 
 impl From<PlanError> for StepError {
     fn from(error: PlanError) -> Self {
-        Self::Obstacle(Finding::not(Reason::InvalidSpec, error.to_string()))
+        Self::Obstacle(unplannable(&error))
     }
+}
+
+/// What people are told of a resource that cannot be planned.
+pub fn unplannable(error: &PlanError) -> Finding {
+    Finding::not(Reason::InvalidSpec, error.to_string())
 }
 
 /// Refusals that people must know of are obstacles; conflicts and an API server that does not answer pass by themselves.
@@ -87,9 +81,8 @@ mod tests {
     #[test]
     fn what_people_must_know_of_becomes_a_finding_and_the_rest_is_tried_again() {
         let taken = ApplyError::NameTaken { kind: "Secret".into(), name: "a".into(), holder: "belongs to b".into() };
-        let finding = StepError::obstacle::<()>(Err(taken.into())).expect("no failure").expect_err("an obstacle");
-        assert_eq!(finding.reason, Reason::NameTaken);
+        assert!(matches!(taken.into(), StepError::Obstacle(finding) if finding.reason == Reason::NameTaken));
         let leftover = ApplyError::Leftover { kind: "Secret".into(), name: "a".into() };
-        assert!(StepError::obstacle::<()>(Err(leftover.into())).is_err());
+        assert!(matches!(leftover.into(), StepError::Failed(_)));
     }
 }

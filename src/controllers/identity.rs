@@ -5,19 +5,21 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
+use super::connection::Nodes;
 use super::context::Context;
-use super::error::StepError;
+use super::error::{StepError, unplannable};
 use super::key_pairs::{self, Issued, Slot, Want};
 use super::keys::Replaceable;
 use super::kind::{Declared, Report};
 use super::memory::Farewell;
 use super::nodes::{self, Dependencies};
 use super::outcome::Outcome;
+use super::pseudonym::{self, PseudonymFacts};
 use super::writer::Writer;
-use super::{connection, pseudonym};
 use ehrnet_api::conditions::ConditionType;
 use ehrnet_api::{Identity, IdentityStatus};
 use ehrnet_desired::connection::Identities;
@@ -30,8 +32,37 @@ use ehrnet_status::Finding;
 /// What decisions about an identity need.
 pub struct IdentityFacts {
     identity: Arc<Identity>,
-    /// The hospital that it belongs to, or what is missing.
-    dependencies: Result<Dependencies, Finding>,
+    now: Timestamp,
+    /// Whether what it depends on is there.
+    accepted: Finding,
+    /// What it is made from, or why it cannot be made.
+    needs: Result<Needs, Finding>,
+}
+
+/// What an identity is made from.
+struct Needs {
+    plan: IdentityPlan,
+    dependencies: Dependencies,
+    /// What is found of its Secret.
+    slot: Slot,
+    pseudonym: PseudonymFacts,
+    /// What its holder reaches.
+    nodes: Nodes,
+}
+
+impl Needs {
+    async fn gather(ctx: &Context, identity: &Identity, dependencies: Dependencies) -> Result<Self, Finding> {
+        let plan = IdentityPlan::new(identity, &dependencies.hospital).map_err(|error| unplannable(&error))?;
+        let owner = super::owner(identity)?;
+        let existed = identity.status.as_ref().is_some_and(|status| status.certificate.is_some());
+        Ok(Self {
+            pseudonym: PseudonymFacts::gather(ctx, &owner.namespace),
+            nodes: Nodes::gather(ctx, &dependencies.hospital).await,
+            slot: Slot::gather(ctx, owner, plan.secret_name.clone(), existed),
+            plan,
+            dependencies,
+        })
+    }
 }
 
 impl Declared for Identity {
@@ -46,20 +77,23 @@ impl Declared for Identity {
 
     async fn gather(ctx: &Context, identity: Arc<Self>) -> IdentityFacts {
         let dependencies = nodes::dependencies(ctx, &*identity, &identity.spec.hospital_ref.name).await;
-        IdentityFacts { identity, dependencies }
+        let accepted = nodes::accepted(&dependencies);
+        let needs = match dependencies {
+            Ok(dependencies) => Needs::gather(ctx, &identity, dependencies).await,
+            Err(finding) => Err(finding),
+        };
+        IdentityFacts { identity, now: (ctx.clock)(), accepted, needs }
     }
 
     /// The key pair first, then what lies around it in the same Secret.
     async fn provide(ctx: &Context, facts: &IdentityFacts, writer: &Writer<'_>) -> Result<Issued, StepError> {
-        let identity = &facts.identity;
-        let dependencies = facts.dependencies.as_ref().map_err(Clone::clone)?;
-        let (plan, owner) = (IdentityPlan::new(identity, &dependencies.hospital)?, super::owner(&**identity)?);
+        let Needs { plan, dependencies, slot, pseudonym, nodes } = facts.needs.as_ref().map_err(Clone::clone)?;
         // The name is the user's to choose, and must not lead into somebody else's Secret.
-        if let Some(existing) = ctx.world.secrets.get(&owner.namespace, &plan.secret_name) {
-            owner.must_own(&*existing)?;
+        if let Some(existing) = &slot.secret {
+            slot.owner.must_own(&**existing)?;
         }
-        let pseudonym_key = pseudonym::key(ctx, writer, &owner.namespace).await?;
-        let reachable = connection::reachable(ctx, &dependencies.hospital).await;
+        let pseudonym_key = pseudonym::key(ctx, writer, &slot.owner.namespace, pseudonym).await?;
+        let reachable = nodes.reachable(dependencies.authorities.tls.certificate());
         let build = |certificate: &Certificate, key: &PrivateKey| {
             let identities = Identities {
                 signing_ca: dependencies.authorities.signing.certificate(),
@@ -69,38 +103,33 @@ impl Declared for Identity {
                 key,
                 pseudonym_key: &pseudonym_key,
             };
-            secret::identity(&plan, &identities, &reachable)
+            secret::identity(plan, &identities, &reachable)
         };
-        let existed = identity.status.as_ref().is_some_and(|status| status.certificate.is_some());
-        let slot = Slot { owner: &owner, name: &plan.secret_name, existed };
         let issuer = &dependencies.authorities.signing;
         let want = Want { leaf: &plan.leaf, issuer, window: plan.window, replaceable: Replaceable::Yes };
-        let issued = key_pairs::leaf(ctx, writer, &slot, &want, &build).await?;
-        key_pairs::complete(ctx, writer, &slot, &issued, &build).await?;
+        let issued = key_pairs::leaf(ctx, writer, slot, &want, &build).await?;
+        key_pairs::complete(ctx, writer, slot, &issued, &build).await?;
+        let identity = &facts.identity;
         ctx.memories.remember_farewell(&identity.uid().unwrap_or_default(), farewell(identity, &issued));
         Ok(issued)
     }
 
     async fn ask(_: &Context, _: &IdentityFacts, _: &Result<Issued, Finding>) {}
 
-    fn report(
-        ctx: &Context,
-        facts: &IdentityFacts,
-        issued: &Result<Issued, Finding>,
-        (): (),
-    ) -> Report<IdentityStatus> {
+    fn report(facts: &IdentityFacts, issued: &Result<Issued, Finding>, (): ()) -> Report<IdentityStatus> {
         let ready = match issued {
-            Ok(issued) => Finding::good(format!("certificate, key and client bundle are in Secret {}", issued.secret)),
+            Ok(issued) => {
+                Finding::good(format!("certificate, key and client bundle are in Secret {}", issued.secret.name_any()))
+            }
             Err(finding) => finding.clone(),
         };
-        let accepted = nodes::accepted(&facts.dependencies);
         let before = facts.identity.status.clone().unwrap_or_default();
         let certificate = issued.as_ref().ok().map(Issued::status).or(before.certificate);
         let due = issued.iter().filter_map(|issued| issued.due);
         Report {
-            findings: vec![(ConditionType::Accepted, accepted), (ConditionType::IdentityReady, ready)],
+            findings: vec![(ConditionType::Accepted, facts.accepted.clone()), (ConditionType::IdentityReady, ready)],
             status: IdentityStatus { certificate, ..IdentityStatus::default() },
-            look_again: renewal::next_wake_up(due, (ctx.clock)()).map_or(Outcome::wait(), Outcome::within),
+            look_again: renewal::next_wake_up(due, facts.now).map_or(Outcome::wait(), Outcome::within),
         }
     }
 }
@@ -109,7 +138,7 @@ impl Declared for Identity {
 fn farewell(identity: &Identity, issued: &Issued) -> Farewell {
     let note = format!(
         "Secret {} goes with the Identity; a copy of its key signs until certificate {} ends at {}, because nothing revokes it",
-        issued.secret,
+        issued.secret.name_any(),
         issued.certificate.serial(),
         issued.certificate.not_after()
     );

@@ -1,4 +1,5 @@
-//! Key pairs in Secrets: decide, write, remember.
+//! Key pairs in Secrets: what was found ([`Slot::gather`]), and what is written and remembered of it. What to do about it
+//! is decided in `keys.rs`.
 //!
 //! Invariant: a key stands in its Secret before anything uses it. A Secret with a key is made by create, never
 //! overwritten blindly, and changed only on top of the version that the decision was made from.
@@ -22,14 +23,32 @@ use ehrnet_pki::{Authority, AuthorityName, Certificate, Leaf, PrivateKey, Window
 use ehrnet_runtime::metrics;
 use ehrnet_status::Finding;
 
-/// A Secret with a key pair.
-pub struct Slot<'a> {
+/// A Secret with a key pair, as it was found.
+pub struct Slot {
     /// The resource it belongs to.
-    pub owner: &'a Owner,
+    pub owner: Owner,
     /// Name of the Secret.
-    pub name: &'a str,
+    pub name: String,
+    /// The Secret, if there is one.
+    pub secret: Option<Arc<Secret>>,
+    /// The pair that it held when it was last seen good.
+    remembered: Option<Pair>,
     /// Whether the status says that there was a pair before.
-    pub existed: bool,
+    existed: bool,
+}
+
+impl Slot {
+    /// Gathers from the caches and from what is remembered.
+    pub fn gather(ctx: &Context, owner: Owner, name: String, existed: bool) -> Self {
+        let secret = ctx.world.secrets.get(&owner.namespace, &name);
+        let remembered = ctx.memories.key_pair(&owner, &name);
+        Self { owner, name, secret, remembered, existed }
+    }
+
+    /// What the Secret holds.
+    fn stored(&self) -> Option<Pair> {
+        self.secret.as_deref().map(|secret| authorities::pair(secret).unwrap_or_else(Pair::empty))
+    }
 }
 
 /// Lays a leaf and its key out in a Secret.
@@ -44,7 +63,7 @@ pub struct Issued {
     /// Certificate and key.
     pub pair: Pair,
     /// Where it is stored.
-    pub secret: String,
+    pub secret: Arc<Secret>,
     /// When it is renewed.
     pub due: Option<Timestamp>,
 }
@@ -52,7 +71,7 @@ pub struct Issued {
 impl Issued {
     /// As status shows it.
     pub fn status(&self) -> CertificateStatus {
-        certificate_status(&self.secret, &self.certificate, self.due)
+        certificate_status(&self.secret.name_any(), &self.certificate, self.due)
     }
 }
 
@@ -66,24 +85,17 @@ pub fn certificate_status(secret: &str, certificate: &Certificate, due: Option<T
     }
 }
 
-/// What is stored in a slot, and what is remembered of it.
-fn known(ctx: &Context, slot: &Slot<'_>) -> (Option<Arc<Secret>>, Option<Pair>, Option<Pair>) {
-    let secret = ctx.world.secrets.get(&slot.owner.namespace, slot.name);
-    let stored = secret.as_deref().map(|secret| authorities::pair(secret).unwrap_or_else(Pair::empty));
-    (secret, stored, ctx.memories.key_pair(slot.owner, slot.name))
-}
-
-/// Puts a pair into its Secret: made if there is none, replaced on top of what was read otherwise.
+/// Puts a pair into its Secret: made if there is none, replaced on top of what was read otherwise. Returns the Secret as it
+/// stands.
 async fn store(
     ctx: &Context,
     writer: &Writer<'_>,
-    slot: &Slot<'_>,
-    existing: Option<&Secret>,
+    slot: &Slot,
     mut secret: Secret,
-) -> Result<Pair, StepError> {
+) -> Result<(Arc<Secret>, Pair), StepError> {
     let live = &ctx.world.secrets;
-    let stored = match existing {
-        None => writer.create_once(slot.owner, live, &secret).await?.object,
+    let stored = match &slot.secret {
+        None => writer.create_once(&slot.owner, live, &secret).await?.object,
         Some(existing) => {
             secret.metadata.resource_version = existing.resource_version();
             secret.metadata.uid = existing.uid();
@@ -91,21 +103,22 @@ async fn store(
         }
     };
     let pair = authorities::pair(&stored).unwrap_or_else(Pair::empty);
-    ctx.memories.remember_key_pair(slot.owner, slot.name, pair.clone());
-    Ok(pair)
+    ctx.memories.remember_key_pair(&slot.owner, &slot.name, pair.clone());
+    Ok((stored, pair))
 }
 
-/// Keeps a pair that is good: puts lost labels of its Secret back, whose content stays untouched, and remembers it.
+/// Keeps a pair that is good: puts lost labels of its Secret back, whose content stays untouched, and remembers it. Returns
+/// the Secret as it stands.
 async fn keep(
     ctx: &Context,
     writer: &Writer<'_>,
-    slot: &Slot<'_>,
+    slot: &Slot,
     secret: &Secret,
     pair: Pair,
-) -> Result<(), StepError> {
-    writer.create_once(slot.owner, &ctx.world.secrets, secret).await?;
-    ctx.memories.remember_key_pair(slot.owner, slot.name, pair);
-    Ok(())
+) -> Result<Arc<Secret>, StepError> {
+    let stands = writer.create_once(&slot.owner, &ctx.world.secrets, secret).await?.object;
+    ctx.memories.remember_key_pair(&slot.owner, &slot.name, pair);
+    Ok(stands)
 }
 
 /// What a leaf has to be.
@@ -124,19 +137,19 @@ pub struct Want<'a> {
 pub async fn leaf(
     ctx: &Context,
     writer: &Writer<'_>,
-    slot: &Slot<'_>,
+    slot: &Slot,
     want: &Want<'_>,
     build: BuildLeaf<'_>,
 ) -> Result<Issued, StepError> {
     let now = (ctx.clock)();
     let measure = Wanted { leaf: want.leaf, issuer: want.issuer.certificate(), window: want.window, now };
-    let (secret, stored, remembered) = known(ctx, slot);
-    let action = keys::leaf(stored.as_ref(), remembered.as_ref(), slot.existed, want.replaceable, &measure);
+    let stored = slot.stored();
+    let action = keys::leaf(stored.as_ref(), slot.remembered.as_ref(), slot.existed, want.replaceable, &measure);
     let (certificate, key) = match action {
         LeafAction::Keep(certificate, key) => {
             let pair = stored.unwrap_or_else(Pair::empty);
-            keep(ctx, writer, slot, &build(&certificate, &key), pair.clone()).await?;
-            return Ok(issued(ctx, slot, *certificate, pair, want));
+            let secret = keep(ctx, writer, slot, &build(&certificate, &key), pair.clone()).await?;
+            return Ok(issued(ctx, slot, secret, *certificate, pair, want));
         }
         LeafAction::Issue { key, why } => {
             if let Some(why) = why {
@@ -152,30 +165,44 @@ pub async fn leaf(
         }
         LeafAction::Lost(cause) => return Err(lost(slot, &cause).into()),
     };
-    let pair = store(ctx, writer, slot, secret.as_deref(), build(&certificate, &key)).await?;
+    let (secret, pair) = store(ctx, writer, slot, build(&certificate, &key)).await?;
     // Another process may have stored its own pair first: what stands in the Secret counts.
     let certificate = Certificate::from_pem(&pair.certificate).map_err(|error| unusable(slot, &error))?;
-    Ok(issued(ctx, slot, certificate, pair, want))
+    Ok(issued(ctx, slot, secret, certificate, pair, want))
 }
 
-fn issued(ctx: &Context, slot: &Slot<'_>, certificate: Certificate, pair: Pair, want: &Want<'_>) -> Issued {
+fn issued(
+    ctx: &Context,
+    slot: &Slot,
+    secret: Arc<Secret>,
+    certificate: Certificate,
+    pair: Pair,
+    want: &Want<'_>,
+) -> Issued {
     let due = renewal::leaf_due(&certificate, want.issuer.certificate(), want.window);
-    measure(ctx, slot, "leaf", &certificate, due);
-    Issued { certificate, pair, secret: slot.name.to_owned(), due }
+    measure(ctx, &slot.owner, &slot.name, "leaf", &certificate, due);
+    Issued { certificate, pair, secret, due }
 }
 
 /// Shows in the metrics when a certificate ends and when it is renewed.
-pub fn measure(ctx: &Context, slot: &Slot<'_>, sort: &'static str, certificate: &Certificate, due: Option<Timestamp>) {
-    let Owner { namespace, kind, name, .. } = slot.owner.clone();
-    let of = metrics::Certificate { namespace, kind, name, secret: slot.name.to_owned(), certificate: sort };
+pub fn measure(
+    ctx: &Context,
+    owner: &Owner,
+    secret: &str,
+    sort: &'static str,
+    certificate: &Certificate,
+    due: Option<Timestamp>,
+) {
+    let Owner { namespace, kind, name, .. } = owner.clone();
+    let of = metrics::Certificate { namespace, kind, name, secret: secret.to_owned(), certificate: sort };
     ctx.metrics.certificate(of, certificate.not_after().as_second(), due.map(Timestamp::as_second));
 }
 
-fn unusable(slot: &Slot<'_>, error: &dyn std::fmt::Display) -> Finding {
+fn unusable(slot: &Slot, error: &dyn std::fmt::Display) -> Finding {
     Finding::not(Reason::InvalidKeyPair, format!("Secret {}: {error}", slot.name))
 }
 
-fn lost(slot: &Slot<'_>, cause: &str) -> Finding {
+fn lost(slot: &Slot, cause: &str) -> Finding {
     Finding::not(
         Reason::KeyLost,
         format!(
@@ -189,12 +216,12 @@ fn lost(slot: &Slot<'_>, cause: &str) -> Finding {
 pub async fn complete(
     ctx: &Context,
     writer: &Writer<'_>,
-    slot: &Slot<'_>,
+    slot: &Slot,
     issued: &Issued,
     build: BuildLeaf<'_>,
 ) -> Result<(), StepError> {
     let key = PrivateKey::from_pem(&issued.pair.key).map_err(|error| unusable(slot, &error))?;
-    writer.apply(slot.owner, &ctx.world.secrets, &build(&issued.certificate, &key)).await?;
+    writer.apply(&slot.owner, &ctx.world.secrets, &build(&issued.certificate, &key)).await?;
     Ok(())
 }
 
@@ -202,18 +229,22 @@ pub async fn complete(
 pub async fn authority(
     ctx: &Context,
     writer: &Writer<'_>,
-    slot: &Slot<'_>,
+    slot: &Slot,
     name: &AuthorityName,
     window: Window,
     build: BuildAuthority<'_>,
 ) -> Result<Authority, StepError> {
     let now = (ctx.clock)();
-    let (secret, stored, remembered) = known(ctx, slot);
-    let made = match keys::authority(stored.as_ref(), remembered.as_ref(), slot.existed, window, now) {
+    let (stored, remembered) = (slot.stored(), slot.remembered.as_ref());
+    let measured = |ca: Authority| {
+        let (certificate, due) = (ca.certificate(), renewal::authority_due(ca.certificate(), window));
+        measure(ctx, &slot.owner, &slot.name, "ca", certificate, Some(due));
+        ca
+    };
+    let made = match keys::authority(stored.as_ref(), remembered, slot.existed, window, now) {
         CaAction::Keep(ca) => {
             keep(ctx, writer, slot, &build(&ca), Pair::of(ca.certificate(), ca.key())).await?;
-            measure(ctx, slot, "ca", ca.certificate(), Some(renewal::authority_due(ca.certificate(), window)));
-            return Ok(ca);
+            return Ok(measured(ca));
         }
         CaAction::Reissue(ca) => ca.reissue(window.validity, now),
         CaAction::Create => Authority::generate(name, window.validity, now),
@@ -224,8 +255,7 @@ pub async fn authority(
         CaAction::Lost(cause) => return Err(lost(slot, &cause).into()),
     };
     let ca = made.map_err(|error| unusable(slot, &error))?;
-    let pair = store(ctx, writer, slot, secret.as_deref(), build(&ca)).await?;
+    let (_, pair) = store(ctx, writer, slot, build(&ca)).await?;
     let ca = Authority::parse(&pair.certificate, &pair.key).map_err(|error| unusable(slot, &error))?;
-    measure(ctx, slot, "ca", ca.certificate(), Some(renewal::authority_due(ca.certificate(), window)));
-    Ok(ca)
+    Ok(measured(ca))
 }

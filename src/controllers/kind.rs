@@ -45,7 +45,7 @@ pub trait Declared: Child + HasStatus<Status: Status> {
         std::future::ready(Ok(deletion))
     }
 
-    /// Reads what decisions need.
+    /// Reads what decisions need: the caches, what is remembered, the clock.
     fn gather(ctx: &Context, resource: Arc<Self>) -> impl Future<Output = Self::Facts> + Send;
 
     /// Makes the keys and objects that the resource stands for. The only step that writes objects.
@@ -62,9 +62,8 @@ pub trait Declared: Child + HasStatus<Status: Status> {
         provided: &Result<Self::Provided, Finding>,
     ) -> impl Future<Output = Self::Answer> + Send;
 
-    /// What people are told.
+    /// What people are told. Pure: whatever it tells of was read by a step before.
     fn report(
-        ctx: &Context,
         facts: &Self::Facts,
         provided: &Result<Self::Provided, Finding>,
         answer: Self::Answer,

@@ -27,6 +27,7 @@ mod pass;
 mod peer;
 mod pods;
 mod pseudonym;
+mod restart;
 mod rival;
 mod together;
 mod unreadable;
@@ -53,7 +54,13 @@ use outcome::Outcome;
 pub use writer::Writers;
 
 /// Reconciles whatever the news concern until shutdown is wished, and lets what runs finish.
-pub async fn run(ctx: Arc<Context>, concurrency: usize, mut news: mpsc::UnboundedReceiver<News>, shutdown: &Shutdown) {
+pub async fn run(
+    ctx: Arc<Context>,
+    writers: Writers,
+    concurrency: usize,
+    mut news: mpsc::UnboundedReceiver<News>,
+    shutdown: &Shutdown,
+) {
     let (requests, queue) = mpsc::unbounded_channel();
     let (repairs, drifted) = mpsc::unbounded_channel();
     let feed = {
@@ -63,15 +70,15 @@ pub async fn run(ctx: Arc<Context>, concurrency: usize, mut news: mpsc::Unbounde
                 match news {
                     News::Affected(targets) => driver::enqueue(&requests, targets),
                     News::Drifted(owners) => driver::enqueue(&repairs, owners),
-                    News::Malformed { target, error } => unreadable::report(&ctx, &target, &error).await,
+                    News::Malformed { target, uid, error } => unreadable::report(&ctx, &target, &uid, &error).await,
                 }
             }
         }
     };
     let feed = tokio::spawn(feed);
     let work = |task| {
-        let ctx = &ctx;
-        move |target| dispatch(ctx.clone(), target, task)
+        let (ctx, writers) = (&*ctx, &writers);
+        move |target| dispatch(ctx, writers, target, task)
     };
     let passes = driver::run(queue, requests, concurrency, work(Task::Pass), shutdown.wished());
     let repairs = driver::run(drifted, repairs, concurrency, work(Task::Repair), shutdown.wished());
@@ -89,25 +96,25 @@ enum Task {
 }
 
 /// The one place that goes from the name of a kind to its type.
-async fn dispatch(ctx: Arc<Context>, target: Target, task: Task) -> driver::Pass {
+async fn dispatch(ctx: &Context, writers: &Writers, target: Target, task: Task) -> driver::Pass {
     match target.kind {
-        Kind::Hospital => work::<Hospital>(&ctx, target, task).await,
-        Kind::Orderer => work::<Orderer>(&ctx, target, task).await,
-        Kind::Peer => work::<Peer>(&ctx, target, task).await,
-        Kind::Channel => work::<Channel>(&ctx, target, task).await,
-        Kind::Chaincode => work::<Chaincode>(&ctx, target, task).await,
-        Kind::ConsentPolicy => work::<ConsentPolicy>(&ctx, target, task).await,
-        Kind::Identity => work::<Identity>(&ctx, target, task).await,
+        Kind::Hospital => work::<Hospital>(ctx, writers, target, task).await,
+        Kind::Orderer => work::<Orderer>(ctx, writers, target, task).await,
+        Kind::Peer => work::<Peer>(ctx, writers, target, task).await,
+        Kind::Channel => work::<Channel>(ctx, writers, target, task).await,
+        Kind::Chaincode => work::<Chaincode>(ctx, writers, target, task).await,
+        Kind::ConsentPolicy => work::<ConsentPolicy>(ctx, writers, target, task).await,
+        Kind::Identity => work::<Identity>(ctx, writers, target, task).await,
     }
 }
 
 /// Does a task, counted and logged.
-async fn work<K: Declared>(ctx: &Context, target: Target, task: Task) -> driver::Pass {
+async fn work<K: Declared>(ctx: &Context, writers: &Writers, target: Target, task: Task) -> driver::Pass {
     let (generation, result) = match task {
-        Task::Repair => (0, pass::repair::<K>(ctx, &target).await.map(|()| Outcome::wait())),
+        Task::Repair => (0, pass::repair::<K>(ctx, writers, &target).await.map(|()| Outcome::wait())),
         Task::Pass => {
             let measure = ctx.metrics.reconciling(K::KIND.as_str());
-            let (generation, result) = pass::pass::<K>(ctx, &target).await;
+            let (generation, result) = pass::pass::<K>(ctx, writers, &target).await;
             let took = measure.finish(result.as_ref().map_or_else(ReconcileError::label, |_| "ok"));
             tracing::debug!(%target, ?took, "reconciled");
             (generation, result)

@@ -4,9 +4,9 @@
 //! begins with nothing, above all without the other one's keys.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::runtime::events::Event;
 use tokio::time::Instant;
 
@@ -19,10 +19,14 @@ use ehrnet_observe::Target;
 struct Memory {
     /// Key pairs as last seen good, by the name of their Secret.
     key_pairs: HashMap<String, Pair>,
+    /// The Secrets of users that hold the CAs of a hospital, as last read, by name.
+    given: HashMap<String, Arc<Secret>>,
     /// When the status was written last.
     published: Option<Instant>,
     /// What is told when the resource goes.
     farewell: Option<Farewell>,
+    /// Why the resource cannot be read, as last told.
+    unreadable: Option<String>,
 }
 
 /// An Event about a resource that went, prepared while it was there.
@@ -40,8 +44,6 @@ struct Inner {
     by_uid: HashMap<String, Memory>,
     /// Key pairs that all resources of a namespace share, by namespace and name of their Secret.
     shared: HashMap<(String, String), Pair>,
-    /// Why resources cannot be read, as last told.
-    unreadable: HashMap<Target, String>,
 }
 
 /// What the process remembers of resources.
@@ -63,10 +65,7 @@ impl Memories {
                 inner.by_uid.entry(uid.to_owned()).or_default();
                 inner.present.insert(target.clone(), uid.to_owned())
             }
-            None => {
-                inner.unreadable.remove(target);
-                inner.present.remove(target)
-            }
+            None => inner.present.remove(target),
         };
         inner.by_uid.remove(&before?)?.farewell
     }
@@ -93,6 +92,25 @@ impl Memories {
         }
     }
 
+    /// A user's Secret with a CA of the hospital with this UID, as last read.
+    pub fn given(&self, uid: &str, secret: &str) -> Option<Arc<Secret>> {
+        self.inner().by_uid.get(uid)?.given.get(secret).cloned()
+    }
+
+    /// Remembers a user's Secret with a CA of a hospital as it was read, unless the hospital is gone.
+    pub fn remember_given(&self, uid: &str, name: &str, secret: Arc<Secret>) {
+        if let Some(memory) = self.inner().by_uid.get_mut(uid) {
+            memory.given.insert(name.to_owned(), secret);
+        }
+    }
+
+    /// Forgets a user's Secret that is gone.
+    pub fn forget_given(&self, uid: &str, name: &str) {
+        if let Some(memory) = self.inner().by_uid.get_mut(uid) {
+            memory.given.remove(name);
+        }
+    }
+
     /// When the status of the resource with this UID was written last.
     pub fn published(&self, uid: &str) -> Option<Instant> {
         self.inner().by_uid.get(uid)?.published
@@ -112,14 +130,17 @@ impl Memories {
         }
     }
 
-    /// Whether it was told already why a resource cannot be read.
-    pub fn is_known_unreadable(&self, target: &Target, error: &str) -> bool {
-        self.inner().unreadable.get(target).is_some_and(|known| known == error)
+    /// Whether it was told already why the resource with this UID cannot be read.
+    pub fn is_known_unreadable(&self, uid: &str, error: &str) -> bool {
+        let inner = self.inner();
+        inner.by_uid.get(uid).and_then(|memory| memory.unreadable.as_deref()).is_some_and(|known| known == error)
     }
 
     /// Remembers that it was told why a resource cannot be read.
-    pub fn remember_unreadable(&self, target: &Target, error: &str) {
-        self.inner().unreadable.insert(target.clone(), error.to_owned());
+    pub fn remember_unreadable(&self, uid: &str, error: &str) {
+        if let Some(memory) = self.inner().by_uid.get_mut(uid) {
+            memory.unreadable = Some(error.to_owned());
+        }
     }
 }
 
@@ -173,6 +194,30 @@ mod tests {
         assert_eq!(memories.present(&target, None).expect("a farewell").event.reason, "StaysValid");
         assert!(memories.present(&target, None).is_none(), "it is told once");
         memories.remember_key_pair(&owner, "elm-ca", pair());
+        memories.remember_given("1", "root", Arc::default());
         assert!(memories.key_pair(&owner, "elm-ca").is_none(), "a pass that ends late leaves nothing behind");
+        assert!(memories.given("1", "root").is_none(), "neither of the keys of users");
+    }
+
+    #[test]
+    fn the_ca_of_a_user_is_forgotten_with_the_hospital() {
+        let memories = Memories::default();
+        let (target, _) = hospital("1");
+        memories.present(&target, Some("1"));
+        memories.remember_given("1", "root", Arc::default());
+        assert!(memories.given("1", "root").is_some());
+        memories.present(&target, Some("2"));
+        assert!(memories.given("1", "root").is_none());
+    }
+
+    #[test]
+    fn another_unreadable_resource_of_the_same_name_is_told_so_too() {
+        let memories = Memories::default();
+        let (target, _) = hospital("1");
+        memories.present(&target, Some("1"));
+        memories.remember_unreadable("1", "no mspId");
+        assert!(memories.is_known_unreadable("1", "no mspId") && !memories.is_known_unreadable("1", "no spec"));
+        memories.present(&target, Some("2"));
+        assert!(!memories.is_known_unreadable("2", "no mspId"));
     }
 }

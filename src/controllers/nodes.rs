@@ -1,26 +1,30 @@
 //! What orderers and peers have in common on their way to a running pod.
+//!
+//! Exception to "facts are gathered first": how the pod is doing is read after the writes ([`pods::node`], at the end of
+//! [`provide`]). A write that restarts it makes what was gathered before untrue, and status never flatters.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::authorities::{self, Authorities};
 use super::context::Context;
-use super::credentials::{self, Credentials};
-use super::error::StepError;
+use super::credentials::{self, CredentialSlots, Credentials};
+use super::error::{StepError, unplannable};
+use super::key_pairs::Issued;
 use super::keys::Replaceable;
 use super::kind::{Declared, Report};
 use super::outcome::Outcome;
+use super::pods::{self, NodePod};
+use super::restart;
 use super::writer::Writer;
-use super::{pods, write};
 use ehrnet_api::conditions::{ConditionType, Reason};
 use ehrnet_api::node::NodeChannel;
 use ehrnet_api::{Hospital, NodeStatus};
 use ehrnet_apply::Owner;
-use ehrnet_apply::drift::drift;
 use ehrnet_desired::{Material, NodePlan, Objects, PlanError, Site, names};
 use ehrnet_fabric::Endpoint;
 use ehrnet_pki::{Certificate, Window, renewal};
@@ -33,11 +37,13 @@ const LEDGER_LOOK: Duration = Duration::from_secs(60);
 const RESTART_LOOK: Duration = Duration::from_secs(1);
 
 /// What orderers and peers differ in.
-pub trait LedgerNode: Declared<Facts = NodeFacts<Self>, Provided = Credentials, Status = NodeStatus> {
+pub trait LedgerNode: Declared<Facts = NodeFacts<Self>, Provided = NodeProvided, Status = NodeStatus> {
     /// Port under which others reach it.
     const PORT: u16;
     /// Validated input of its builders.
     type Plan: Send + Sync;
+    /// What decisions about its sort of node need besides.
+    type More: Send + Sync;
 
     /// Name of its Hospital.
     fn hospital(&self) -> &str;
@@ -48,20 +54,21 @@ pub trait LedgerNode: Declared<Facts = NodeFacts<Self>, Provided = Credentials, 
     /// The spec makes no sense.
     fn plan(&self, hospital: &Hospital, site: &Site, outside_ports: BTreeSet<u16>) -> Result<Self::Plan, PlanError>;
 
+    /// Gathers what its sort of node needs besides, from the caches.
+    fn gather_more(&self, ctx: &Context, dependencies: &Dependencies) -> Self::More;
+
     /// What every node has.
     fn node(plan: &Self::Plan) -> &NodePlan;
 
     /// Whether its keys may be replaced, once it is known by them.
     fn replaceable(status: &NodeStatus) -> Replaceable;
 
-    /// What its pod reads beside its own keys, made where it is missing: the certificate of it.
+    /// What its pod reads beside its own keys, made where it is missing.
     fn prepare(
         ctx: &Context,
         writer: &Writer<'_>,
-        owner: &Owner,
-        plan: &Self::Plan,
-        dependencies: &Dependencies,
-    ) -> impl Future<Output = Result<Certificate, StepError>> + Send;
+        needs: &Needs<Self>,
+    ) -> impl Future<Output = Result<Prepared, StepError>> + Send;
 
     /// Every object of it but its Secrets.
     fn objects(plan: &Self::Plan, material: &Material) -> Objects;
@@ -71,6 +78,8 @@ pub trait LedgerNode: Declared<Facts = NodeFacts<Self>, Provided = Credentials, 
 pub struct Dependencies {
     /// The hospital.
     pub hospital: Arc<Hospital>,
+    /// The hospital as an owner.
+    pub owner: Owner,
     /// The hospital's CAs.
     pub authorities: Authorities,
     /// Validity and renewal of certificates.
@@ -90,7 +99,7 @@ pub async fn dependencies<K: kube::Resource>(
     let authorities = authorities::of_hospital(ctx, &found).await?;
     let leaf = &found.spec.pki.leaf;
     let window = Window { validity: leaf.validity.0, renew_before: leaf.renew_before.0 };
-    Ok(Dependencies { hospital: found, authorities, window })
+    Ok(Dependencies { owner: super::owner(&*found)?, hospital: found, authorities, window })
 }
 
 /// Whether the hospital that something belongs to is there.
@@ -102,17 +111,35 @@ pub fn accepted(dependencies: &Result<Dependencies, Finding>) -> Finding {
 }
 
 /// What decisions about a node need.
-pub struct NodeFacts<K> {
+pub struct NodeFacts<K: LedgerNode> {
     /// The resource.
     pub node: Arc<K>,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// What it depends on, or what of it is missing.
-    pub dependencies: Result<Dependencies, Finding>,
-    /// Ports of nodes outside the cluster that it must reach.
-    outside_ports: BTreeSet<u16>,
+    /// The present.
+    now: Timestamp,
+    /// Whether what it depends on is there.
+    accepted: Finding,
+    /// What it is made from, or why it cannot be made.
+    pub needs: Result<Needs<K>, Finding>,
+}
+
+/// What a node is made from.
+pub struct Needs<K: LedgerNode> {
+    /// The node as an owner.
+    pub owner: Owner,
+    /// What it depends on.
+    pub dependencies: Dependencies,
+    /// The validated spec.
+    pub plan: K::Plan,
+    /// What its sort of node needs besides.
+    pub more: K::More,
+    /// What is found of its key pairs.
+    slots: CredentialSlots,
+    /// Whether it is made for the first time.
+    is_new: bool,
 }
 
 impl<K: LedgerNode> NodeFacts<K> {
@@ -120,7 +147,9 @@ impl<K: LedgerNode> NodeFacts<K> {
     pub async fn gather(ctx: &Context, node: Arc<K>) -> Self {
         let (namespace, name) = super::place(&*node);
         let dependencies = dependencies(ctx, &*node, node.hospital()).await;
-        Self { outside_ports: outside_ports(ctx, &namespace), node, namespace, name, dependencies }
+        let accepted = accepted(&dependencies);
+        let needs = dependencies.and_then(|dependencies| Needs::gather(ctx, &*node, dependencies));
+        Self { node, namespace, name, now: (ctx.clock)(), accepted, needs }
     }
 
     /// The status as it was.
@@ -129,28 +158,62 @@ impl<K: LedgerNode> NodeFacts<K> {
     }
 }
 
+impl<K: LedgerNode> Needs<K> {
+    fn gather(ctx: &Context, node: &K, dependencies: Dependencies) -> Result<Self, Finding> {
+        let owner = super::owner(node)?;
+        let (namespace, name) = (&owner.namespace, &owner.name);
+        let plan = node.plan(&dependencies.hospital, &ctx.site, outside_ports(ctx, namespace));
+        Ok(Self {
+            plan: plan.map_err(|error| unplannable(&error))?,
+            more: node.gather_more(ctx, &dependencies),
+            slots: CredentialSlots::gather(ctx, &owner, node.status()),
+            is_new: ctx.world.stateful_sets.get(namespace, name).is_none(),
+            dependencies,
+            owner,
+        })
+    }
+}
+
+/// What the pod of a node reads beside its own keys.
+pub struct Prepared {
+    /// A client: the operator's at orderers, its own at contracts for a peer.
+    pub client: Issued,
+    /// The certificate that the pod reads of it.
+    pub certificate: Certificate,
+}
+
+/// What stands in the cluster for a node.
+pub struct NodeProvided {
+    credentials: Credentials,
+    /// What its pod reads besides.
+    pub prepared: Prepared,
+    /// How its pod is doing after the writes.
+    pub pod: NodePod,
+    /// Whether the pod still runs as it was before, because others restart first.
+    restart_waits: bool,
+}
+
 /// Keys first, then everything around the pod, then the pod.
 pub async fn provide<K: LedgerNode>(
     ctx: &Context,
     facts: &NodeFacts<K>,
     writer: &Writer<'_>,
-) -> Result<Credentials, StepError> {
-    let dependencies = facts.dependencies.as_ref().map_err(Clone::clone)?;
-    let plan = facts.node.plan(&dependencies.hospital, &ctx.site, facts.outside_ports.clone())?;
-    let owner = super::owner(&*facts.node)?;
-    let prepared = K::prepare(ctx, writer, &owner, &plan, dependencies).await?;
-    let (node, known) = (K::node(&plan), facts.status());
-    let replaceable = K::replaceable(&known);
-    let credentials = credentials::of_node(ctx, writer, &owner, node, dependencies, &known, replaceable).await?;
+) -> Result<NodeProvided, StepError> {
+    let needs = facts.needs.as_ref().map_err(Clone::clone)?;
+    let Needs { owner, dependencies, plan, slots, .. } = needs;
+    let prepared = K::prepare(ctx, writer, needs).await?;
+    let replaceable = K::replaceable(&facts.status());
+    let credentials = credentials::of_node(ctx, writer, slots, K::node(plan), dependencies, replaceable).await?;
     let material = Material::of([
         credentials.identity.pair.certificate.as_str(),
         credentials.tls.pair.certificate.as_str(),
         dependencies.authorities.signing.certificate().pem(),
         dependencies.authorities.tls.certificate().pem(),
-        prepared.pem(),
+        prepared.certificate.pem(),
     ]);
-    let restart_waits = apply(ctx, writer, &owner, K::objects(&plan, &material)).await?;
-    Ok(Credentials { restart_waits, ..credentials })
+    let restart_waits = restart::apply(ctx, writer, owner, needs.is_new, K::objects(plan, &material)).await?;
+    let pod = pods::node(&ctx.world, &facts.namespace, &facts.name);
+    Ok(NodeProvided { credentials, prepared, pod, restart_waits })
 }
 
 /// What a node says about itself; `None` for what it does not say now.
@@ -162,25 +225,22 @@ pub struct NodeAnswer {
     pub channels: Option<Vec<NodeChannel>>,
 }
 
-/// What people are told of a node. What is not known now stays as it was.
+/// What people are told of a node. What is not known now stays as it was. Pure.
 pub fn report<K: LedgerNode>(
-    ctx: &Context,
     facts: &NodeFacts<K>,
-    provided: &Result<Credentials, Finding>,
+    provided: &Result<NodeProvided, Finding>,
     answer: NodeAnswer,
 ) -> Report<NodeStatus> {
     let (identity, pod) = match provided {
-        Ok(_) => (
-            Finding::good("identity and TLS certificate are valid"),
-            pods::finding(&ctx.world, &facts.namespace, &facts.name),
-        ),
+        Ok(provided) => (Finding::good("identity and TLS certificate are valid"), provided.pod.finding.clone()),
         Err(finding) => (finding.clone(), Finding::comes_after("the identity")),
     };
-    let (before, credentials) = (facts.status(), provided.as_ref().ok());
+    let (before, provided) = (facts.status(), provided.as_ref().ok());
+    let credentials = provided.map(|provided| &provided.credentials);
     let channels = answer.channels.unwrap_or(before.channels);
     Report {
         findings: vec![
-            (ConditionType::Accepted, accepted(&facts.dependencies)),
+            (ConditionType::Accepted, facts.accepted.clone()),
             (ConditionType::IdentityReady, identity),
             (ConditionType::NodeReady, pod),
         ],
@@ -193,7 +253,7 @@ pub fn report<K: LedgerNode>(
             channels,
             ..NodeStatus::default()
         },
-        look_again: wake_up(ctx, credentials),
+        look_again: provided.map_or_else(Outcome::wait, |provided| wake_up(provided, facts.now)),
     }
 }
 
@@ -206,52 +266,11 @@ fn outside_ports(ctx: &Context, namespace: &str) -> BTreeSet<u16> {
     endpoints.map(|endpoint| endpoint.port).collect()
 }
 
-/// Writes a node's objects. A change that restarts a running pod waits until no other node of the namespace is on its
-/// way (S4 in docs/invariants.md): an orderer that is down already must not be joined by a second one by our own hand.
-///
-/// Returns whether a restart waits.
-async fn apply(ctx: &Context, writer: &Writer<'_>, owner: &Owner, mut objects: Objects) -> Result<bool, StepError> {
-    let known = |set: &StatefulSet| ctx.world.stateful_sets.get(&owner.namespace, &set.name_any()).is_some();
-    // What is made for the first time restarts nothing, and nodes that are new do not wait for each other's writes.
-    let _turn = match objects.stateful_sets.iter().any(known) {
-        true => Some(writer.turn_to_restart(&owner.namespace).await),
-        false => None,
-    };
-    let declared = objects.stateful_sets.len();
-    objects.stateful_sets.retain(|declared| {
-        let waits =
-            restarts(ctx, &owner.namespace, declared) && others_unsettled(ctx, &owner.namespace, &declared.name_any());
-        if waits {
-            tracing::debug!(node = declared.name_any(), "the restart waits until the other nodes are ready");
-        }
-        !waits
-    });
-    let waits = objects.stateful_sets.len() < declared;
-    write::objects(ctx, writer, owner, objects).await?;
-    Ok(waits)
-}
-
-/// Whether applying changes the template of a pod that runs.
-fn restarts(ctx: &Context, namespace: &str, declared: &StatefulSet) -> bool {
-    let Some(live) = ctx.world.stateful_sets.get(namespace, &declared.name_any()) else { return false };
-    let template = |set: &StatefulSet| serde_json::to_value(set.spec.as_ref().map(|spec| &spec.template)).ok();
-    let differs = match (template(&live), template(declared)) {
-        (Some(live), Some(declared)) => !drift(&live, &declared).is_empty(),
-        _ => true,
-    };
-    differs && pods::is_ready(&ctx.world, namespace, &declared.name_any())
-}
-
-fn others_unsettled(ctx: &Context, namespace: &str, name: &str) -> bool {
-    let sets = ctx.world.stateful_sets.list(namespace);
-    sets.iter().map(|set| set.name_any()).any(|other| other != name && !pods::is_settled(&ctx.world, namespace, &other))
-}
-
 /// When the node has to be looked at again: its certificates fall due, or its ledger may have moved.
-fn wake_up(ctx: &Context, credentials: Option<&Credentials>) -> Outcome {
-    let Some(credentials) = credentials else { return Outcome::wait() };
-    let due = credentials.identity.due.into_iter().chain(credentials.tls.due);
-    let renewal = renewal::next_wake_up(due, (ctx.clock)()).map_or(Outcome::wait(), Outcome::within);
-    let look = if credentials.restart_waits { RESTART_LOOK } else { LEDGER_LOOK };
+fn wake_up(provided: &NodeProvided, now: Timestamp) -> Outcome {
+    let Credentials { identity, tls } = &provided.credentials;
+    let due = identity.due.into_iter().chain(tls.due);
+    let renewal = renewal::next_wake_up(due, now).map_or(Outcome::wait(), Outcome::within);
+    let look = if provided.restart_waits { RESTART_LOOK } else { LEDGER_LOOK };
     Outcome::within(look).or_sooner(renewal)
 }

@@ -4,26 +4,26 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::context::Context;
-use super::credentials::{self, Credentials};
 use super::error::{ReconcileError, StepError};
-use super::keys::Replaceable;
+use super::key_pairs::Slot;
+use super::keys::{Pair, Replaceable};
 use super::kind::{Declared, Deletion, Report};
-use super::nodes::{self, Dependencies, LedgerNode, NodeAnswer, NodeFacts};
+use super::nodes::{self, Dependencies, LedgerNode, Needs, NodeAnswer, NodeFacts, NodeProvided, Prepared};
 use super::writer::Writer;
-use super::{deletion, ledger, pods};
+use super::{credentials, deletion, ledger};
 use ehrnet_api::node::NodeChannel;
 use ehrnet_api::{Hospital, NodeStatus, Orderer};
 use ehrnet_apply::Owner;
 use ehrnet_desired::{self as desired, Material, NodePlan, Objects, OrdererPlan, PlanError, Site, names};
+use ehrnet_fabric::net::TlsIdentity;
 use ehrnet_observe::cache::Cache;
 use ehrnet_observe::{Kind, World};
-use ehrnet_pki::Certificate;
 use ehrnet_status::Finding;
 
 impl Declared for Orderer {
     const KIND: Kind = Kind::Orderer;
     type Facts = NodeFacts<Self>;
-    type Provided = Credentials;
+    type Provided = NodeProvided;
     type Answer = NodeAnswer;
 
     fn cache(world: &World) -> &Cache<Self> {
@@ -38,30 +38,31 @@ impl Declared for Orderer {
         NodeFacts::gather(ctx, orderer).await
     }
 
-    async fn provide(ctx: &Context, facts: &NodeFacts<Self>, writer: &Writer<'_>) -> Result<Credentials, StepError> {
+    async fn provide(ctx: &Context, facts: &NodeFacts<Self>, writer: &Writer<'_>) -> Result<NodeProvided, StepError> {
         nodes::provide(ctx, facts, writer).await
     }
 
-    async fn ask(ctx: &Context, facts: &NodeFacts<Self>, provided: &Result<Credentials, Finding>) -> NodeAnswer {
-        match (&facts.dependencies, provided) {
-            (Ok(dependencies), Ok(_)) => ask(ctx, facts, dependencies).await,
+    async fn ask(ctx: &Context, facts: &NodeFacts<Self>, provided: &Result<NodeProvided, Finding>) -> NodeAnswer {
+        match (&facts.needs, provided) {
+            (Ok(needs), Ok(provided)) if provided.pod.is_ready => ask(ctx, needs, provided).await,
             _ => NodeAnswer::default(),
         }
     }
 
     fn report(
-        ctx: &Context,
         facts: &NodeFacts<Self>,
-        provided: &Result<Credentials, Finding>,
+        provided: &Result<NodeProvided, Finding>,
         answer: NodeAnswer,
     ) -> Report<NodeStatus> {
-        nodes::report(ctx, facts, provided, answer)
+        nodes::report(facts, provided, answer)
     }
 }
 
 impl LedgerNode for Orderer {
     const PORT: u16 = names::ORDERER_PORT;
     type Plan = OrdererPlan;
+    /// What is found of the operator's key pair in the namespace.
+    type More = Slot;
 
     fn hospital(&self) -> &str {
         &self.spec.hospital_ref.name
@@ -69,6 +70,10 @@ impl LedgerNode for Orderer {
 
     fn plan(&self, hospital: &Hospital, site: &Site, outside_ports: BTreeSet<u16>) -> Result<OrdererPlan, PlanError> {
         OrdererPlan::new(self, hospital, site, outside_ports)
+    }
+
+    fn gather_more(&self, ctx: &Context, dependencies: &Dependencies) -> Slot {
+        credentials::operator_slot(ctx, &dependencies.owner.namespace)
     }
 
     fn node(plan: &OrdererPlan) -> &NodePlan {
@@ -81,14 +86,9 @@ impl LedgerNode for Orderer {
     }
 
     /// The CA of the operator, whom it lets administer it.
-    async fn prepare(
-        ctx: &Context,
-        writer: &Writer<'_>,
-        owner: &Owner,
-        _: &OrdererPlan,
-        _: &Dependencies,
-    ) -> Result<Certificate, StepError> {
-        credentials::of_operator(ctx, writer, &owner.namespace).await
+    async fn prepare(ctx: &Context, writer: &Writer<'_>, needs: &Needs<Self>) -> Result<Prepared, StepError> {
+        let (client, certificate) = credentials::of_operator(ctx, writer, &needs.more).await?;
+        Ok(Prepared { client, certificate })
     }
 
     fn objects(plan: &OrdererPlan, material: &Material) -> Objects {
@@ -97,12 +97,11 @@ impl LedgerNode for Orderer {
 }
 
 /// What the node says about itself; nothing while it cannot be asked.
-async fn ask(ctx: &Context, facts: &NodeFacts<Orderer>, dependencies: &Dependencies) -> NodeAnswer {
-    let (namespace, name) = (&facts.namespace, &facts.name);
-    if !pods::is_ready(&ctx.world, namespace, name) {
-        return NodeAnswer::default();
-    }
-    let Ok(client) = ledger::orderer_admin(ctx, namespace, name, &dependencies.authorities) else {
+async fn ask(ctx: &Context, needs: &Needs<Orderer>, provided: &NodeProvided) -> NodeAnswer {
+    let (Owner { namespace, name, .. }, authorities) = (&needs.owner, &needs.dependencies.authorities);
+    let Pair { certificate, key } = provided.prepared.client.pair.clone();
+    let operator = TlsIdentity { certificate, key };
+    let Ok(client) = ledger::orderer_admin(&ctx.network, namespace, name, authorities, operator) else {
         return NodeAnswer::default();
     };
     let listed = match client.list().await {
@@ -118,7 +117,6 @@ async fn ask(ctx: &Context, facts: &NodeFacts<Orderer>, dependencies: &Dependenc
             channels.push(NodeChannel { name: info.name, height: info.height });
         }
     }
-    let version =
-        ledger::version(ctx, namespace, name, names::ORDERER_OPERATIONS_PORT, &dependencies.authorities).await;
+    let version = ledger::version(&ctx.network, namespace, name, names::ORDERER_OPERATIONS_PORT, authorities).await;
     NodeAnswer { version, channels: Some(channels) }
 }

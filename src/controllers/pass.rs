@@ -13,15 +13,19 @@ use super::context::Context;
 use super::error::{ReconcileError, StepError};
 use super::kind::{Declared, Deletion, Report};
 use super::outcome::Outcome;
-use super::writer::Writer;
+use super::writer::{Writer, Writers};
 use ehrnet_api::Status;
 use ehrnet_api::conditions::ConditionType;
 use ehrnet_observe::Target;
-use ehrnet_status as status;
+use ehrnet_status::{self as status, Finding};
 
 /// A pass: the generation of the spec that it saw, and how it ended.
-pub async fn pass<K: Declared>(ctx: &Context, target: &Target) -> (i64, Result<Outcome, ReconcileError>) {
-    let writer = ctx.writers.writer(target).await;
+pub async fn pass<K: Declared>(
+    ctx: &Context,
+    writers: &Writers,
+    target: &Target,
+) -> (i64, Result<Outcome, ReconcileError>) {
+    let writer = writers.writer(target).await;
     match present::<K>(ctx, target).await {
         Some(resource) => {
             let generation = resource.meta().generation.unwrap_or_default();
@@ -46,39 +50,64 @@ async fn reconcile<K: Declared>(
             return publish(ctx, &*resource, Report { findings, status, look_again: Outcome::wait() }).await;
         }
     }
-    let facts = K::gather(ctx, resource.clone()).await;
-    let provided = StepError::obstacle(K::provide(ctx, &facts, &writer).await)?;
-    // The ledger may take as long as a node that does not answer: repairs must not wait for that.
-    drop(writer);
+    let Provision::<K> { facts, provided } = provide(ctx, resource.clone(), writer).await?;
     let answer = K::ask(ctx, &facts, &provided).await;
-    let report = K::report(ctx, &facts, &provided, answer);
-    publish(ctx, &*resource, report).await
+    publish(ctx, &*resource, K::report(&facts, &provided, answer)).await
 }
 
 /// Undoes at once what somebody else did to the objects of a resource, beside the passes: writes what it stands for and
 /// reports nothing. The pass that the same news asks for reports.
-pub async fn repair<K: Declared>(ctx: &Context, target: &Target) -> Result<(), ReconcileError> {
+pub async fn repair<K: Declared>(ctx: &Context, writers: &Writers, target: &Target) -> Result<(), ReconcileError> {
     if !K::REPAIRED {
         return Ok(());
     }
-    let writer = ctx.writers.writer(target).await;
+    let writer = writers.writer(target).await;
     let resource = present::<K>(ctx, target).await.filter(|resource| resource.meta().deletion_timestamp.is_none());
-    let Some(resource) = resource else { return Ok(()) };
-    let facts = K::gather(ctx, resource).await;
-    StepError::obstacle(K::provide(ctx, &facts, &writer).await).map(drop)
+    if let Some(resource) = resource {
+        provide(ctx, resource, writer).await?;
+    }
+    Ok(())
 }
 
-/// The resource, if there is one. What is remembered of another one of its name is forgotten.
+/// What is known of a resource, and what was made for it.
+struct Provision<K: Declared> {
+    facts: K::Facts,
+    /// What stands in the cluster, or what is in the way of it: people are told, and the pass goes on.
+    provided: Result<K::Provided, Finding>,
+}
+
+/// Reads what decisions need and writes what follows from it. The leave to write is taken and ends here: what comes after
+/// may take as long as a node that does not answer, and repairs must not wait for that.
+async fn provide<K: Declared>(
+    ctx: &Context,
+    resource: Arc<K>,
+    writer: Writer<'_>,
+) -> Result<Provision<K>, ReconcileError> {
+    let facts = K::gather(ctx, resource).await;
+    let provided = match K::provide(ctx, &facts, &writer).await {
+        Ok(provided) => Ok(provided),
+        Err(StepError::Obstacle(finding)) => Err(finding),
+        Err(StepError::Failed(error)) => return Err(error),
+    };
+    Ok(Provision { facts, provided })
+}
+
+/// The resource, if there is one.
 async fn present<K: Declared>(ctx: &Context, target: &Target) -> Option<Arc<K>> {
     let resource = K::cache(&ctx.world).get(&target.namespace, &target.name);
     let uid = resource.as_ref().and_then(|resource| resource.uid());
-    if let Some(farewell) = ctx.memories.present(target, uid.as_deref()) {
-        ctx.statuses.reporter.tell(&farewell.reference, &farewell.event).await;
-    }
+    recognise(ctx, target, uid.as_deref()).await;
     if resource.is_none() {
         ctx.metrics.certificates_gone(&target.namespace, K::KIND.as_str(), &target.name);
     }
     resource
+}
+
+/// Forgets what is remembered of another resource of that name, and tells what was to be told when it goes.
+pub async fn recognise(ctx: &Context, target: &Target, uid: Option<&str>) {
+    if let Some(farewell) = ctx.memories.present(target, uid) {
+        ctx.statuses.reporter.tell(&farewell.reference, &farewell.event).await;
+    }
 }
 
 /// How long a status may wait that tells nothing but how far something is: the next one tells more.
@@ -101,7 +130,7 @@ async fn publish<K: Declared>(
     if let (Some(rest), true) = (rest, status::is_unhurried(current, &status)) {
         return Ok(look_again.or_sooner(Outcome::within(rest)));
     }
-    if let Some(written) = ctx.statuses.applier.status(resource, current, &status).await? {
+    if let Some(written) = ctx.statuses.writer.status(resource, current, &status).await? {
         K::cache(&ctx.world).wrote(Arc::new(written));
         ctx.memories.remember_published(&uid);
         ctx.statuses.reporter.transition(resource, &before, status.conditions()).await;

@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
 use super::channel::genesis::Genesis;
 use super::context::Context;
-use super::credentials::{self, Credentials};
+use super::credentials;
 use super::error::StepError;
+use super::key_pairs::Slot;
 use super::keys::Replaceable;
 use super::kind::{Declared, Report};
-use super::nodes::{self, Dependencies, LedgerNode, NodeAnswer, NodeFacts};
+use super::ledger::{self, Admin};
+use super::nodes::{self, Dependencies, LedgerNode, Needs, NodeAnswer, NodeFacts, NodeProvided, Prepared};
 use super::outcome::Outcome;
 use super::writer::Writer;
-use super::{ledger, pods};
 use ehrnet_api::conditions::{ConditionType, Reason};
 use ehrnet_api::node::NodeChannel;
 use ehrnet_api::{Channel, Hospital, NodeStatus, Peer};
@@ -25,7 +27,6 @@ use ehrnet_fabric::peer;
 use ehrnet_fabric::verbs::ensure_peer_joined;
 use ehrnet_observe::cache::Cache;
 use ehrnet_observe::{Kind, World};
-use ehrnet_pki::Certificate;
 use ehrnet_status::Finding;
 
 /// How soon a peer that copies blocks is asked again.
@@ -37,7 +38,7 @@ const LAG: u64 = 10;
 impl Declared for Peer {
     const KIND: Kind = Kind::Peer;
     type Facts = NodeFacts<Self>;
-    type Provided = Credentials;
+    type Provided = NodeProvided;
     type Answer = PeerAnswer;
 
     fn cache(world: &World) -> &Cache<Self> {
@@ -48,24 +49,23 @@ impl Declared for Peer {
         NodeFacts::gather(ctx, peer).await
     }
 
-    async fn provide(ctx: &Context, facts: &NodeFacts<Self>, writer: &Writer<'_>) -> Result<Credentials, StepError> {
+    async fn provide(ctx: &Context, facts: &NodeFacts<Self>, writer: &Writer<'_>) -> Result<NodeProvided, StepError> {
         nodes::provide(ctx, facts, writer).await
     }
 
-    async fn ask(ctx: &Context, facts: &NodeFacts<Self>, provided: &Result<Credentials, Finding>) -> PeerAnswer {
-        match (&facts.dependencies, provided) {
-            (Ok(dependencies), Ok(_)) => ask(ctx, &facts.node, dependencies).await,
+    async fn ask(ctx: &Context, facts: &NodeFacts<Self>, provided: &Result<NodeProvided, Finding>) -> PeerAnswer {
+        match (&facts.needs, provided) {
+            (Ok(needs), Ok(provided)) if provided.pod.is_ready => ask(ctx, &facts.node, needs).await,
             _ => PeerAnswer::later(),
         }
     }
 
     fn report(
-        ctx: &Context,
         facts: &NodeFacts<Self>,
-        provided: &Result<Credentials, Finding>,
+        provided: &Result<NodeProvided, Finding>,
         answer: PeerAnswer,
     ) -> Report<NodeStatus> {
-        let mut report = nodes::report(ctx, facts, provided, answer.node);
+        let mut report = nodes::report(facts, provided, answer.node);
         report.findings.push((ConditionType::PeersJoined, answer.finding));
         Report { look_again: report.look_again.or_sooner(answer.look_again), ..report }
     }
@@ -74,6 +74,7 @@ impl Declared for Peer {
 impl LedgerNode for Peer {
     const PORT: u16 = names::PEER_PORT;
     type Plan = PeerPlan;
+    type More = PeerFacts;
 
     fn hospital(&self) -> &str {
         &self.spec.hospital_ref.name
@@ -81,6 +82,15 @@ impl LedgerNode for Peer {
 
     fn plan(&self, hospital: &Hospital, site: &Site, outside_ports: BTreeSet<u16>) -> Result<PeerPlan, PlanError> {
         PeerPlan::new(self, hospital, site, outside_ports)
+    }
+
+    fn gather_more(&self, ctx: &Context, dependencies: &Dependencies) -> PeerFacts {
+        let namespace = &dependencies.owner.namespace;
+        PeerFacts {
+            chaincode_client: credentials::chaincode_client_slot(ctx, dependencies),
+            admin: ledger::admin(ctx, &dependencies.hospital),
+            channels: self.spec.channels.iter().map(|name| ChannelFact::gather(ctx, namespace, name)).collect(),
+        }
     }
 
     fn node(plan: &PeerPlan) -> &NodePlan {
@@ -93,22 +103,65 @@ impl LedgerNode for Peer {
     }
 
     /// The certificate that it shows to contracts; and the password of its CouchDB, if it has one.
-    async fn prepare(
-        ctx: &Context,
-        writer: &Writer<'_>,
-        owner: &Owner,
-        plan: &PeerPlan,
-        dependencies: &Dependencies,
-    ) -> Result<Certificate, StepError> {
+    async fn prepare(ctx: &Context, writer: &Writer<'_>, needs: &Needs<Self>) -> Result<Prepared, StepError> {
+        let Needs { owner, dependencies, plan, more, .. } = needs;
         if plan.couchdb.is_some() {
             let password = hex::encode(rand::random::<[u8; 16]>());
             writer.create_once(owner, &ctx.world.secrets, &secret::couchdb(&plan.node, &password)).await?;
         }
-        Ok(credentials::of_chaincode_client(ctx, writer, dependencies).await?.certificate)
+        let client = credentials::of_chaincode_client(ctx, writer, &more.chaincode_client, dependencies).await?;
+        Ok(Prepared { certificate: client.certificate.clone(), client })
     }
 
     fn objects(plan: &PeerPlan, material: &Material) -> Objects {
         desired::peer::resources(plan, material)
+    }
+}
+
+/// What decisions about a peer need besides.
+pub struct PeerFacts {
+    /// What is found of the key pair that it shows to contracts.
+    chaincode_client: Slot,
+    /// Who the operator is to it.
+    admin: Result<Admin, Finding>,
+    /// The channels that it is to join, in the order of its spec.
+    channels: Vec<ChannelFact>,
+}
+
+/// A channel that a peer is to join.
+struct ChannelFact {
+    /// Name of the Channel.
+    name: String,
+    /// The Channel, if it exists.
+    channel: Option<Arc<Channel>>,
+    /// Its stored genesis block.
+    genesis: Option<Arc<ConfigMap>>,
+}
+
+impl ChannelFact {
+    fn gather(ctx: &Context, namespace: &str, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            channel: ctx.world.channels.get(namespace, name),
+            genesis: ctx.world.config_maps.get(namespace, &names::genesis(name)),
+        }
+    }
+
+    /// The channel with its genesis block, once peers can join it.
+    fn ready(&self) -> Result<(&Channel, Genesis), Finding> {
+        let Self { name, channel, genesis } = self;
+        let Some(channel) = channel else {
+            return Err(Finding::not(Reason::WaitingForReference, format!("Channel {name} does not exist yet")));
+        };
+        let known = channel.status.as_ref().and_then(|status| status.genesis_hash.as_ref());
+        // The hash stands in the status once an orderer has begun with this block, and no other.
+        match (genesis.as_deref().and_then(Genesis::read), known) {
+            (Some(genesis), Some(hash)) if *hash == genesis.hash => Ok((channel, genesis)),
+            _ => Err(Finding::not(
+                Reason::WaitingForDependency,
+                format!("no orderer serves Channel {name} yet: see its conditions"),
+            )),
+        }
     }
 }
 
@@ -130,12 +183,10 @@ impl PeerAnswer {
 }
 
 /// Joins what is declared and asks the peer what it has.
-async fn ask(ctx: &Context, peer: &Peer, dependencies: &Dependencies) -> PeerAnswer {
-    let (namespace, name) = super::place(peer);
-    if !pods::is_ready(&ctx.world, &namespace, &name) {
-        return PeerAnswer::later();
-    }
-    let client = match ledger::peer(ctx, &namespace, &name, &dependencies.hospital, &dependencies.authorities) {
+async fn ask(ctx: &Context, peer: &Peer, needs: &Needs<Peer>) -> PeerAnswer {
+    let (Owner { namespace, name, .. }, authorities) = (&needs.owner, &needs.dependencies.authorities);
+    let admin = needs.more.admin.clone();
+    let client = match admin.and_then(|admin| ledger::peer(&ctx.network, namespace, name, authorities, admin)) {
         Ok(client) => client,
         Err(finding) => return PeerAnswer::none(finding, Outcome::wait()),
     };
@@ -149,8 +200,8 @@ async fn ask(ctx: &Context, peer: &Peer, dependencies: &Dependencies) -> PeerAns
     let mut obstacle = None;
     let (mut joined, mut look_again) = (Vec::new(), Outcome::wait());
     let mut names: Vec<String> = has.clone();
-    for declared in &peer.spec.channels {
-        match join(ctx, peer, &client, declared, &has).await {
+    for declared in &needs.more.channels {
+        match join(peer, &client, declared, &has).await {
             Ok(channel) => names.push(channel),
             Err(finding) => {
                 obstacle.get_or_insert(finding);
@@ -167,13 +218,13 @@ async fn ask(ctx: &Context, peer: &Peer, dependencies: &Dependencies) -> PeerAns
             }
         }
     }
-    if let Some(behind) = behind(ctx, peer, &joined) {
+    if let Some(behind) = behind(&needs.more.channels, &joined) {
         look_again = Outcome::within(COPYING_LOOK);
         if !had_all(peer) || behind.missing > LAG {
             obstacle.get_or_insert(behind.finding);
         }
     }
-    let version = ledger::version(ctx, &namespace, &name, names::PEER_OPERATIONS_PORT, &dependencies.authorities).await;
+    let version = ledger::version(&ctx.network, namespace, name, names::PEER_OPERATIONS_PORT, authorities).await;
     let finding = obstacle.unwrap_or_else(|| Finding::good(has_joined(&joined)));
     PeerAnswer { node: NodeAnswer { version, channels: Some(joined) }, finding, look_again }
 }
@@ -186,22 +237,17 @@ fn has_joined(channels: &[NodeChannel]) -> String {
 }
 
 /// Makes the peer join a declared channel; returns Fabric's name of it.
-async fn join(
-    ctx: &Context,
-    peer: &Peer,
-    client: &peer::Client,
-    declared: &str,
-    has: &[String],
-) -> Result<String, Finding> {
-    let (namespace, name) = super::place(peer);
-    let (channel, genesis) = ready_channel(ctx, &namespace, declared)?;
+async fn join(peer: &Peer, client: &peer::Client, declared: &ChannelFact, has: &[String]) -> Result<String, Finding> {
+    let name = peer.name_any();
+    let (channel, genesis) = declared.ready()?;
     let channel_name = channel.spec.channel_name.clone();
     if !channel.spec.members.contains(&peer.spec.hospital_ref.name) {
         let hospital = &peer.spec.hospital_ref.name;
         return Err(Finding::not(
             Reason::InvalidSpec,
             format!(
-                "Hospital {hospital} is not a member of Channel {declared}: add it to spec.members there, or remove the channel here"
+                "Hospital {hospital} is not a member of Channel {}: add it to spec.members there, or remove the channel here",
+                declared.name
             ),
         ));
     }
@@ -211,24 +257,6 @@ async fn join(
         tracing::info!(peer = name, channel = channel_name, height, "joined");
     }
     Ok(channel_name)
-}
-
-/// A channel that peers can join, with its genesis block.
-fn ready_channel(ctx: &Context, namespace: &str, name: &str) -> Result<(Arc<Channel>, Genesis), Finding> {
-    let Some(channel) = ctx.world.channels.get(namespace, name) else {
-        return Err(Finding::not(Reason::WaitingForReference, format!("Channel {name} does not exist yet")));
-    };
-    let stored = ctx.world.config_maps.get(namespace, &names::genesis(name));
-    let genesis = stored.as_deref().and_then(Genesis::read);
-    let known = channel.status.as_ref().and_then(|status| status.genesis_hash.clone());
-    // The hash stands in the status once an orderer has begun with this block, and no other.
-    match (genesis, known) {
-        (Some(genesis), Some(hash)) if hash == genesis.hash => Ok((channel, genesis)),
-        _ => Err(Finding::not(
-            Reason::WaitingForDependency,
-            format!("no orderer serves Channel {name} yet: see its conditions"),
-        )),
-    }
 }
 
 /// Whether the peer had all blocks of its channels when it was asked last.
@@ -244,10 +272,9 @@ struct Behind {
 }
 
 /// A channel of which the peer has fewer blocks than the orderers had when they were asked last.
-fn behind(ctx: &Context, peer: &Peer, joined: &[NodeChannel]) -> Option<Behind> {
-    let namespace = peer.namespace()?;
-    peer.spec.channels.iter().find_map(|declared| {
-        let channel = ctx.world.channels.get(&namespace, declared)?;
+fn behind(declared: &[ChannelFact], joined: &[NodeChannel]) -> Option<Behind> {
+    declared.iter().find_map(|declared| {
+        let channel = declared.channel.as_ref()?;
         let known = channel.status.as_ref()?.height?;
         let here = joined.iter().find(|here| here.name == channel.spec.channel_name)?;
         let missing = known.checked_sub(here.height).filter(|missing| *missing > 0)?;

@@ -29,8 +29,20 @@ fn ready_replicas(set: &StatefulSet) -> i32 {
     set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0)
 }
 
-/// Whether the pod of a node runs, and if not, what keeps it from running.
-pub fn finding(world: &World, namespace: &str, name: &str) -> Finding {
+/// How the pod of a node is doing.
+pub struct NodePod {
+    /// Whether it answers, whatever revision it is.
+    pub is_ready: bool,
+    /// Whether it runs as declared, and if not, what keeps it from that.
+    pub finding: Finding,
+}
+
+/// How the pod of a node is doing now.
+pub fn node(world: &World, namespace: &str, name: &str) -> NodePod {
+    NodePod { is_ready: is_ready(world, namespace, name), finding: finding(world, namespace, name) }
+}
+
+fn finding(world: &World, namespace: &str, name: &str) -> Finding {
     let Some(set) = world.stateful_sets.get(namespace, name) else {
         return Finding::not(Reason::Progressing, format!("StatefulSet {name} is not made yet"));
     };

@@ -3,6 +3,8 @@
 //! Invariant: it is never replaced by another one. With another key every patient would be a stranger to their own
 //! records, so a Secret that was lost is put back from any client bundle that still holds the key.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use zeroize::Zeroizing;
@@ -15,12 +17,33 @@ use ehrnet_apply::Owner;
 use ehrnet_desired::{names, secret};
 use ehrnet_status::Finding;
 
+/// What is left of the key.
+pub struct PseudonymFacts {
+    /// The Secret that is made for it.
+    stored: Option<Arc<Secret>>,
+    /// The key: from there, or from any client bundle.
+    known: Option<Zeroizing<String>>,
+}
+
+impl PseudonymFacts {
+    /// Gathers from the caches.
+    pub fn gather(ctx: &Context, namespace: &str) -> Self {
+        let live = &ctx.world.secrets;
+        let stored = live.get(namespace, names::PSEUDONYM);
+        let elsewhere = || live.list(namespace).iter().find_map(|other| read(other));
+        Self { known: stored.as_deref().and_then(read).or_else(elsewhere), stored }
+    }
+}
+
 /// The key, hexadecimal.
-pub async fn key(ctx: &Context, writer: &Writer<'_>, namespace: &str) -> Result<Zeroizing<String>, StepError> {
+pub async fn key(
+    ctx: &Context,
+    writer: &Writer<'_>,
+    namespace: &str,
+    facts: &PseudonymFacts,
+) -> Result<Zeroizing<String>, StepError> {
     let live = &ctx.world.secrets;
-    let stored = live.get(namespace, names::PSEUDONYM);
-    let known = stored.as_deref().and_then(read).or_else(|| live.list(namespace).iter().find_map(|other| read(other)));
-    let written = match (&stored, known) {
+    let written = match (&facts.stored, facts.known.clone()) {
         (Some(damaged), Some(key)) if read(damaged).is_none() => {
             tracing::warn!(secret = names::PSEUDONYM, namespace, "putting back a key that was damaged");
             let mut secret = secret::pseudonym(namespace, &key);

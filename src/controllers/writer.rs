@@ -1,8 +1,8 @@
 //! Who may write what is made for a resource, and until when.
 //!
 //! Invariant: objects are written through a [`Writer`] only, and a resource has one at a time: a pass and a repair never
-//! write for it at once. It is given to the step that makes objects and ends with it, before the ledger is asked, so that a
-//! repair never waits for a node.
+//! write for it at once. Passes and repairs ask for it (`pass.rs`), no step can; it is lent to the step that makes objects
+//! and ends with it, before the ledger is asked, so that a repair never waits for a node.
 
 use std::collections::HashMap;
 use std::ops::Deref;

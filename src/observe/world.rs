@@ -83,6 +83,8 @@ pub enum News {
     Malformed {
         /// Which one.
         target: Target,
+        /// Its UID: metadata can be read where the rest cannot.
+        uid: String,
         /// Why.
         error: String,
     },
@@ -380,7 +382,8 @@ impl<K: Cached + Resource<DynamicType = ()>, S: Kept<K>> Feed<K, S> {
             if listed {
                 (self.cache)(&self.world).keep_listed(&target.namespace, &target.name);
             }
-            let _ = self.news.send(News::Malformed { target, error: error.error });
+            let uid = error.metadata.uid.unwrap_or_default();
+            let _ = self.news.send(News::Malformed { target, uid, error: error.error });
             None
         };
         match event {

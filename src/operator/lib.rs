@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kube::Client;
 use tokio::sync::mpsc;
 
-use ehrnet_apply::Applier;
+use ehrnet_apply::{Applier, StatusWriter};
 use ehrnet_controllers as controllers;
 use ehrnet_controllers::{Clock, Context, GivenSecrets, Memories, Statuses, Writers};
 use ehrnet_desired::{DefaultImage, NodeImages, Site};
@@ -103,14 +103,13 @@ pub async fn run(parts: Parts, shutdown: &Shutdown) -> Result<(), OperatorError>
         () = shutdown.wished() => {}
     }
     tracing::info!(namespaces = ?namespaces, "leading");
-    let applier = Applier::new(client.clone());
-    let reporter = Reporter::new(client.clone(), &identity);
+    let writers = Writers::new(Applier::new(client.clone()));
+    let statuses = Statuses::new(StatusWriter::new(client.clone()), Reporter::new(client.clone(), &identity));
     let ctx = Arc::new(Context {
         world,
         site: site(&settings, &client),
         given: GivenSecrets::new(client),
-        writers: Writers::new(applier.clone()),
-        statuses: Statuses::new(applier, reporter),
+        statuses,
         network,
         memories: Memories::default(),
         metrics: metrics.clone(),
@@ -118,7 +117,7 @@ pub async fn run(parts: Parts, shutdown: &Shutdown) -> Result<(), OperatorError>
     });
     let concurrency = usize::from(settings.concurrency);
     let result = tokio::select! {
-        () = controllers::run(ctx, concurrency, receiver, shutdown) => Ok(()),
+        () = controllers::run(ctx, writers, concurrency, receiver, shutdown) => Ok(()),
         lost = lost(leadership.as_ref()) => Err(OperatorError::Lease(lost)),
     };
     metrics.leader(false);

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::definition;
 use crate::channel::participants::Participants;
 use crate::context::Context;
+use crate::key_pairs::Slot;
+use crate::ledger::Admin;
 use crate::nodes::{self, Dependencies};
-use crate::pods;
-use crate::rival;
+use crate::{credentials, pods, rival};
 use ehrnet_api::conditions::Reason;
 use ehrnet_api::{Chaincode, Peer};
+use ehrnet_desired::names;
 use ehrnet_fabric::chaincode::ChaincodeDefinition;
 use ehrnet_status::Finding;
 
@@ -30,6 +33,8 @@ pub struct ChaincodeFacts {
     pub members: Vec<Member>,
     /// The definition as declared, or what is wrong with the declaration.
     pub definition: Result<ChaincodeDefinition, Finding>,
+    /// The present.
+    pub now: Timestamp,
 }
 
 /// A member hospital of the channel.
@@ -38,10 +43,52 @@ pub struct Member {
     pub name: String,
     /// The Hospital with its CAs, or what is missing.
     pub dependencies: Result<Dependencies, Finding>,
+    /// What is found of the service's key pairs, or why it can have none.
+    pub slots: Result<ServiceSlots, Finding>,
+    /// Who the operator is to its nodes, or why it is nobody yet.
+    pub admin: Result<Admin, Finding>,
     /// Its peers that have joined the channel and answer.
     pub peers: Vec<String>,
     /// Whether it has any peer that wants to join.
     pub has_peers: bool,
+}
+
+/// What is found of the key pairs of a hospital's service.
+pub struct ServiceSlots {
+    /// By which the hospital's peers are known to its contracts.
+    pub client: Slot,
+    /// Of the service itself.
+    pub tls: Slot,
+}
+
+impl Member {
+    async fn gather(ctx: &Context, chaincode: &Chaincode, channel: &Participants, name: &str) -> Self {
+        let dependencies = nodes::dependencies(ctx, chaincode, name).await;
+        let slots = dependencies.as_ref().map_err(Clone::clone);
+        let of_hospital = |peer: &&Arc<Peer>| peer.spec.hospital_ref.name == name;
+        let wanting: Vec<_> = channel.peers.iter().filter(of_hospital).collect();
+        Self {
+            name: name.to_owned(),
+            slots: slots.and_then(|dependencies| ServiceSlots::gather(ctx, chaincode, dependencies)),
+            admin: channel.admin(name),
+            has_peers: !wanting.is_empty(),
+            peers: wanting.iter().filter(|peer| has_joined(ctx, channel, peer)).map(|peer| peer.name_any()).collect(),
+            dependencies,
+        }
+    }
+}
+
+impl ServiceSlots {
+    fn gather(ctx: &Context, chaincode: &Chaincode, dependencies: &Dependencies) -> Result<Self, Finding> {
+        let (owner, hospital) = (crate::owner(chaincode)?, &dependencies.owner.name);
+        let known = chaincode.status.iter().flat_map(|status| &status.hospitals);
+        let existed = known.into_iter().any(|known| known.name == *hospital && known.tls.is_some());
+        let tls = names::node_tls(&names::contract(&owner.name, hospital));
+        Ok(Self {
+            client: credentials::chaincode_client_slot(ctx, dependencies),
+            tls: Slot::gather(ctx, owner, tls, existed),
+        })
+    }
 }
 
 impl ChaincodeFacts {
@@ -53,23 +100,15 @@ impl ChaincodeFacts {
             None => None,
         };
         let mut members = Vec::new();
-        for name in channel.iter().flat_map(|channel| &channel.channel.spec.members) {
-            let dependencies = nodes::dependencies(ctx, &*chaincode, name).await;
-            let of_hospital = |peer: &&Arc<Peer>| peer.spec.hospital_ref.name == *name;
-            let wanting: Vec<_> = channel.iter().flat_map(|channel| &channel.peers).filter(of_hospital).collect();
-            let has_peers = !wanting.is_empty();
-            let joined = wanting.into_iter().filter(|peer| has_joined(ctx, channel.as_ref(), peer));
-            members.push(Member {
-                name: name.clone(),
-                dependencies,
-                peers: joined.map(|peer| peer.name_any()).collect(),
-                has_peers,
-            });
+        if let Some(channel) = &channel {
+            for name in &channel.channel.spec.members {
+                members.push(Member::gather(ctx, &chaincode, channel, name).await);
+            }
         }
         let msps = msps(&members);
         let channel_name = channel.as_ref().map_or("", Participants::channel_name);
         let definition = definition::definition(&chaincode, channel_name, &msps);
-        Self { rival: rival(ctx, &chaincode), namespace, channel, members, definition, chaincode }
+        Self { rival: rival(ctx, &chaincode), namespace, channel, members, definition, chaincode, now: (ctx.clock)() }
     }
 
     /// Name of the contract on the ledger.
@@ -120,8 +159,7 @@ fn msps(members: &[Member]) -> BTreeMap<String, String> {
 }
 
 /// Whether a peer answers and has the channel.
-fn has_joined(ctx: &Context, channel: Option<&Participants>, peer: &Peer) -> bool {
-    let Some(channel) = channel else { return false };
+fn has_joined(ctx: &Context, channel: &Participants, peer: &Peer) -> bool {
     let joined = peer.status.as_ref().is_some_and(|status| status.has_channel(channel.channel_name()));
     joined && pods::is_ready(&ctx.world, &channel.namespace, &peer.name_any())
 }

@@ -87,7 +87,7 @@ async fn negotiate(
     let known = lifecycle::committed(first, channel, &definition.name).await.map_err(|error| problem(&error))?;
     let sequence = lifecycle::next_sequence(definition, known.as_ref());
     if known.is_none()
-        && let Some(finding) = hold(ctx, facts, parties)
+        && let Some(finding) = hold(facts, parties)
     {
         agreement.approved = finding;
         return Ok(());
@@ -137,16 +137,16 @@ async fn negotiate(
 
 /// What the first approvals still wait for: where all hospitals approve at once, one block holds all approvals. A hospital
 /// whose peer does not come keeps the others for a while only.
-fn hold(ctx: &Context, facts: &ChaincodeFacts, parties: &[Party<'_>]) -> Option<Finding> {
+fn hold(facts: &ChaincodeFacts, parties: &[Party<'_>]) -> Option<Finding> {
     let awaited = parties.iter().find(|party| party.peers.is_empty() && party.member.has_peers)?;
-    together::waits(&*facts.chaincode, (ctx.clock)()).then(|| awaited.obstacle.clone()).flatten()
+    together::waits(&*facts.chaincode, facts.now).then(|| awaited.obstacle.clone()).flatten()
 }
 
 fn party<'a>(ctx: &Context, facts: &ChaincodeFacts, member: &'a Member, service: &'a Service) -> Option<Party<'a>> {
     let dependencies = member.dependencies.as_ref().ok()?;
     let (mut peers, mut obstacle) = (Vec::new(), None);
     for name in &member.peers {
-        match ledger::peer(ctx, &facts.namespace, name, &dependencies.hospital, &dependencies.authorities) {
+        match client(ctx, facts, member, name) {
             Ok(client) => peers.push((name.clone(), client)),
             Err(finding) => obstacle = obstacle.or(Some(finding)),
         }
@@ -155,6 +155,11 @@ fn party<'a>(ctx: &Context, facts: &ChaincodeFacts, member: &'a Member, service:
         obstacle = Some(no_peer(facts, member));
     }
     Some(Party { member, service, msp_id: dependencies.hospital.spec.msp_id.clone(), peers, obstacle })
+}
+
+fn client(ctx: &Context, facts: &ChaincodeFacts, member: &Member, peer: &str) -> Result<peer::Client, Finding> {
+    let dependencies = member.dependencies.as_ref().map_err(Clone::clone)?;
+    ledger::peer(&ctx.network, &facts.namespace, peer, &dependencies.authorities, member.admin.clone()?)
 }
 
 fn no_peer(facts: &ChaincodeFacts, member: &Member) -> Finding {
@@ -205,7 +210,7 @@ async fn approve(
 fn orderers(ctx: &Context, facts: &ChaincodeFacts) -> Result<Vec<orderer::Client>, Finding> {
     let Some(channel) = &facts.channel else { return Ok(Vec::new()) };
     let ready = channel.orderers.iter().filter(|orderer| orderer.ready);
-    ready.map(|orderer| ledger::orderer(ctx, channel, orderer)).collect()
+    ready.map(|orderer| ledger::orderer(&ctx.network, channel, orderer)).collect()
 }
 
 fn problem(error: &LedgerError) -> Finding {
@@ -262,8 +267,7 @@ pub async fn answering(ctx: &Context, facts: &ChaincodeFacts) -> Finding {
 }
 
 async fn answers(ctx: &Context, facts: &ChaincodeFacts, member: &Member, peer: &str) -> Option<Finding> {
-    let dependencies = member.dependencies.as_ref().ok()?;
-    let client = match ledger::peer(ctx, &facts.namespace, peer, &dependencies.hospital, &dependencies.authorities) {
+    let client = match client(ctx, facts, member, peer) {
         Ok(client) => client,
         Err(finding) => return Some(finding),
     };

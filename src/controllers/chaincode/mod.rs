@@ -25,7 +25,7 @@ use ehrnet_pki::renewal;
 use ehrnet_status::Finding;
 use facts::ChaincodeFacts;
 use lifecycle::Agreement;
-use services::Service;
+use services::{Pods, Service};
 
 /// How often the ledger is looked at without news.
 const LEDGER_LOOK: Duration = Duration::from_secs(60);
@@ -60,16 +60,16 @@ impl Declared for Chaincode {
     ) -> Option<ChaincodeAnswer> {
         let (Ok(services), Ok(definition)) = (services, &facts.definition) else { return None };
         let agreement = lifecycle::agree(ctx, facts, definition, services).await;
-        let running = services::running(ctx, facts);
-        let pods = match running.holds() && agreement.committed.holds() {
+        let pods = services::pods_now(ctx, facts);
+        let running = services::running(facts, &pods);
+        let serving = match running.holds() && agreement.committed.holds() {
             true => lifecycle::answering(ctx, facts).await,
             false => running,
         };
-        Some(ChaincodeAnswer { agreement, pods })
+        Some(ChaincodeAnswer { agreement, pods, serving })
     }
 
     fn report(
-        ctx: &Context,
         facts: &ChaincodeFacts,
         services: &Result<Vec<Service>, Finding>,
         answer: Option<ChaincodeAnswer>,
@@ -77,32 +77,34 @@ impl Declared for Chaincode {
         let agreement = answer.as_ref().map(|answer| &answer.agreement);
         let later = || Finding::comes_after("the services are made");
         let part = |part: fn(&Agreement) -> &Finding| agreement.map_or_else(later, |agreement| part(agreement).clone());
-        let pods = answer.as_ref().map(|answer| answer.pods.clone());
+        let serving = answer.as_ref().map(|answer| answer.serving.clone());
         let findings = vec![
             (ConditionType::Accepted, facts.accepted()),
             (ConditionType::Installed, part(|agreement| &agreement.installed)),
             (ConditionType::Approved, part(|agreement| &agreement.approved)),
             (ConditionType::Committed, part(|agreement| &agreement.committed)),
-            (ConditionType::PodsReady, pods.or_else(|| services.as_ref().err().cloned()).unwrap_or_else(later)),
+            (ConditionType::PodsReady, serving.or_else(|| services.as_ref().err().cloned()).unwrap_or_else(later)),
         ];
         let services = services.as_deref().unwrap_or_default();
-        let look_again = look_again(ctx, services, &findings);
-        Report { status: report::status(ctx, facts, services, agreement), findings, look_again }
+        let look_again = look_again(facts, services, &findings);
+        Report { status: report::status(facts, services, answer.as_ref()), findings, look_again }
     }
 }
 
 /// What the ledger and the services answered.
 pub struct ChaincodeAnswer {
     agreement: Agreement,
+    /// How the pods of the services are doing.
+    pods: Pods,
     /// Whether the services run and answer.
-    pods: Finding,
+    serving: Finding,
 }
 
 /// What is waited for shows in the caches; only the ledger must be asked again, and certificates renewed.
-fn look_again(ctx: &Context, services: &[Service], findings: &[(ConditionType, Finding)]) -> Outcome {
+fn look_again(facts: &ChaincodeFacts, services: &[Service], findings: &[(ConditionType, Finding)]) -> Outcome {
     let open = findings.iter().find(|(_, finding)| !finding.holds()).map(|(_, finding)| finding.reason);
     let look = if open == Some(Reason::Progressing) { STEP_LOOK } else { LEDGER_LOOK };
     let due = services.iter().filter_map(|service| service.tls.due);
-    let renewal = renewal::next_wake_up(due, (ctx.clock)()).map_or(Outcome::wait(), Outcome::within);
+    let renewal = renewal::next_wake_up(due, facts.now).map_or(Outcome::wait(), Outcome::within);
     Outcome::within(look).or_sooner(renewal)
 }

@@ -1,26 +1,19 @@
-//! What a contract's status says. Pure look-ups.
+//! What a contract's status says. Pure.
 
+use super::ChaincodeAnswer;
+use super::definition;
 use super::facts::{ChaincodeFacts, Member};
-use super::lifecycle::Agreement;
 use super::services::Service;
-use super::{definition, services};
-use crate::context::Context;
 use ehrnet_api::ChaincodeStatus;
 use ehrnet_api::chaincode::ChaincodeHospital;
+use ehrnet_status::Finding;
 
 /// The whole status. What could not be asked this time keeps its last known value.
-pub fn status(
-    ctx: &Context,
-    facts: &ChaincodeFacts,
-    services: &[Service],
-    agreement: Option<&Agreement>,
-) -> ChaincodeStatus {
+pub fn status(facts: &ChaincodeFacts, services: &[Service], answer: Option<&ChaincodeAnswer>) -> ChaincodeStatus {
     let before = facts.chaincode.status.clone().unwrap_or_default();
-    let in_force = agreement.and_then(|agreement| agreement.in_force.as_ref());
-    let hospitals: Vec<_> = match agreement {
-        Some(agreement) => {
-            facts.members.iter().map(|member| hospital(ctx, facts, services, agreement, member)).collect()
-        }
+    let in_force = answer.and_then(|answer| answer.agreement.in_force.as_ref());
+    let hospitals: Vec<_> = match answer {
+        Some(answer) => facts.members.iter().map(|member| hospital(facts, services, answer, member)).collect(),
         None => before.hospitals,
     };
     let approved = hospitals.iter().filter(|hospital| hospital.approved).count();
@@ -35,22 +28,22 @@ pub fn status(
 }
 
 fn hospital(
-    ctx: &Context,
     facts: &ChaincodeFacts,
     services: &[Service],
-    agreement: &Agreement,
+    answer: &ChaincodeAnswer,
     member: &Member,
 ) -> ChaincodeHospital {
     let service = services.iter().find(|service| service.hospital == member.name);
     let known =
         facts.chaincode.status.iter().flat_map(|status| &status.hospitals).find(|known| known.name == member.name);
+    let agreement = &answer.agreement;
     let asked = agreement.approvals.get(&member.name).copied();
     ChaincodeHospital {
         name: member.name.clone(),
         package_id: service.map(|service| service.package.id.clone()),
         installed: agreement.peers.get(&member.name).cloned().unwrap_or_default(),
         approved: asked.unwrap_or_else(|| known.is_some_and(|known| known.approved)),
-        ready: services::of_hospital(ctx, facts, &member.name).holds(),
+        ready: answer.pods.get(&member.name).is_some_and(Finding::holds),
         tls: service.map(|service| service.tls.status()),
     }
 }

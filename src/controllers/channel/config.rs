@@ -3,16 +3,13 @@
 //! Invariant: at most one step in a pass, and one that changes consenters only while every other orderer is well
 //! (S3 in docs/invariants.md).
 
-use std::sync::Arc;
-
 use super::orderers::OrdererView;
 use super::participants::Participants;
 use crate::context::Context;
-use crate::ledger;
+use crate::ledger::{self, Admin};
 use ehrnet_api::conditions::Reason;
 use ehrnet_fabric::LedgerError;
 use ehrnet_fabric::definition::ChannelDefinition;
-use ehrnet_fabric::identity::SigningIdentity;
 use ehrnet_fabric::orderer;
 use ehrnet_fabric::participation::ChannelStatus;
 use ehrnet_fabric::plan::{Step, UnsignedStep, plan};
@@ -51,7 +48,7 @@ async fn step(
 ) -> Result<ConfigOutcome, Finding> {
     let clients = clients(ctx, participants, views)?;
     let clients: Vec<&orderer::Client> = clients.iter().collect();
-    let identities = identities(ctx, participants);
+    let identities = identities(participants);
     let may = async |step: &Step, _: &Config| bearable(step, views);
     ensure_config(&clients, declared, &identities, may).await.map_err(|error| problem(&error))
 }
@@ -60,7 +57,7 @@ async fn step(
 fn clients(ctx: &Context, participants: &Participants, views: &[OrdererView]) -> Result<Vec<orderer::Client>, Finding> {
     let members = participants.orderers.iter().zip(views).filter(|(_, view)| matches!(view.answer, Ok(Some(_))));
     let clients: Vec<_> =
-        members.map(|(orderer, _)| ledger::orderer(ctx, participants, orderer)).collect::<Result<_, _>>()?;
+        members.map(|(orderer, _)| ledger::orderer(&ctx.network, participants, orderer)).collect::<Result<_, _>>()?;
     if clients.is_empty() {
         return Err(Finding::not(Reason::WaitingForDependency, "no orderer of the channel answers yet"));
     }
@@ -68,9 +65,9 @@ fn clients(ctx: &Context, participants: &Participants, views: &[OrdererView]) ->
 }
 
 /// The admin identities at hand: those of the hospitals that this operator looks after. Others sign elsewhere.
-fn identities(ctx: &Context, participants: &Participants) -> Vec<Arc<SigningIdentity>> {
+fn identities(participants: &Participants) -> Vec<Admin> {
     let hospitals = participants.hospitals.values().flatten();
-    hospitals.filter_map(|organisation| ledger::admin(ctx, &organisation.hospital).ok()).collect()
+    hospitals.filter_map(|organisation| organisation.admin.clone().ok()).collect()
 }
 
 /// Whether the orderers can bear a change of their own number now.

@@ -106,7 +106,7 @@ async fn fetch(ctx: &Context, participants: &Participants, hash: &str) -> Result
     let channel = participants.channel_name();
     let mut silent = Vec::new();
     for orderer in &participants.orderers {
-        let answer = match ledger::orderer(ctx, participants, orderer) {
+        let answer = match ledger::orderer(&ctx.network, participants, orderer) {
             Ok(client) => client.block(channel, 0).await.map_err(|error| error.to_string()),
             Err(finding) => Err(finding.message),
         };

@@ -67,7 +67,6 @@ impl Declared for Channel {
     }
 
     fn report(
-        _: &Context,
         facts: &ChannelFacts,
         genesis: &Result<Genesis, Finding>,
         answer: ChannelAnswer,

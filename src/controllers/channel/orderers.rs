@@ -30,7 +30,9 @@ pub async fn joined(ctx: &Context, participants: &Participants, genesis: &Genesi
         return asked;
     }
     let begins = !asked.iter().any(|view| matches!(view.answer, Ok(Some(_))));
-    if begins && asked.iter().any(|view| view.answer.is_err()) && together::waits(&*participants.channel, (ctx.clock)())
+    if begins
+        && asked.iter().any(|view| view.answer.is_err())
+        && together::waits(&*participants.channel, participants.now)
     {
         return asked;
     }
@@ -70,7 +72,7 @@ async fn same_beginning(
         return Ok(());
     }
     let channel = participants.channel_name();
-    let first = ledger::orderer(ctx, participants, orderer)?
+    let first = ledger::orderer(&ctx.network, participants, orderer)?
         .block(channel, 0)
         .await
         .map_err(|error| problem(orderer, &error))?;
@@ -94,7 +96,7 @@ fn client(
     if !orderer.ready {
         return Err(Finding::not(Reason::WaitingForDependency, format!("Orderer {} is not ready", orderer.name)));
     }
-    ledger::participation(ctx, participants, orderer)
+    ledger::participation(&ctx.network, participants, orderer)
 }
 
 fn problem(orderer: &OrdererFact, error: &LedgerError) -> Finding {
@@ -106,7 +108,7 @@ fn problem(orderer: &OrdererFact, error: &LedgerError) -> Finding {
 async fn join_block(ctx: &Context, participants: &Participants, asked: &[OrdererView], genesis: &Genesis) -> Block {
     let members = participants.orderers.iter().zip(asked).filter(|(_, view)| matches!(view.answer, Ok(Some(_))));
     for (orderer, _) in members {
-        let Ok(client) = ledger::orderer(ctx, participants, orderer) else { continue };
+        let Ok(client) = ledger::orderer(&ctx.network, participants, orderer) else { continue };
         match client.config_block(participants.channel_name()).await {
             Ok(block) => return block,
             Err(error) => tracing::debug!(orderer = orderer.name, %error, "no configuration block from this orderer"),

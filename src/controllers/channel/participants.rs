@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::authorities::{self, Authorities};
 use crate::context::Context;
+use crate::ledger::{self, Admin};
 use crate::pods;
+use ehrnet_api::conditions::Reason;
 use ehrnet_api::{Channel, Hospital, Orderer, Peer};
 use ehrnet_desired::names;
+use ehrnet_fabric::net::TlsIdentity;
 use ehrnet_status::Finding;
 
 /// A hospital that takes part in the channel, as member, through an orderer, or both.
@@ -19,6 +23,8 @@ pub struct Organisation {
     pub hospital: Arc<Hospital>,
     /// Its CAs; or why they cannot be used yet.
     pub authorities: Result<Authorities, Finding>,
+    /// Who the operator is to its nodes; or why it is nobody yet.
+    pub admin: Result<Admin, Finding>,
 }
 
 /// A declared orderer of the channel.
@@ -46,8 +52,12 @@ pub struct Participants {
     pub hospitals: BTreeMap<String, Option<Organisation>>,
     /// Declared orderers, in the order of the spec.
     pub orderers: Vec<OrdererFact>,
+    /// Who the operator is to the admin endpoints of the orderers.
+    pub operator: Result<TlsIdentity, Finding>,
     /// Peers that want to join.
     pub peers: Vec<Arc<Peer>>,
+    /// The present.
+    pub now: Timestamp,
 }
 
 impl Participants {
@@ -67,7 +77,8 @@ impl Participants {
         let joining =
             |peer: &Arc<Peer>| peer.spec.channels.contains(&name) && peer.metadata.deletion_timestamp.is_none();
         let peers = ctx.world.peers.list(&namespace).into_iter().filter(joining).collect();
-        Self { channel, namespace, hospitals, orderers, peers }
+        let operator = ledger::operator(ctx, &namespace);
+        Self { channel, namespace, hospitals, orderers, operator, peers, now: (ctx.clock)() }
     }
 
     /// Fabric's name of the channel.
@@ -79,12 +90,18 @@ impl Participants {
     pub fn organisation(&self, hospital: &str) -> Option<&Organisation> {
         self.hospitals.get(hospital)?.as_ref()
     }
+
+    /// Who the operator is to the nodes of that hospital resource.
+    pub fn admin(&self, hospital: &str) -> Result<Admin, Finding> {
+        let missing = || Finding::not(Reason::WaitingForReference, format!("Hospital {hospital} does not exist yet"));
+        self.organisation(hospital).ok_or_else(missing)?.admin.clone()
+    }
 }
 
 async fn organisation(ctx: &Context, namespace: &str, name: &str) -> Option<Organisation> {
     let hospital = ctx.world.hospitals.get(namespace, name)?;
     let authorities = authorities::of_hospital(ctx, &hospital).await;
-    Some(Organisation { hospital, authorities })
+    Some(Organisation { admin: ledger::admin(ctx, &hospital), hospital, authorities })
 }
 
 fn orderer_fact(ctx: &Context, namespace: &str, name: &str) -> OrdererFact {

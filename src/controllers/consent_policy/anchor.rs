@@ -2,12 +2,15 @@
 //!
 //! Invariant: the ledger's version is replaced only on top of the one that was read, so that nobody's is overwritten
 //! unseen. Deleting the resource leaves the policy in force; one that takes its place under another name withdraws it.
+//!
+//! Exception to "facts are gathered first": whether the holder of a scope still has a resource is read after the ledger has
+//! named the holder ([`is_declared_now`]); before, nobody knows its name.
 
 use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use super::ledger::{Contract, Refusal};
+use super::ledger::{Contract, ContractFacts, Refusal};
 use crate::context::Context;
 use crate::rival;
 use ehrnet_api::conditions::Reason;
@@ -24,8 +27,20 @@ pub struct Anchor {
     pub drift: Option<String>,
 }
 
+/// What is known of the contract that keeps the policy, or what keeps it from that; `None` if none is named. Gathers from the
+/// caches; only CA Secrets of users are read from the cluster.
+pub async fn gather(ctx: &Context, resource: &ConsentPolicy) -> Option<Result<ContractFacts, Finding>> {
+    Some(match contract(ctx, resource)? {
+        Ok(chaincode) => match rival(ctx, resource, &chaincode) {
+            Some(rival) => Err(claimed(&rival)),
+            None => ContractFacts::gather(ctx, &chaincode).await,
+        },
+        Err(finding) => Err(finding),
+    })
+}
+
 /// The contract that keeps the policy: `None` if none is named, and no channel either.
-pub fn contract(ctx: &Context, resource: &ConsentPolicy) -> Option<Result<Arc<Chaincode>, Finding>> {
+fn contract(ctx: &Context, resource: &ConsentPolicy) -> Option<Result<Arc<Chaincode>, Finding>> {
     let spec = &resource.spec;
     let namespace = resource.namespace().unwrap_or_default();
     let waiting = |message: String| Finding::not(Reason::WaitingForReference, message);
@@ -62,12 +77,9 @@ pub async fn keep(
     ctx: &Context,
     resource: &ConsentPolicy,
     policy: &Policy,
-    chaincode: &Chaincode,
+    facts: &ContractFacts,
 ) -> Result<Anchor, Finding> {
-    if let Some(rival) = rival(ctx, resource, chaincode) {
-        return Err(claimed(&rival));
-    }
-    let contract = Contract::of(ctx, chaincode).await?;
+    let contract = Contract::of(ctx, facts)?;
     let name = resource.name_any();
     let found = contract.ask(&GetPolicy { name: name.clone(), version: None }).await?;
     if found.digest == policy.digest() {
@@ -118,7 +130,7 @@ fn claimed(by: &str) -> Finding {
 async fn refused(contract: &Contract<'_>, ctx: &Context, namespace: &str, refusal: Refusal) -> Finding {
     let Refusal::Ledger(error) = &refusal else { return refusal.into() };
     let Some(Code::ScopeClaimed { policy: other }) = Code::find(&error.to_string()) else { return refusal.into() };
-    if ctx.world.consent_policies.get(namespace, &other).is_some() {
+    if is_declared_now(ctx, namespace, &other) {
         return claimed(&other);
     }
     let found = match contract.ask(&GetPolicy { name: other.clone(), version: None }).await {
@@ -131,6 +143,11 @@ async fn refused(contract: &Contract<'_>, ctx: &Context, namespace: &str, refusa
         }
         Err(refusal) => refusal.into(),
     }
+}
+
+/// Whether a ConsentPolicy of that name exists at this moment: what is withdrawn must not be declared meanwhile.
+fn is_declared_now(ctx: &Context, namespace: &str, name: &str) -> bool {
+    ctx.world.consent_policies.get(namespace, name).is_some()
 }
 
 #[cfg(test)]

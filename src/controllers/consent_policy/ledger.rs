@@ -1,4 +1,8 @@
 //! The contract, reached through the gateway of a member hospital and as its admin; and the agreement of the others.
+//!
+//! Exception to "facts are gathered first": the other members are looked up after the ledger has answered
+//! ([`Contract::member_now`]), and only where a policy is put or withdrawn. The ledger is asked every few seconds, and nearly
+//! always holds what is declared: gathering every member's keys each time would be for nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,11 +10,13 @@ use std::time::Duration;
 use futures::future::join_all;
 use kube::ResourceExt;
 
+use crate::authorities::{self, Authorities};
 use crate::chaincode::definition;
 use crate::context::Context;
-use crate::{authorities, ledger, pods};
+use crate::ledger::{self, Admin};
+use crate::pods;
 use ehrnet_api::conditions::{READY, Reason};
-use ehrnet_api::{Chaincode, Channel, Peer};
+use ehrnet_api::{Chaincode, Channel, Hospital, Peer};
 use ehrnet_fabric::proposal::Call;
 use ehrnet_fabric::{LedgerError, gateway};
 use ehrnet_messages::{ApprovePolicy, Code, Function, PolicyVersion, PutPolicy, WithdrawPolicy};
@@ -19,20 +25,29 @@ use ehrnet_status::Finding;
 /// How long the peer that puts a policy may take to hear of an approval.
 const HEARD: Duration = Duration::from_secs(10);
 
-/// The contract of one Chaincode.
-pub struct Contract<'a> {
-    ctx: &'a Context,
-    namespace: String,
+/// What is known of the way to a contract.
+pub struct ContractFacts {
     channel: Arc<Channel>,
+    /// Name of the contract on the ledger.
     chaincode: String,
-    /// The hospital that asks and puts.
-    hospital: String,
-    client: gateway::Client,
+    /// The member hospital that asks and puts.
+    member: MemberFacts,
 }
 
-impl<'a> Contract<'a> {
-    /// Through the first member hospital whose admin and peer are at hand.
-    pub async fn of(ctx: &'a Context, chaincode: &Chaincode) -> Result<Self, Finding> {
+/// What is known of the way to a member hospital.
+struct MemberFacts {
+    hospital: Arc<Hospital>,
+    authorities: Authorities,
+    /// Who the operator is to its nodes.
+    admin: Admin,
+    /// A peer of it that has the channel and answers.
+    peer: String,
+}
+
+impl ContractFacts {
+    /// Through the first member hospital whose admin and peer are at hand. Gathers from the caches; only CA Secrets of users
+    /// are read from the cluster.
+    pub async fn gather(ctx: &Context, chaincode: &Chaincode) -> Result<Self, Finding> {
         let namespace = chaincode.namespace().unwrap_or_default();
         let ready = chaincode.status.iter().flat_map(|status| &status.conditions).find(|c| c.type_ == READY);
         if ready.is_none_or(|ready| ready.status != "True") {
@@ -40,18 +55,51 @@ impl<'a> Contract<'a> {
         }
         let channel = ctx.world.channels.get(&namespace, &chaincode.spec.channel_ref.name);
         let channel = channel.ok_or_else(|| waiting(format!("Channel {} is gone", chaincode.spec.channel_ref.name)))?;
-        let chaincode = definition::name(chaincode);
         let mut obstacle = None;
         for hospital in &channel.spec.members {
-            match gateway_of(ctx, &namespace, &channel, hospital).await {
-                Ok(client) => {
-                    let hospital = hospital.clone();
-                    return Ok(Self { ctx, namespace, channel, chaincode, hospital, client });
-                }
+            match MemberFacts::gather(ctx, &channel, hospital).await {
+                Ok(member) => return Ok(Self { chaincode: definition::name(chaincode), channel, member }),
                 Err(finding) => obstacle = obstacle.or(Some(finding)),
             }
         }
         Err(obstacle.unwrap_or_else(|| waiting("the channel has no members".into())))
+    }
+}
+
+impl MemberFacts {
+    async fn gather(ctx: &Context, channel: &Channel, hospital: &str) -> Result<Self, Finding> {
+        let namespace = channel.namespace().unwrap_or_default();
+        let found = ctx.world.hospitals.get(&namespace, hospital);
+        let found = found.ok_or_else(|| waiting(format!("Hospital {hospital} does not exist")))?;
+        let usable = |peer: &Arc<Peer>| {
+            peer.spec.hospital_ref.name == hospital
+                && peer.status.as_ref().is_some_and(|status| status.has_channel(&channel.spec.channel_name))
+                && pods::is_ready(&ctx.world, &namespace, &peer.name_any())
+        };
+        let peer = ctx.world.peers.list(&namespace).into_iter().find(usable);
+        let peer = peer.ok_or_else(|| waiting(format!("no peer of Hospital {hospital} answers")))?;
+        let authorities = authorities::of_hospital(ctx, &found).await?;
+        let admin = ledger::admin(ctx, &found)?;
+        Ok(Self { hospital: found, authorities, admin, peer: peer.name_any() })
+    }
+
+    fn gateway(&self, ctx: &Context) -> Result<gateway::Client, Finding> {
+        let namespace = self.hospital.namespace().unwrap_or_default();
+        ledger::gateway(&ctx.network, &namespace, &self.peer, &self.authorities, self.admin.clone())
+    }
+}
+
+/// The contract of one Chaincode.
+pub struct Contract<'a> {
+    ctx: &'a Context,
+    facts: &'a ContractFacts,
+    client: gateway::Client,
+}
+
+impl<'a> Contract<'a> {
+    /// The contract as it is known.
+    pub fn of(ctx: &'a Context, facts: &'a ContractFacts) -> Result<Self, Finding> {
+        Ok(Self { client: facts.member.gateway(ctx)?, ctx, facts })
     }
 
     /// Asks.
@@ -76,8 +124,9 @@ impl<'a> Contract<'a> {
     /// Has the other members agree, each as its own admin and through its own peer. Those that cannot are left out as long
     /// as more than half of all agree.
     async fn agree(&self, approval: &ApprovePolicy) -> Result<(), Refusal> {
-        let members = &self.channel.spec.members;
-        let others = members.iter().filter(|member| **member != self.hospital);
+        let members = &self.facts.channel.spec.members;
+        let asking = self.facts.member.hospital.name_any();
+        let others = members.iter().filter(|member| **member != asking);
         let approvals = join_all(others.map(|hospital| self.approve(hospital, approval))).await;
         let agreed = 1 + approvals.iter().filter(|approval| approval.is_ok()).count();
         match approvals.into_iter().find_map(Result::err) {
@@ -88,15 +137,20 @@ impl<'a> Contract<'a> {
 
     /// Ends when the peer that puts has heard of the approval, too: it would not count for it before.
     async fn approve(&self, hospital: &str, approval: &ApprovePolicy) -> Result<(), Refusal> {
-        let client = gateway_of(self.ctx, &self.namespace, &self.channel, hospital).await.map_err(Refusal::Waiting)?;
+        let client = self.member_now(hospital).await.map_err(Refusal::Waiting)?;
         let approved = client.submit(&self.call(approval)?, &[]).await?;
-        self.client.commit_status(&self.channel.spec.channel_name, &approved.tx_id, HEARD).await?;
+        self.client.commit_status(&self.facts.channel.spec.channel_name, &approved.tx_id, HEARD).await?;
         Ok(())
+    }
+
+    /// The gateway of another member, looked up once it is known that its agreement is needed.
+    async fn member_now(&self, hospital: &str) -> Result<gateway::Client, Finding> {
+        MemberFacts::gather(self.ctx, &self.facts.channel, hospital).await?.gateway(self.ctx)
     }
 
     fn call<F: Function>(&self, function: &F) -> Result<Call<'_>, LedgerError> {
         let arguments = function.arguments().map_err(|error| LedgerError::Invalid(error.to_string()))?;
-        Ok(Call::new(&self.channel.spec.channel_name, &self.chaincode, arguments))
+        Ok(Call::new(&self.facts.channel.spec.channel_name, &self.facts.chaincode, arguments))
     }
 
     async fn tell<F: Function>(&self, client: &gateway::Client, function: &F) -> Result<F::Output, LedgerError> {
@@ -125,26 +179,6 @@ impl From<Refusal> for Finding {
             Refusal::Ledger(error) => problem(&error),
         }
     }
-}
-
-/// The gateway of a hospital's peer that has the channel.
-async fn gateway_of(
-    ctx: &Context,
-    namespace: &str,
-    channel: &Channel,
-    hospital: &str,
-) -> Result<gateway::Client, Finding> {
-    let found = ctx.world.hospitals.get(namespace, hospital);
-    let found = found.ok_or_else(|| waiting(format!("Hospital {hospital} does not exist")))?;
-    let usable = |peer: &Arc<Peer>| {
-        peer.spec.hospital_ref.name == hospital
-            && peer.status.as_ref().is_some_and(|status| status.has_channel(&channel.spec.channel_name))
-            && pods::is_ready(&ctx.world, namespace, &peer.name_any())
-    };
-    let peer = ctx.world.peers.list(namespace).into_iter().find(usable);
-    let peer = peer.ok_or_else(|| waiting(format!("no peer of Hospital {hospital} answers")))?;
-    let authorities = authorities::of_hospital(ctx, &found).await?;
-    ledger::gateway(ctx, namespace, &peer.name_any(), &found, &authorities)
 }
 
 fn waiting(message: String) -> Finding {

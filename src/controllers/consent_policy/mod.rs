@@ -20,7 +20,7 @@ use super::outcome::Outcome;
 use super::writer::Writer;
 use anchor::Anchor;
 use ehrnet_api::conditions::{ConditionType, Reason};
-use ehrnet_api::{Chaincode, ConsentPolicy, ConsentPolicyStatus};
+use ehrnet_api::{ConsentPolicy, ConsentPolicyStatus};
 use ehrnet_consent::policy::{self, Policy};
 use ehrnet_desired::names::{self, Parent};
 use ehrnet_desired::{PlanError, config_map};
@@ -28,6 +28,7 @@ use ehrnet_messages::PolicyVersion;
 use ehrnet_observe::cache::Cache;
 use ehrnet_observe::{Kind, World};
 use ehrnet_status::Finding;
+use ledger::ContractFacts;
 
 /// How often the ledger is looked at: another policy on it leaves no trace in the cluster, and must not stay unseen.
 const LEDGER_LOOK: Duration = Duration::from_secs(5);
@@ -43,8 +44,8 @@ pub struct PolicyFacts {
     policy: Result<Policy, Finding>,
     /// What somebody else made of the ConfigMap.
     drift: Option<String>,
-    /// The contract that keeps the policy; `None` if none is named.
-    contract: Option<Result<Arc<Chaincode>, Finding>>,
+    /// The contract that keeps the policy, or what keeps it from that; `None` if none is named.
+    contract: Option<Result<ContractFacts, Finding>>,
 }
 
 impl Declared for ConsentPolicy {
@@ -66,7 +67,7 @@ impl Declared for ConsentPolicy {
         let (namespace, name) = crate::place(&*resource);
         let live = ctx.world.config_maps.get(&namespace, &names::consent_policy(&name));
         let drift = policy.as_ref().ok().and_then(|policy| drift(&resource, live.as_deref(), &policy.digest()));
-        PolicyFacts { contract: anchor::contract(ctx, &resource), policy, drift, resource }
+        PolicyFacts { contract: anchor::gather(ctx, &resource).await, policy, drift, resource }
     }
 
     async fn provide(ctx: &Context, facts: &PolicyFacts, writer: &Writer<'_>) -> Result<Policy, StepError> {
@@ -82,13 +83,12 @@ impl Declared for ConsentPolicy {
         let contract = facts.contract.as_ref()?;
         let Ok(policy) = &facts.policy else { return Some(Err(later())) };
         Some(match contract {
-            Ok(chaincode) => anchor::keep(ctx, &facts.resource, policy, chaincode).await,
+            Ok(contract) => anchor::keep(ctx, &facts.resource, policy, contract).await,
             Err(finding) => Err(finding.clone()),
         })
     }
 
     fn report(
-        _: &Context,
         facts: &PolicyFacts,
         projected: &Result<Policy, Finding>,
         anchored: Option<Result<Anchor, Finding>>,
