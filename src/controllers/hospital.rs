@@ -167,9 +167,9 @@ async fn keys(ctx: &Context, writer: &Writer<'_>, needs: &Needs) -> Result<Hospi
     let plan = &needs.plan;
     // One of the two does not wait for the other.
     let build = |ca: &_| secret::signing_ca(plan, ca);
-    let signing = authority(ctx, writer, needs, &needs.signing, &plan.signing_ca_name(), &build).await;
+    let signing = authority(ctx, writer, needs, &needs.signing, "signing-ca", &plan.signing_ca_name(), &build).await;
     let build = |ca: &_| secret::tls_ca(plan, ca);
-    let tls = authority(ctx, writer, needs, &needs.tls, &plan.tls_ca_name(), &build).await;
+    let tls = authority(ctx, writer, needs, &needs.tls, "tls-ca", &plan.tls_ca_name(), &build).await;
     let authorities = Authorities { signing: signing?, tls: tls? };
     let leaf = plan.admin_leaf();
     let issuer = &authorities.signing;
@@ -185,6 +185,7 @@ async fn authority(
     writer: &Writer<'_>,
     needs: &Needs,
     facts: &CaFacts,
+    which: &'static str,
     subject: &AuthorityName,
     build: key_pairs::BuildAuthority<'_>,
 ) -> Result<Authority, StepError> {
@@ -192,10 +193,13 @@ async fn authority(
         CaFacts::Given { name, secret } => {
             let secret = secret.as_ref().map_err(Clone::clone)?;
             let authority = authorities::read(secret, name, (ctx.clock)())?;
-            key_pairs::measure(ctx, &needs.owner, name, "ca", authority.certificate(), None);
+            key_pairs::measure(ctx, &needs.owner, name, which, authority.certificate(), None);
             Ok(authority)
         }
-        CaFacts::Made(slot) => key_pairs::authority(ctx, writer, slot, subject, needs.plan.ca_window, build).await,
+        CaFacts::Made(slot) => {
+            let window = needs.plan.ca_window;
+            key_pairs::authority(ctx, writer, slot, which, subject, window, build).await
+        }
     }
 }
 

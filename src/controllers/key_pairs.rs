@@ -225,11 +225,13 @@ pub async fn complete(
     Ok(())
 }
 
-/// A CA in its Secret, made or issued again if need be; or why there can be none.
+/// A CA in its Secret, made or issued again if need be; or why there can be none. `which` of its owner's CAs it is stands in
+/// the metrics.
 pub async fn authority(
     ctx: &Context,
     writer: &Writer<'_>,
     slot: &Slot,
+    which: &'static str,
     name: &AuthorityName,
     window: Window,
     build: BuildAuthority<'_>,
@@ -238,7 +240,7 @@ pub async fn authority(
     let (stored, remembered) = (slot.stored(), slot.remembered.as_ref());
     let measured = |ca: Authority| {
         let (certificate, due) = (ca.certificate(), renewal::authority_due(ca.certificate(), window));
-        measure(ctx, &slot.owner, &slot.name, "ca", certificate, Some(due));
+        measure(ctx, &slot.owner, &slot.name, which, certificate, Some(due));
         ca
     };
     let made = match keys::authority(stored.as_ref(), remembered, slot.existed, window, now) {

@@ -55,8 +55,14 @@ pub struct Certificate {
     pub name: String,
     /// The Secret that holds it.
     pub secret: String,
-    /// `ca` or `leaf`.
+    /// `leaf`, or which of the CAs of its resource: `signing-ca` or `tls-ca`.
     pub certificate: &'static str,
+}
+
+impl Certificate {
+    fn is_of(&self, namespace: &str, kind: &str, name: &str) -> bool {
+        self.namespace == namespace && self.kind == kind && self.name == name
+    }
 }
 
 /// All metrics of the process. Clones share them.
@@ -143,8 +149,14 @@ impl Metrics {
         self.0.ledger_writes.get_or_create(&Act { act }).inc();
     }
 
-    /// A certificate ends at `not_after` and is renewed at `renewal`, both in seconds since 1970.
+    /// A certificate ends at `not_after` and is renewed at `renewal`, both in seconds since 1970. A CA takes the place of the
+    /// one that its resource had before, whatever Secret that was in.
     pub fn certificate(&self, certificate: Certificate, not_after: i64, renewal: Option<i64>) {
+        self.forget(|known| {
+            let same = known.certificate == certificate.certificate && known.certificate != "leaf";
+            same && known.secret != certificate.secret
+                && known.is_of(&certificate.namespace, &certificate.kind, &certificate.name)
+        });
         let mut known = self.0.certificates.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.ends.get_or_create(&certificate).set(not_after);
         match renewal {
@@ -158,11 +170,23 @@ impl Metrics {
         known.insert(certificate);
     }
 
-    /// A resource is gone, and nothing is said of its certificates any more.
+    /// A resource is gone, and nothing is said of its certificates any more. What the resources of a namespace share goes
+    /// with the last of them.
     pub fn certificates_gone(&self, namespace: &str, kind: &str, name: &str) {
+        self.forget(|certificate| certificate.is_of(namespace, kind, name));
+        let is_shared = |certificate: &Certificate| certificate.kind.is_empty();
+        let known = self.0.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = !known.iter().any(|certificate| certificate.namespace == namespace && !is_shared(certificate));
+        drop(known);
+        if last {
+            self.forget(|certificate| certificate.namespace == namespace && is_shared(certificate));
+        }
+    }
+
+    fn forget(&self, goes: impl Fn(&Certificate) -> bool) {
         let mut known = self.0.certificates.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|certificate| {
-            let goes = certificate.namespace == namespace && certificate.kind == kind && certificate.name == name;
+            let goes = goes(certificate);
             if goes {
                 self.0.ends.remove(certificate);
                 self.0.renewals.remove(certificate);
@@ -258,5 +282,38 @@ mod tests {
         metrics.certificates_gone("mercy", "Peer", "peer0");
         let text = metrics.text().expect("encoding into a string");
         assert!(!text.contains("peer0-tls") && text.contains("peer1-tls"), "{text}");
+    }
+
+    #[test]
+    fn a_ca_takes_the_place_of_the_one_before_and_a_leaf_of_its_own_only() {
+        let metrics = Metrics::new();
+        let of = |secret: &str, certificate: &'static str| Certificate {
+            secret: secret.into(),
+            certificate,
+            ..self::certificate("oak")
+        };
+        metrics.certificate(of("made", "tls-ca"), 1, Some(1));
+        metrics.certificate(of("signing", "signing-ca"), 1, Some(1));
+        metrics.certificate(of("admin", "leaf"), 1, Some(1));
+        metrics.certificate(of("given", "tls-ca"), 2, None);
+        metrics.certificate(of("client", "leaf"), 2, Some(2));
+        let text = metrics.text().expect("encoding into a string");
+        assert!(!text.contains("made"), "{text}");
+        for secret in ["signing", "admin", "given", "client"] {
+            assert!(text.contains(&format!("secret=\"{secret}\"")), "{secret} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_namespace_shares_goes_with_its_last_resource() {
+        let metrics = Metrics::new();
+        let shared = Certificate { kind: String::new(), name: String::new(), ..certificate("shared") };
+        metrics.certificate(shared, 1, None);
+        metrics.certificate(certificate("peer0"), 1, None);
+        metrics.certificate(certificate("peer1"), 1, None);
+        metrics.certificates_gone("mercy", "Peer", "peer0");
+        assert!(metrics.text().expect("a text").contains("shared-tls"));
+        metrics.certificates_gone("mercy", "Peer", "peer1");
+        assert!(!metrics.text().expect("a text").contains("shared-tls"));
     }
 }
