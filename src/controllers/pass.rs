@@ -111,7 +111,7 @@ pub async fn recognise(ctx: &Context, target: &Target, uid: Option<&str>) {
 }
 
 /// How long a status may wait that tells nothing but how far something is: the next one tells more.
-const UNHURRIED: Duration = Duration::from_millis(300);
+const UNHURRIED: Duration = Duration::from_secs(1);
 
 /// Writes a status where it differs, and tells people about a `Ready` that changed. One that does not matter to others yet
 /// waits for the next, so that not every state on the way is written; the outcome says when it is written at the latest.
@@ -130,10 +130,14 @@ async fn publish<K: Declared>(
     if let (Some(rest), true) = (rest, status::is_unhurried(current, &status)) {
         return Ok(look_again.or_sooner(Outcome::within(rest)));
     }
-    if let Some(written) = ctx.statuses.writer.status(resource, current, &status).await? {
-        K::cache(&ctx.world).wrote(Arc::new(written));
+    let cache = K::cache(&ctx.world);
+    let writing = cache.writing(&resource.namespace().unwrap_or_default(), &resource.name_any());
+    let written = ctx.statuses.writer.status(resource, current, &status).await?.map(Arc::new);
+    let changed = written.is_some();
+    let missed = writing.end(written);
+    if changed {
         ctx.memories.remember_published(&uid);
         ctx.statuses.reporter.transition(resource, &before, status.conditions()).await;
     }
-    Ok(look_again)
+    Ok(if missed { look_again.or_sooner(Outcome::within(Duration::ZERO)) } else { look_again })
 }

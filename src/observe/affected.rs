@@ -10,6 +10,7 @@ use kube::core::object::HasStatus;
 
 use super::target::{Kind, Target};
 use super::world::World;
+use ehrnet_api::channel::NodeKind;
 use ehrnet_api::{Chaincode, Channel, ConsentPolicy, ConsentPolicySpec, Hospital, Identity, Orderer, Peer, Status};
 use ehrnet_desired::names;
 use ehrnet_status as status;
@@ -27,6 +28,20 @@ where
     before.meta().generation == after.meta().generation
         && before.meta().deletion_timestamp == after.meta().deletion_timestamp
         && after.status().is_some_and(|status| status::is_unhurried(before.status(), status))
+}
+
+/// Channels that list a peer with fewer blocks than it has by now, where it has just the blocks that the channel is known to
+/// have: nothing moves any more, and what they list is brought up to date once. On a busy channel the peer is ahead.
+pub fn caught_up(world: &World, namespace: &str, peer: &str) -> Vec<Target> {
+    let Some(status) = world.peers.get(namespace, peer).and_then(|peer| peer.status.clone()) else { return Vec::new() };
+    let lists = |channel: &Channel| {
+        let here = status.channels.iter().find(|here| here.name == channel.spec.channel_name)?;
+        let known = channel.status.as_ref().filter(|known| known.height == Some(here.height))?;
+        let listed = known.nodes.iter().find(|node| node.kind == NodeKind::Peer && node.name == peer)?;
+        (listed.height < Some(here.height)).then_some(())
+    };
+    let channels = world.channels.list(namespace).into_iter().filter(|channel| lists(channel).is_some());
+    channels.map(|channel| target(Kind::Channel, &*channel)).collect()
 }
 
 /// A hospital concerns its nodes, its channels, and hospitals that claim the same MSP.

@@ -43,6 +43,8 @@ struct Inner<S> {
     objects: BTreeMap<Key, Entry<S>>,
     /// Objects that we wrote, as they were before: the watch has not shown the writes yet.
     awaiting_echo: BTreeMap<Key, S>,
+    /// Objects that are being written now, with the versions that the watch has shown meanwhile.
+    writing: BTreeMap<Key, Vec<Option<u64>>>,
     /// Keys seen since a watch of this shard (a namespace, or everything) began anew.
     relist: BTreeMap<String, BTreeSet<Key>>,
     /// Versions at which objects were seen to go. The answer to a write may come after the news that its object is gone.
@@ -78,8 +80,8 @@ impl<S> Entry<S> {
 
 impl<K, S> Default for Cache<K, S> {
     fn default() -> Self {
-        let (objects, awaiting_echo, relist, gone) = Default::default();
-        Self { inner: RwLock::new(Inner { objects, awaiting_echo, relist, gone }), kind: PhantomData }
+        let (objects, awaiting_echo, writing, relist, gone) = Default::default();
+        Self { inner: RwLock::new(Inner { objects, awaiting_echo, writing, relist, gone }), kind: PhantomData }
     }
 }
 
@@ -91,6 +93,31 @@ pub struct Change<K, S = Arc<K>> {
     pub after: Option<Arc<K>>,
     /// The object as the watch showed it before: without what we have written to it since. Few ask, so it is opened then.
     pub watched: Option<S>,
+    /// Whether its writer has a write under way that this may be the echo of: see [`Cache::writing`].
+    pub while_written: bool,
+}
+
+/// A write that is under way.
+pub struct Writing<'a, K: Cached, S: Kept<K>> {
+    cache: &'a Cache<K, S>,
+    key: Key,
+}
+
+impl<K: Cached, S: Kept<K>> Writing<'_, K, S> {
+    /// It came to its end; `written` is what it returned, if it changed something. Whether the watch showed anything else
+    /// meanwhile, of which the writer was not told.
+    pub fn end(self, written: Option<Arc<K>>) -> bool {
+        let returned = written.as_ref().and_then(|object| version(object.metadata()));
+        written.into_iter().for_each(|object| self.cache.wrote(object));
+        let shown = self.cache.write().writing.remove(&self.key).unwrap_or_default();
+        shown.iter().any(|shown| shown.is_none() || *shown != returned)
+    }
+}
+
+impl<K: Cached, S: Kept<K>> Drop for Writing<'_, K, S> {
+    fn drop(&mut self) {
+        self.cache.write().writing.remove(&self.key);
+    }
 }
 
 impl<K: Cached, S> Change<K, S> {
@@ -151,6 +178,14 @@ impl<K: Cached, S: Kept<K>> Cache<K, S> {
         self.write().take_out(&(namespace.to_owned(), name.to_owned()))
     }
 
+    /// A write of ours begins. The watch may show what it made before its answer is here: until it ends, its writer is not
+    /// told of what the watch shows, or each write would make him look once more, and a height that moves for ever.
+    pub fn writing(&self, namespace: &str, name: &str) -> Writing<'_, K, S> {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.write().writing.insert(key.clone(), Vec::new());
+        Writing { cache: self, key }
+    }
+
     /// Takes in what a write of ours returned, unless the watch was faster.
     pub fn wrote(&self, object: Arc<K>) {
         let (key, entry) = (key(object.metadata()), Entry::of(object.clone()));
@@ -193,12 +228,13 @@ impl<K: Cached, S: Kept<K>> Cache<K, S> {
         if inner.objects.get(&key).is_some_and(|known| known.against(after.metadata()) == Some(Ordering::Greater)) {
             return None;
         }
+        let while_written = inner.writing.get_mut(&key).map(|shown| shown.push(version(after.metadata()))).is_some();
         let unwritten = inner.awaiting_echo.remove(&key);
         let before = inner.objects.insert(key, entry);
         drop(inner);
         let watched = unwritten.or_else(|| before.as_ref().map(|known| known.object.clone()));
         let before = before.map(|known| if same(&&known) { after.clone() } else { known.object.open() });
-        Some(Change { before, after: Some(after), watched })
+        Some(Change { before, after: Some(after), watched, while_written })
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner<S>> {
@@ -243,7 +279,12 @@ impl<S> Inner<S> {
     {
         let unwritten = self.awaiting_echo.remove(key);
         let before = self.objects.remove(key)?.object;
-        Some(Change { before: Some(before.open()), after: None, watched: unwritten.or(Some(before)) })
+        Some(Change {
+            before: Some(before.open()),
+            after: None,
+            watched: unwritten.or(Some(before)),
+            while_written: false,
+        })
     }
 
     fn bury(&mut self, key: &Key, meta: &ObjectMeta) {
@@ -299,7 +340,26 @@ mod tests {
 
     fn change(before: ConfigMap, after: Option<ConfigMap>) -> Change<ConfigMap> {
         let before = Some(Arc::new(before));
-        Change { watched: before.clone(), before, after: after.map(Arc::new) }
+        Change { watched: before.clone(), before, after: after.map(Arc::new), while_written: false }
+    }
+
+    #[test]
+    fn an_echo_that_is_faster_than_its_answer_is_no_news_and_anything_else_is_missed() {
+        let cache = Packs::default();
+        let apply = |version| cache.observe("", Event::Apply(object("a", "1", version))).pop().expect("a change");
+        assert!(!apply(1).while_written);
+        let writing = cache.writing("ward", "a");
+        assert!(apply(2).while_written);
+        assert!(!writing.end(Some(Arc::new(object("a", "1", 2)))), "the echo alone");
+        assert!(!apply(3).while_written, "the write is over");
+        let writing = cache.writing("ward", "a");
+        assert!(apply(4).while_written, "somebody else's");
+        assert!(writing.end(Some(Arc::new(object("a", "1", 5)))));
+        let writing = cache.writing("ward", "a");
+        assert!(apply(6).while_written);
+        assert!(writing.end(None), "nothing was to be written, so it was somebody else's");
+        drop(cache.writing("ward", "a"));
+        assert!(!apply(7).while_written, "a write that failed is over, too");
     }
 
     #[test]

@@ -349,9 +349,12 @@ impl<K: Cached + Resource<DynamicType = ()>, S: Kept<K>> Feed<K, S> {
             && private(&before.open(), after)
         {
             targets.retain(|target| writers.contains(target));
+            let peers = writers.iter().filter(|writer| writer.kind == Kind::Peer);
+            let channels = peers.flat_map(|peer| super::affected::caught_up(&self.world, &peer.namespace, &peer.name));
+            targets.extend(channels.collect::<Vec<_>>());
         }
-        if change.is_echo() {
-            // Whoever wrote it went on from there.
+        if change.is_echo() || change.while_written {
+            // Whoever wrote it went on from there, or will when its write ends.
             targets.retain(|target| !writers.contains(target));
         }
         if !targets.is_empty() {

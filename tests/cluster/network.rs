@@ -14,6 +14,7 @@ use prost::Message;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::support::gate::tally;
 use crate::support::outage::Outage;
 use crate::support::sample;
 use crate::support::scene::{Scene, condition_of};
@@ -33,7 +34,7 @@ pub async fn becomes_ready_when_applied_at_once(cluster: Arc<TestCluster>) {
         writes.len()
     );
     // A busy machine sees more states on the way; those that nobody waits for share a write.
-    assert!(writes.len() <= 150, "{} writes: {:#?}", writes.len(), count(&writes));
+    assert!(writes.len() <= 150, "{} writes: {:#?}", writes.len(), tally(&writes));
     assert_eq!(scene.kubelet.refusals(), Vec::<String>::new(), "every pod is admitted under `restricted`");
     ledger_client::one_genesis_everywhere(&scene, "care").await;
     let channel = scene.get("Channel", "care").data["status"].clone();
@@ -321,14 +322,6 @@ async fn keys(scene: &Scene) -> Vec<Vec<u8>> {
 async fn claim_uids(claims: &Api<PersistentVolumeClaim>) -> BTreeMap<String, Option<String>> {
     let list = claims.list(&Default::default()).await.expect("list");
     list.into_iter().map(|claim| (claim.name_any(), claim.uid())).collect()
-}
-
-fn count(writes: &[crate::support::gate::Write]) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for write in writes {
-        *counts.entry(format!("{} {}", write.verb, write.target)).or_default() += 1;
-    }
-    counts
 }
 
 /// The columns that `kubectl get` prints are filled, from the server's own table.

@@ -4,7 +4,7 @@
 //! When the gate closes, whatever is asked of it later is never answered: from outside the operator is dead at once,
 //! whatever it still believes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -301,4 +301,13 @@ fn refusal<B>(code: u16) -> Response<Either<B, Full<Bytes>>> {
         response.headers_mut().insert("retry-after", http::HeaderValue::from_static("1"));
     }
     response
+}
+
+/// How often each object was written in each way.
+pub fn tally(writes: &[Write]) -> BTreeMap<String, usize> {
+    let mut tally = BTreeMap::new();
+    for write in writes {
+        *tally.entry(format!("{} {}", write.verb, write.target)).or_default() += 1;
+    }
+    tally
 }
