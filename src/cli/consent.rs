@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::client::{ClientArgs, PatientArgs, short};
 use super::convert::{self, ExportArgs, ImportArgs};
 use super::decide::{self, DecideArgs};
-use super::files::read_json;
+use super::files::read_document;
 use super::{BadInput, CommandError};
 use ehrnet_client::consents::{self, Given};
 use ehrnet_client::table;
@@ -98,7 +98,7 @@ pub async fn run(args: &ConsentArgs) -> Result<ExitCode, CommandError> {
 
 async fn put(args: &PutArgs) -> Result<(), CommandError> {
     let bundle = args.client.bundle()?;
-    let resource = read_json(&args.file)?;
+    let resource = read_document(&args.file, "Consent")?;
     let consent = args.consent.clone().or_else(|| resource["id"].as_str().map(str::to_owned));
     let given = Given {
         patient: args.patient.resolve(&bundle)?,

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::decide::{dialect, in_file, read_spec};
-use super::files::read_json;
+use super::decide::{dialect, in_file, read_as, read_spec};
+use super::files::read_document;
 use super::{BadInput, CommandError};
-use ehrnet_consent::tree::ProvisionContext;
+use ehrnet_consent::context::ProvisionContext;
 use ehrnet_consent::vocabulary::{FhirVersion, Period, PolicySpec};
 use ehrnet_consent::{self as consent, export, fhir};
 
@@ -41,12 +41,13 @@ pub struct ExportArgs {
 
 /// Prints the policy.
 pub fn import(args: &ImportArgs) -> Result<(), CommandError> {
-    let json = read_json(&args.file)?;
+    let json = read_document(&args.file, "Consent")?;
     let wrong = |errors| BadInput(in_file(&args.file, errors));
-    let read = fhir::read(&json, None, &ProvisionContext::default()).map_err(wrong)?;
+    let read = fhir::read(&json, None, &ProvisionContext::default());
+    let read = read.map_err(|errors| wrong(read_as(&json, errors)))?;
     let period: Option<Period> =
         json.get("period").cloned().map(serde_json::from_value).transpose().map_err(bad_input)?;
-    let spec = export::policy(&read, period);
+    let spec = export::policy(&read, period).map_err(|error| wrong(vec![error]))?;
     consent::validate(&spec).map_err(wrong)?;
     let manifest = json!({
         "apiVersion": "ehrnet.dev/v1alpha1", "kind": "ConsentPolicy", "metadata": {"name": args.name},

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::Timestamp;
 use kube_core::CustomResourceExt;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::BadInput;
-use super::files::{read, read_json};
+use super::files::{read, read_document};
 use ehrnet_api::ConsentPolicy;
 use ehrnet_consent::vocabulary::{FhirVersion, PolicySpec};
-use ehrnet_consent::{self as consent, Decision, FieldError, Policy, Request};
+use ehrnet_consent::{self as consent, Consent, Decision, FieldError, Policy, Request, json};
 
 /// Arguments of `ehrnet consent decide`.
 #[derive(Debug, Args)]
@@ -56,34 +55,53 @@ fn decide(args: &DecideArgs) -> Result<Decision, BadInput> {
     let mut consents = Vec::new();
     let mut wrong = Vec::new();
     for path in &args.consent {
-        match consent::fhir::read(&read_json(path)?, args.dialect, context) {
+        let document = read_document(path, "Consent")?;
+        match consent::fhir::read(&document, args.dialect, context).and_then(|consent| dated(consent, args.now)) {
             Ok(consent) => consents.push(consent),
-            Err(errors) => wrong.extend(in_file(path, errors)),
+            Err(errors) => wrong.extend(in_file(path, read_as(&document, errors))),
         }
     }
     if !wrong.is_empty() {
         return Err(BadInput(wrong));
     }
-    let request = Request::parse(&read_json(&args.request)?, &context.zone);
+    let request = Request::parse(&read_document(&args.request, "request")?, context);
     let request = request.map_err(|error| BadInput(in_file(&args.request, [error])))?;
     Ok(consent::decide(&consents, &policy, &request, args.now))
+}
+
+/// Refuses a consent that is dated after the moment of the decision: somebody's clock, or the date, is wrong.
+fn dated(consent: Consent, now: Timestamp) -> Result<Consent, Vec<FieldError>> {
+    let late = consent.date.is_some_and(|date| date.from > now);
+    let field = if consent.version == FhirVersion::R4 { "Consent.dateTime" } else { "Consent.date" };
+    if late { Err(vec![FieldError::new(field, "is later than the moment of the decision")]) } else { Ok(consent) }
+}
+
+/// The errors, the last one with the dialect that the document was read in.
+pub(super) fn read_as(document: &Value, mut errors: Vec<FieldError>) -> Vec<FieldError> {
+    if let Some(last) = errors.last_mut().filter(|_| document["resourceType"] == "Consent") {
+        let shape = consent::fhir::shape(document);
+        last.message = format!("{} (read as {shape:?})", consent::said(&last.message));
+    }
+    errors
 }
 
 pub(super) fn in_file(path: &Path, errors: impl IntoIterator<Item = FieldError>) -> Vec<String> {
     errors.into_iter().map(|error| format!("{}: {error}", path.display())).collect()
 }
 
-fn read_policy(path: &Path) -> Result<Policy, BadInput> {
+pub(super) fn read_policy(path: &Path) -> Result<Policy, BadInput> {
     consent::validate(&read_spec(path)?).map_err(|errors| BadInput(in_file(path, errors)))
 }
 
 /// The one ConsentPolicy in a file, which may hold other resources beside it.
 pub(super) fn read_spec(path: &Path) -> Result<PolicySpec, BadInput> {
     let wrong = |message: &dyn std::fmt::Display| BadInput::one(format_args!("{}: {message}", path.display()));
-    let text = read(path)?;
-    let documents = serde_yaml::Deserializer::from_str(&text).map(Value::deserialize);
+    let bytes = read(path)?;
+    let text = json::text(&bytes).map_err(|message| wrong(&message))?;
+    let documents = serde_yaml::Deserializer::from_str(text).map(|document| json::strictly(document, "manifest"));
+    let documents = documents.collect::<Result<Vec<_>, _>>();
     let documents =
-        documents.collect::<Result<Vec<_>, _>>().map_err(|error| wrong(&format_args!("is not YAML: {error}")))?;
+        documents.map_err(|error| wrong(&format_args!("is not YAML: {}", consent::said(&error.to_string()))))?;
     let mut policies = documents
         .iter()
         .filter(|document| document["kind"] == "ConsentPolicy" && document["apiVersion"] == "ehrnet.dev/v1alpha1");
@@ -91,31 +109,16 @@ pub(super) fn read_spec(path: &Path) -> Result<PolicySpec, BadInput> {
         return Err(wrong(&"kind: needs exactly one ConsentPolicy of apiVersion ehrnet.dev/v1alpha1"));
     };
     let spec = policy.get("spec").ok_or_else(|| wrong(&FieldError::new("spec", "is required")))?;
-    let spec = without_nulls(spec);
-    if let Some(field) = unknown_field(&spec, &schema()?, "spec") {
+    if let Some(field) = unknown_field(spec, &schema()?, "spec") {
         return Err(wrong(&FieldError::new(field, "is not a field of ConsentPolicy")));
     }
-    serde_path_to_error::deserialize(spec)
-        .map_err(|error| wrong(&FieldError::new(format!("spec.{}", error.path()), error.inner())))
+    consent::policy::read(spec).map_err(|error| wrong(&error))
 }
 
 /// The schema of `spec`, as the API server has it.
 fn schema() -> Result<Value, BadInput> {
     let crd = serde_json::to_value(ConsentPolicy::crd()).map_err(BadInput::one)?;
     Ok(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone())
-}
-
-/// An absent value and null are the same to the API server.
-fn without_nulls(value: &Value) -> Value {
-    match value {
-        Value::Object(members) => {
-            let present = members.iter().filter(|(_, value)| !value.is_null());
-            present.map(|(name, value)| (name.clone(), without_nulls(value))).collect()
-        }
-        Value::Array(entries) => entries.iter().map(without_nulls).collect(),
-        Value::Null => Value::Object(serde_json::Map::new()),
-        scalar => scalar.clone(),
-    }
 }
 
 /// The first field that the schema does not have; the API server refuses it as well. Below the levels that the schema

@@ -5,15 +5,21 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::BadInput;
+use ehrnet_consent::json;
 
-/// The text of a file.
-pub fn read(path: &Path) -> Result<String, BadInput> {
-    std::fs::read_to_string(path)
-        .map_err(|error| BadInput::one(format_args!("{}: cannot be read: {error}", path.display())))
+/// The bytes of a file.
+pub fn read(path: &Path) -> Result<Vec<u8>, BadInput> {
+    std::fs::read(path).map_err(|error| BadInput::one(format_args!("{}: cannot be read: {error}", path.display())))
 }
 
 /// The JSON in a file.
 pub fn read_json(path: &Path) -> Result<Value, BadInput> {
-    let text = read(path)?;
-    serde_json::from_str(&text).map_err(|error| BadInput::one(format_args!("{}: is not JSON: {error}", path.display())))
+    let parsed = serde_json::from_slice(&read(path)?);
+    parsed.map_err(|error| BadInput::one(format_args!("{}: is not JSON: {error}", path.display())))
+}
+
+/// The document in a file, called `name`, in which everything is said once.
+pub fn read_document(path: &Path, name: &str) -> Result<Value, BadInput> {
+    let parsed = json::parse(&read(path)?, name);
+    parsed.map_err(|error| BadInput::one(format_args!("{}: {error}", path.display())))
 }

@@ -9,7 +9,6 @@
 use serde_json::{Map, Value, json};
 
 use super::audit_csv::word;
-use ehrnet_consent::code::Code;
 use ehrnet_consent::decision::Effect;
 use ehrnet_messages::{AuditEntry, AuditKind};
 
@@ -190,7 +189,7 @@ fn extensions(entry: &AuditEntry) -> Vec<Value> {
 }
 
 fn coding(system: &str, code: &str, display: &str) -> Value {
-    json!(Code { system: Some(system.into()), code: code.into(), display: Some(display.into()) })
+    json!({"system": system, "code": code, "display": display})
 }
 
 /// A logical reference.

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::contract::salt;
 use super::{ClientError, Contract};
+use ehrnet_consent::context::ProvisionContext;
 use ehrnet_consent::fhir;
-use ehrnet_consent::tree::ProvisionContext;
 use ehrnet_messages::{ConsentSecret, ConsentVersion, GetConsents, Page, PutConsent, RevokeConsent};
 
 /// Entries that are asked for at a time.
@@ -54,12 +54,16 @@ pub struct Given {
 /// Puts a consent, or a new version of it.
 ///
 /// # Errors
-/// The resource is refused (with every wrong field) before anything is sent; the ledger refuses or cannot be reached.
+/// The resource is refused (with every wrong field) before anything is sent, if no policy could make sense of it; the ledger
+/// refuses or cannot be reached.
 pub async fn put(contract: &Contract, given: Given) -> Result<ConsentVersion, ClientError> {
     let Given { patient, consent, resource, seq, source_hash, performer } = given;
-    fhir::read(&resource, None, &ProvisionContext::default()).map_err(|errors| {
-        ClientError::Input(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nehrnet: "))
-    })?;
+    let read = fhir::read(&resource, None, &ProvisionContext::default());
+    let errors = read.err().unwrap_or_default();
+    // What a policy may mend only the ledger can judge.
+    if errors.iter().any(|error| !error.by_policy) {
+        return Err(ClientError::Input(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nehrnet: ")));
+    }
     let seq = match seq {
         Some(seq) => seq,
         None => next(contract, &patient, &consent).await?,

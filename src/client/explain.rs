@@ -68,6 +68,8 @@ fn because(detail: &DecisionDetail) -> String {
         Some(Reason::BreakGlassForbidden) => "the hospitals' policy forbids to break the glass".into(),
         Some(Reason::BreakGlassNotAuthorized) => "the certificate does not allow to break the glass".into(),
         Some(Reason::BreakGlassNotJustified) => "the glass is not broken without a justification".into(),
+        Some(Reason::NoPolicy) => "no consent policy is in force on the ledger".into(),
+        Some(Reason::UnreadableConsent) => "a consent of the patient cannot be read: it must be put again".into(),
         Some(Reason::Error) => "the consents or the policy could not be evaluated".into(),
         None => format!("of {}", detail.reason),
     }
@@ -152,7 +154,7 @@ mod tests {
         let consents: Vec<_> =
             consents.iter().map(|json| fhir::read(json, None, policy.context()).expect("a consent")).collect();
         let request = json!({"actor": {"id": id}, "purpose": "TREAT", "resource": {"securityLabels": ["N"]}});
-        let request = Request::parse(&request, &policy.context().zone).expect("a request");
+        let request = Request::parse(&request, policy.context()).expect("a request");
         let now = "2026-11-23T12:00:00Z".parse().expect("a time");
         let decision = consent::decide(&consents, &policy, &request, now);
         let mut detail = serde_json::to_value(decision).expect("JSON");
@@ -164,7 +166,8 @@ mod tests {
 
     fn treatment() -> Value {
         json!({
-            "resourceType": "Consent", "status": "active",
+            "resourceType": "Consent", "status": "active", "scope": {"coding": [{"code": "patient-privacy"}]},
+            "category": [{"coding": [{"code": "59284-0"}]}],
             "provision": {
                 "type": "permit", "purpose": [{"code": "TREAT"}], "period": {"end": "2026-12-31"},
                 "provision": [{"type": "deny", "actor": [{"reference": {"reference": "Practitioner/7"}}]}],

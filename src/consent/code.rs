@@ -1,16 +1,24 @@
-//! Codes and references, and when two of them name the same thing.
+//! Codes and security labels, and when two of them name the same thing.
+//!
+//! Codes are put in order once, where they are read ([`Systems::code`]): a system under another of its names is that system,
+//! and a bare code that the element knows is one of the element's own. After that a permit matches what is the same, and a
+//! denial matches unless it is known to be something else.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::FieldError;
 use super::json::At;
-use crate::vocabulary::code_systems::{CONFIDENTIALITY, CONFIDENTIALITY_CODES};
-use crate::vocabulary::{Coding, ProvisionType};
+use crate::vocabulary::code_systems::{
+    ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES, CodedElement, PURPOSE_CODES, SENSITIVITY_CODES,
+};
+use crate::vocabulary::{CodeSystemSpec, Coding, Identifier, ProvisionType, systems};
 
 /// A code, with the system it is from where that is known. Two are equal whatever their words are.
 #[derive(Clone, Debug, Default, Eq, Serialize, Deserialize)]
 pub struct Code {
-    /// URI of the code system.
+    /// URI of the code system, as it was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// The code.
@@ -18,44 +26,151 @@ pub struct Code {
     /// The code in words, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display: Option<String>,
+    /// The system by the name that counts, or that of the element for a bare code which the element knows.
+    #[serde(skip)]
+    meant: Option<String>,
+    /// Whether that system is one of those known here.
+    #[serde(skip)]
+    known: bool,
 }
 
 impl PartialEq for Code {
     fn eq(&self, other: &Self) -> bool {
-        self.code == other.code && self.system == other.system
+        self.code == other.code && self.meant() == other.meant()
     }
 }
 
 impl Code {
-    /// Whether a request that says `self` means `rule`: a bare code means that code of any system.
-    pub fn names(&self, rule: &Self) -> bool {
-        self.code == rule.code && (self.system.is_none() || self.system == rule.system)
+    /// The system that counts.
+    pub fn meant(&self) -> Option<&str> {
+        self.meant.as_deref().or(self.system.as_deref())
     }
 
-    /// The rank of a confidentiality code, 0 the least protected; none for any other code.
+    /// Whether it is a code of this system, or a bare one that may be.
+    pub fn may_be_of(&self, system: &str) -> bool {
+        self.meant().is_none_or(|meant| meant == system)
+    }
+
+    /// Whether a request that says `self` means `rule`. For a permit a bare code means that code of any system, and of
+    /// two systems both must be the same; for a denial two codes are different only if both systems are known to be.
+    pub fn names(&self, rule: &Self, effect: ProvisionType) -> bool {
+        match effect {
+            ProvisionType::Permit => self.code == rule.code && (self.meant().is_none() || self.meant() == rule.meant()),
+            ProvisionType::Deny => {
+                self.code.eq_ignore_ascii_case(&rule.code)
+                    && !(self.known && rule.known && self.meant() != rule.meant())
+            }
+        }
+    }
+
+    /// The rank of a confidentiality code in a permit, 0 the least protected; none for any other code.
     fn confidentiality(&self) -> Option<usize> {
-        let of_system = self.system.as_deref().is_none_or(|system| system == CONFIDENTIALITY);
+        let of_system = self.may_be_of(CONFIDENTIALITY);
         CONFIDENTIALITY_CODES.iter().position(|code| of_system && *code == self.code)
     }
 
+    /// The rank of what may be a confidentiality code, for a denial.
+    fn perhaps_confidentiality(&self) -> Option<usize> {
+        let may_be = !self.known || self.may_be_of(CONFIDENTIALITY);
+        CONFIDENTIALITY_CODES.iter().position(|code| may_be && code.eq_ignore_ascii_case(&self.code))
+    }
+
+    /// Whether it claims to be a confidentiality code and is none.
+    pub fn is_no_confidentiality(&self) -> bool {
+        self.meant() == Some(CONFIDENTIALITY) && self.perhaps_confidentiality().is_none()
+    }
+}
+
+impl From<&Coding> for Code {
+    /// The code as it is written, for comparing what has no system, such as roles of certificates.
+    fn from(Coding { system, code, display }: &Coding) -> Self {
+        Self { system: system.clone(), code: code.clone(), display: display.clone(), meant: None, known: false }
+    }
+}
+
+/// The code systems that are known: those of [`systems`], and what a policy adds.
+#[derive(Clone, Debug, Default)]
+pub struct Systems {
+    names: BTreeMap<String, String>,
+    codes: BTreeMap<String, Option<BTreeSet<String>>>,
+}
+
+impl Systems {
+    /// With what a policy declares.
+    pub fn new(declared: &[CodeSystemSpec]) -> Self {
+        let mut systems = Self::default();
+        for system in declared {
+            let url = systems::known(&system.url).map_or_else(|| system.url.clone(), str::to_owned);
+            for name in std::iter::once(&system.url).chain(&system.aliases) {
+                systems.names.insert(systems::bare(name), url.clone());
+            }
+            let codes = (!system.codes.is_empty()).then(|| system.codes.iter().cloned().collect());
+            systems.codes.insert(url, codes);
+        }
+        systems
+    }
+
+    /// The system by the name that counts, and whether it is known.
+    pub fn meant(&self, system: &str) -> (String, bool) {
+        let declared = self.names.get(&systems::bare(system)).map(String::as_str);
+        match declared.or_else(|| systems::known(system)) {
+            Some(known) => (known.to_owned(), true),
+            None => (systems::bare(system), false),
+        }
+    }
+
+    /// An identifier in order.
+    pub fn identifier(&self, identifier: &Identifier) -> Identifier {
+        Identifier { system: self.meant(&identifier.system).0, value: identifier.value.clone() }
+    }
+
+    /// A code in order; a bare one is looked up among those of `element`.
+    pub fn code(&self, coding: &Coding, element: CodedElement) -> Code {
+        let Coding { system, code, display } = coding.clone();
+        let (meant, known) = match &system {
+            Some(system) => {
+                let (meant, known) = self.meant(system);
+                (Some(meant), known)
+            }
+            None => {
+                let own = element.closed_systems().iter().find(|(_, codes)| codes.contains(&code.as_str()));
+                (own.map(|(system, _)| (*system).to_owned()), own.is_some())
+            }
+        };
+        Code { system, code, display, meant, known }
+    }
+
+    /// The codes of a system that a policy declares, by the name that counts; none within where any code will do.
+    pub fn declared(&self, system: &str) -> Option<&Option<BTreeSet<String>>> {
+        self.codes.get(system)
+    }
+
+    /// Whether a label is one that somebody defined.
+    fn is_label(&self, label: &Code) -> bool {
+        let code = label.code.as_str();
+        match label.meant() {
+            Some(CONFIDENTIALITY) => CONFIDENTIALITY_CODES.contains(&code),
+            Some(ACT_CODE) if SENSITIVITY_CODES.contains(&code) => true,
+            Some(ACT_REASON) => PURPOSE_CODES.contains(&code),
+            Some(system) => {
+                self.codes.get(system).is_some_and(|codes| codes.as_ref().is_none_or(|codes| codes.contains(code)))
+            }
+            None => false,
+        }
+    }
+
     /// Reads `"CODE"` or `{system, code}` of a request.
-    pub fn parse(at: &At) -> Result<Self, FieldError> {
+    pub fn parse(&self, at: &At, element: CodedElement) -> Result<Code, FieldError> {
         if at.value.is_string() {
-            return Ok(Self { code: at.text()?.to_owned(), ..Self::default() });
+            return Ok(self.code(&Coding { code: at.token()?.to_owned(), ..Coding::default() }, element));
         }
         if !at.value.is_object() {
             return Err(at.error("must be a code, or an object with system and code"));
         }
         at.only(&["system", "code", "display"])?;
-        let code = at.get("code").ok_or_else(|| at.error("needs a code"))?.text()?.to_owned();
-        let system = at.get("system").map(|system| system.text().map(str::to_owned)).transpose()?;
-        Ok(Self { system, code, display: None })
-    }
-}
-
-impl From<&Coding> for Code {
-    fn from(coding: &Coding) -> Self {
-        Self { system: coding.system.clone(), code: coding.code.clone(), display: coding.display.clone() }
+        let code = at.get("code").ok_or_else(|| at.error("needs a code"))?.token()?.to_owned();
+        let system = at.get("system").map(|system| system.token().map(str::to_owned)).transpose()?;
+        Ok(self.code(&Coding { system, code, display: None }, element))
     }
 }
 
@@ -64,13 +179,19 @@ impl From<&Coding> for Code {
 pub struct RecordLabels {
     codes: Vec<Code>,
     highest: Option<usize>,
+    /// Whether one of them is no code that anybody defined: it may stand for any.
+    unclear: bool,
 }
 
 impl RecordLabels {
-    /// Labels with these codes.
-    pub fn new(codes: Vec<Code>) -> Self {
+    /// Labels with these codes. One that is no known code makes the record as protected as can be, and so does a missing
+    /// confidentiality code where one is required.
+    pub fn new(codes: Vec<Code>, systems: &Systems, confidentiality_required: bool) -> Self {
+        let unclear = codes.iter().any(|code| !systems.is_label(code));
         let highest = codes.iter().filter_map(Code::confidentiality).max();
-        Self { codes, highest }
+        let most =
+            (unclear || confidentiality_required && highest.is_none()).then_some(CONFIDENTIALITY_CODES.len() - 1);
+        Self { codes, highest: highest.max(most), unclear }
     }
 }
 
@@ -80,7 +201,7 @@ impl RecordLabels {
 pub struct Labels {
     /// As the consent wrote them.
     pub codes: Vec<Code>,
-    /// The type of the provision that declares them.
+    /// Type of the provision that declares them.
     pub declared_by: ProvisionType,
     /// The highest code of a permit, the lowest of a deny.
     bound: Option<usize>,
@@ -90,26 +211,26 @@ pub struct Labels {
 impl Labels {
     /// The labels `codes`, declared by a provision of type `declared_by`.
     pub fn new(codes: Vec<Code>, declared_by: ProvisionType) -> Self {
-        let ranks = codes.iter().filter_map(Code::confidentiality);
         let bound = match declared_by {
-            ProvisionType::Permit => ranks.max(),
-            ProvisionType::Deny => ranks.min(),
+            ProvisionType::Permit => codes.iter().filter_map(Code::confidentiality).max(),
+            ProvisionType::Deny => codes.iter().filter_map(Code::perhaps_confidentiality).min(),
         };
         let sensitivity = codes.iter().filter(|code| code.confidentiality().is_none()).cloned().collect();
         Self { codes, declared_by, bound, sensitivity }
     }
 
-    /// Whether a record with these labels is meant.
-    pub fn covers(&self, record: &RecordLabels) -> bool {
+    /// Whether a provision of type `effect` means a record with these labels.
+    pub fn covers(&self, record: &RecordLabels, effect: ProvisionType) -> bool {
         let confidentiality = match (self.bound, record.highest, self.declared_by) {
             (Some(ceiling), Some(highest), ProvisionType::Permit) => highest <= ceiling,
             (Some(floor), Some(highest), ProvisionType::Deny) => highest >= floor,
             (None, ..) | (_, None, _) => false,
         };
-        confidentiality || self.sensitivity.iter().any(|rule| record.codes.iter().any(|code| code.names(rule)))
+        let named = |rule: &Code| record.codes.iter().any(|code| code.names(rule, effect));
+        confidentiality || self.sensitivity.iter().any(named) || record.unclear && effect == ProvisionType::Deny
     }
 
-    /// Whether every record that these labels cover is covered by `other` too.
+    /// Whether every record that these labels cover is covered by `other` too, both in provisions of one type.
     pub fn within(&self, other: &Self) -> bool {
         let confidentiality = match (self.bound, other.bound) {
             (None, _) => true,
@@ -129,67 +250,74 @@ impl Labels {
     }
 }
 
-/// The part of a FHIR reference that counts: `Type/id`, without server and version.
-pub fn reference_key(reference: &str) -> &str {
-    let path = reference.split_once("/_history/").map_or(reference, |(path, _)| path).trim_end_matches('/');
-    match path.rmatch_indices('/').nth(1) {
-        Some((at, _)) => &path[at + 1..],
-        None => path,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn code(system: Option<&str>, code: &str) -> Code {
-        Code { system: system.map(str::to_owned), code: code.to_owned(), display: None }
+        let coding = Coding { system: system.map(str::to_owned), code: code.to_owned(), display: None };
+        Systems::default().code(&coding, CodedElement::SecurityLabel)
+    }
+
+    fn record(codes: &[Code]) -> RecordLabels {
+        RecordLabels::new(codes.to_vec(), &Systems::default(), false)
+    }
+
+    fn covered(labels: &Labels, effect: ProvisionType) -> String {
+        let covers = |label: &&&str| labels.covers(&record(&[code(None, label)]), effect);
+        CONFIDENTIALITY_CODES.iter().filter(covers).copied().collect()
     }
 
     #[test]
     fn a_bare_code_means_any_system_and_a_full_one_means_itself() {
-        let rule = code(Some("urn:a"), "X");
-        assert!(code(None, "X").names(&rule) && code(Some("urn:a"), "X").names(&rule));
-        assert!(!code(Some("urn:b"), "X").names(&rule) && !code(None, "Y").names(&rule));
-        assert!(!code(Some("urn:a"), "X").names(&code(None, "X")));
+        let (permit, rule) = (ProvisionType::Permit, code(Some("urn:a"), "X"));
+        assert!(code(None, "X").names(&rule, permit) && code(Some("urn:a"), "X").names(&rule, permit));
+        assert!(!code(Some("urn:b"), "X").names(&rule, permit) && !code(None, "Y").names(&rule, permit));
+        assert!(!code(Some("urn:a"), "X").names(&code(None, "X"), permit));
+    }
+
+    #[test]
+    fn a_denial_matches_unless_both_systems_are_known_and_differ() {
+        let deny = ProvisionType::Deny;
+        let hiv = code(Some(ACT_CODE), "HIV");
+        for rule in [None, Some("urn:a"), Some("urn:oid:2.16.840.1.113883.5.4"), Some("http://hl7.org/fhir/v3/ActCode")]
+        {
+            assert!(hiv.names(&code(rule, "hiv"), deny), "{rule:?}");
+        }
+        assert!(code(None, "HIV").names(&hiv, deny) && code(Some("urn:b"), "HIV").names(&hiv, deny));
+        assert!(!hiv.names(&code(Some("http://loinc.org"), "HIV"), deny) && !hiv.names(&code(None, "PSY"), deny));
     }
 
     #[test]
     fn confidentiality_is_a_ceiling_for_permit_and_a_floor_for_deny() {
-        let record = |code_: &str| RecordLabels::new(vec![code(None, code_)]);
-        let covered = |labels: &Labels| -> String {
-            CONFIDENTIALITY_CODES.iter().filter(|code| labels.covers(&record(code))).copied().collect()
-        };
         let codes = || vec![code(Some(CONFIDENTIALITY), "N"), code(Some(CONFIDENTIALITY), "R")];
-        assert_eq!(covered(&Labels::new(codes(), ProvisionType::Permit)), "ULMNR");
-        assert_eq!(covered(&Labels::new(codes(), ProvisionType::Deny)), "NRV");
+        assert_eq!(covered(&Labels::new(codes(), ProvisionType::Permit), ProvisionType::Permit), "ULMNR");
+        assert_eq!(covered(&Labels::new(codes(), ProvisionType::Deny), ProvisionType::Deny), "NRV");
     }
 
     #[test]
     fn the_highest_code_of_a_record_counts() {
-        let record = RecordLabels::new(vec![code(None, "L"), code(Some(CONFIDENTIALITY), "V")]);
-        assert!(!Labels::new(vec![code(None, "R")], ProvisionType::Permit).covers(&record));
-        assert!(Labels::new(vec![code(None, "R")], ProvisionType::Deny).covers(&record));
+        let record = record(&[code(None, "L"), code(Some(CONFIDENTIALITY), "V")]);
+        assert!(!Labels::new(vec![code(None, "R")], ProvisionType::Permit).covers(&record, ProvisionType::Permit));
+        assert!(Labels::new(vec![code(None, "R")], ProvisionType::Deny).covers(&record, ProvisionType::Deny));
     }
 
     #[test]
-    fn a_code_of_another_system_is_no_confidentiality() {
-        let foreign = Labels::new(vec![code(Some("urn:a"), "R")], ProvisionType::Permit);
-        assert!(!foreign.covers(&RecordLabels::new(vec![code(Some(CONFIDENTIALITY), "N")])));
-        assert!(foreign.covers(&RecordLabels::new(vec![code(Some("urn:a"), "R")])));
+    fn a_code_of_another_system_is_a_ceiling_for_nobody_and_a_floor_for_all() {
+        let foreign = |effect| Labels::new(vec![code(Some("urn:a"), "R")], effect);
+        assert_eq!(covered(&foreign(ProvisionType::Permit), ProvisionType::Permit), "");
+        assert_eq!(covered(&foreign(ProvisionType::Deny), ProvisionType::Deny), "RV");
+        let same = record(&[code(Some("urn:a"), "R")]);
+        assert!(foreign(ProvisionType::Permit).covers(&same, ProvisionType::Permit));
     }
 
     #[test]
-    fn a_reference_is_its_type_and_id() {
-        for text in [
-            "Practitioner/7",
-            "https://x.example/fhir/Practitioner/7",
-            "Practitioner/7/_history/3",
-            "a/Practitioner/7/",
-        ] {
-            assert_eq!(reference_key(text), "Practitioner/7", "{text}");
+    fn a_label_that_is_no_code_may_stand_for_any() {
+        for label in [code(None, "r"), code(Some("urn:a"), "N"), code(Some(CONFIDENTIALITY), "normal")] {
+            let record = record(&[code(None, "N"), label]);
+            let deny = |label| Labels::new(vec![code(None, label)], ProvisionType::Deny);
+            assert!(deny("V").covers(&record, ProvisionType::Deny) && deny("HIV").covers(&record, ProvisionType::Deny));
+            assert!(!Labels::new(vec![code(None, "R")], ProvisionType::Permit).covers(&record, ProvisionType::Permit));
         }
-        assert_eq!(reference_key("MercyMSP"), "MercyMSP");
-        assert_eq!(reference_key("urn:uuid:1-2"), "urn:uuid:1-2");
     }
 }

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::code::Code;
 use super::evaluate::{break_glass_ends, review_due};
 use super::policy::Policy;
-use super::rules::{Basis, Outcome, Reason, Rule, RuleDecision, Rules, Source, Term};
+use super::rules::{About, Basis, Element, Outcome, Reason, Rule, RuleDecision, Rules, Source, Term};
+use super::tree::DataRule;
 use crate::vocabulary::code_systems::ACT_CODE;
-use crate::vocabulary::{DataMeaning, Period, ProvisionType};
+use crate::vocabulary::{Coding, DataMeaning, Period, ProvisionType};
 
 /// Code system of the obligations that HL7 has no code for.
 const OBLIGATION: &str = "https://ehrnet.dev/CodeSystem/obligation";
@@ -53,9 +54,25 @@ pub enum Effect {
 pub struct Residual {
     /// What holds for the records that match.
     pub effect: ProvisionType,
+    /// What has to match.
+    #[serde(flatten)]
+    pub elements: ResidualElements,
+    /// Further elements that have to match as well: for what one list cannot say, such as two lists of which each has to
+    /// match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub and: Vec<ResidualElements>,
+}
+
+/// Elements that a record is compared with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResidualElements {
     /// Labels: for a permit the highest confidentiality code is a ceiling, for a deny the lowest is a floor.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub security_label: Vec<Code>,
+    /// Whose labels they are where it is not the rule's own effect: a denial can hold up to the ceiling of a permit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels_of: Option<ProvisionType>,
     /// Kind of record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class: Vec<Code>,
@@ -103,14 +120,25 @@ impl Decision {
         }
     }
 
-    /// The decision that a list of rules amounts to. `refused` says why break-glass, if asked for, is not possible.
-    pub(super) fn from_rules(rules: Rules, refused: Option<Reason>, policy: &Policy, now: Timestamp) -> Self {
-        let rules = expressible(rules);
+    /// The denial of everything, for this reason.
+    pub fn refusal(reason: Reason) -> Self {
+        Self { reason, ..Self::error() }
+    }
+
+    /// The decision that a list of rules amounts to, at `now`; `next` is when it may be another one. `refused` says why
+    /// break-glass, if asked for, is not possible.
+    pub(super) fn from_rules(
+        rules: Rules,
+        refused: Option<Reason>,
+        policy: &Policy,
+        (now, next): (Timestamp, Option<Timestamp>),
+    ) -> Self {
+        let rules = simplified(rules);
         let outcomes = || std::iter::once(&rules.default).chain(rules.rules.iter().map(|rule| &rule.outcome));
         let permits = || outcomes().filter(|outcome| outcome.decision == RuleDecision::Permit);
         let breaking = permits().find(|outcome| outcome.source.basis == Basis::Breakglass);
         let Some(permit) = breaking.or_else(|| permits().next()) else {
-            return Self::deny(&rules.default.source, refused);
+            return Self { expires_at: next, ..Self::deny(&rules.default.source, refused) };
         };
         let denied_somewhere = outcomes().any(|outcome| outcome.decision != RuleDecision::Permit);
         let residual = if denied_somewhere { residual(&rules) } else { Vec::new() };
@@ -125,7 +153,7 @@ impl Decision {
             consent_digest: outcomes_digest(permit, outcomes()),
             residual,
             obligations,
-            expires_at: permits().filter_map(|permit| permit.source.ends).chain(ttl).min(),
+            expires_at: next.into_iter().chain(ttl).min(),
         }
     }
 
@@ -136,7 +164,6 @@ impl Decision {
             reason,
             matched_path: source.path.map(str::to_owned),
             consent_digest: source.digest.map(str::to_owned),
-            expires_at: source.ends,
             ..Self::error()
         }
     }
@@ -147,19 +174,11 @@ fn outcomes_digest<'a>(permit: &Outcome, outcomes: impl Iterator<Item = &'a Outc
     permit.source.digest.or_else(|| outcomes.into_iter().find_map(|outcome| outcome.source.digest)).map(str::to_owned)
 }
 
-/// The list in words that a residual rule has. Inherited confidentiality of a provision of the other type it has not:
-/// such a permit is left out, such a deny holds whatever the label is. Both are stricter.
-fn expressible(rules: Rules) -> Rules {
+/// The list without rules that say nothing: what a rule for every record undoes, and repetitions of the default in front.
+fn simplified(rules: Rules) -> Rules {
     let mut result = Rules::always(rules.default);
-    for mut rule in rules.rules {
-        let effect = effect(rule.outcome.decision);
-        if rule.term.labels.is_some_and(|labels| !labels.reads_the_same(effect)) {
-            if effect == ProvisionType::Permit {
-                continue;
-            }
-            rule.term.labels = None;
-        }
-        if rule.term == Term::default() {
+    for rule in rules.rules {
+        if rule.term.is_whole() {
             result = Rules::always(rule.outcome);
         } else {
             result.rules.push(rule);
@@ -176,20 +195,55 @@ fn residual(rules: &Rules) -> Vec<Residual> {
     let rest = Rule { term: Term::default(), outcome: rules.default };
     let entries = std::iter::once(&rest).chain(&rules.rules);
     entries
-        .map(|Rule { term, outcome }| Residual {
-            effect: effect(outcome.decision),
-            security_label: term.labels.map(|labels| labels.codes.clone()).unwrap_or_default(),
-            class: term.class.map(<[Code]>::to_vec).unwrap_or_default(),
-            code: term.code.map(<[Code]>::to_vec).unwrap_or_default(),
-            data_period: term.data_period.map(|period| period.text.clone()),
-            data: term
-                .data
-                .unwrap_or_default()
-                .iter()
-                .map(|data| ResidualData { meaning: data.meaning, reference: json!({"reference": data.reference}) })
-                .collect(),
+        .map(|Rule { term, outcome }| {
+            let effect = effect(outcome.decision);
+            let mut lists: Vec<ResidualElements> = Vec::new();
+            for element in &term.0 {
+                match lists.iter_mut().find(|list| list.has_room(element)) {
+                    Some(list) => list.put(element, effect),
+                    None => {
+                        let mut list = ResidualElements::default();
+                        list.put(element, effect);
+                        lists.push(list);
+                    }
+                }
+            }
+            let and = if lists.is_empty() { Vec::new() } else { lists.split_off(1) };
+            Residual { effect, elements: lists.pop().unwrap_or_default(), and }
         })
         .collect()
+}
+
+impl ResidualElements {
+    fn has_room(&self, element: &Element) -> bool {
+        match element.about {
+            About::Labels(_) => self.security_label.is_empty(),
+            About::Class(_) => self.class.is_empty(),
+            About::Code(_) => self.code.is_empty(),
+            About::DataPeriod(_) => self.data_period.is_none(),
+            About::Data(_) => self.data.is_empty(),
+        }
+    }
+
+    /// Puts the element of a rule with this effect, as the consent wrote it.
+    fn put(&mut self, element: &Element, effect: ProvisionType) {
+        match element.about {
+            About::Labels(labels) => {
+                self.security_label = labels.codes.clone();
+                self.labels_of = (!labels.reads_the_same(effect)).then_some(labels.declared_by);
+            }
+            About::Class(codes) => self.class = codes.to_vec(),
+            About::Code(codes) => self.code = codes.to_vec(),
+            About::DataPeriod(period) => self.data_period = Some(period.text.clone()),
+            About::Data(data) => self.data = data.iter().map(ResidualData::from).collect(),
+        }
+    }
+}
+
+impl From<&DataRule> for ResidualData {
+    fn from(data: &DataRule) -> Self {
+        Self { meaning: data.meaning, reference: json!({"reference": data.reference}) }
+    }
 }
 
 /// The residual rules as LEAP's obligation to redact: by codes where labels alone decide and one effect is left to say,
@@ -197,11 +251,10 @@ fn residual(rules: &Rules) -> Vec<Residual> {
 fn redact(residual: &[Residual]) -> Option<Obligation> {
     let (rest, rules) = residual.split_first()?;
     let simple = |rule: &Residual| {
-        let others =
-            rule.class.is_empty() && rule.code.is_empty() && rule.data_period.is_none() && rule.data.is_empty();
-        others && rule.effect != rest.effect
+        let labels = ResidualElements { security_label: rule.elements.security_label.clone(), ..Default::default() };
+        rule.and.is_empty() && rule.elements == labels && rule.effect != rest.effect
     };
-    let codes: Vec<&Code> = rules.iter().flat_map(|rule| &rule.security_label).collect();
+    let codes: Vec<&Code> = rules.iter().flat_map(|rule| &rule.elements.security_label).collect();
     let parameters = match rest.effect {
         _ if !rules.iter().all(simple) => json!({"residual": true}),
         ProvisionType::Permit => json!({"codes": codes}),
@@ -218,5 +271,5 @@ fn review(policy: &Policy, now: Timestamp) -> Obligation {
 }
 
 fn code(system: &str, code: &str) -> Code {
-    Code { system: Some(system.to_owned()), code: code.to_owned(), display: None }
+    Code::from(&Coding { system: Some(system.to_owned()), code: code.to_owned(), display: None })
 }

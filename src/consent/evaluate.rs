@@ -4,14 +4,20 @@
 //! the patient's consents, and then in layers: overriding provisions, break-glass, consents, base policy. Nothing here
 //! branches on what is unknown of the record, which is why a residual rule and a full request cannot disagree.
 
+use std::cell::Cell;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::decision::Decision;
 use super::fhir::Consent;
-use super::matching::{Match, matches};
+use super::matching::{Match, asked, is_grantee, matches};
 use super::policy::Policy;
 use super::request::Request;
-use super::rules::{Basis, Outcome, Reason, RuleDecision, Rules, Source, TooEntangled, strictest};
+use super::rules::{
+    About, Basis, Element, Outcome, Reason, Rule, RuleDecision, Rules, Source, Term, TooEntangled, strictest,
+};
+use super::subject::Standing;
+use super::time::{Period, TimeRange};
 use super::tree::Node;
 use crate::vocabulary::code_systems::ACT_REASON;
 use crate::vocabulary::{BasePolicy, BreakGlassMode, Combining, ProvisionType};
@@ -25,9 +31,13 @@ const TREATMENT: &str = "TREAT";
 
 /// Decides `request` at `now` by the patient's consents and the policy. A failure inside is a denial.
 pub fn decide(consents: &[Consent], policy: &Policy, request: &Request, now: Timestamp) -> Decision {
-    let evaluation = Evaluation { policy, request, now, break_glass: BreakGlass::of(policy, request) };
+    let break_glass = BreakGlass::of(policy, request);
+    let evaluation = Evaluation { policy, request, now, break_glass, next: Cell::new(None) };
     match (consents.len() <= MAX_CONSENTS).then(|| evaluation.rules(consents)) {
-        Some(Ok(rules)) => Decision::from_rules(rules, evaluation.refused_break_glass(), policy, now),
+        Some(Ok(rules)) => {
+            let refused = evaluation.refused_break_glass();
+            Decision::from_rules(rules, refused, policy, (now, evaluation.next.get()))
+        }
         Some(Err(TooEntangled)) | None => Decision::error(),
     }
 }
@@ -46,10 +56,10 @@ enum BreakGlass {
 impl BreakGlass {
     fn of(policy: &Policy, request: &Request) -> Self {
         let rules = &policy.break_glass;
-        let asked = request.purpose.as_ref().is_some_and(|purpose| {
-            let of_system = purpose.system.as_deref().is_none_or(|system| system == ACT_REASON);
-            of_system && rules.purposes.contains(&purpose.code)
-        });
+        let asked = request
+            .purpose
+            .as_ref()
+            .is_some_and(|purpose| purpose.may_be_of(ACT_REASON) && rules.purposes.contains(&purpose.code));
         let authorized = request.actor.as_ref().is_some_and(|actor| {
             actor.attributes.get(BREAK_GLASS_ATTRIBUTE).is_some_and(|value| value == "true")
                 || rules.group.as_ref().is_some_and(|group| actor.in_group(group))
@@ -70,6 +80,8 @@ struct Evaluation<'a> {
     request: &'a Request,
     now: Timestamp,
     break_glass: BreakGlass,
+    /// When the answer may next be another one: the earliest begin or end of anything that has a say.
+    next: Cell<Option<Timestamp>>,
 }
 
 impl<'a> Evaluation<'a> {
@@ -88,25 +100,39 @@ impl<'a> Evaluation<'a> {
         Ok(self.base().under(self.break_the_glass(self.consents(consents)?)).under(overriding))
     }
 
+    /// The base policy. What it permits it permits to somebody for a purpose, up to what is normally protected, and to no
+    /// device.
     fn base(&self) -> Rules<'a> {
-        let asked = |code: &str| {
-            let purpose = self.request.purpose.as_ref();
-            purpose.is_some_and(|purpose| {
-                purpose.code == code && purpose.system.as_deref().is_none_or(|system| system == ACT_REASON)
-            })
-        };
-        let plain = self.break_glass == BreakGlass::NotAsked;
-        let (permitted, basis, reason) = match self.policy.base {
-            BasePolicy::Deny => (false, Basis::Implicit, Reason::NoConsent),
-            BasePolicy::BasicNormal => (plain && asked(TREATMENT), Basis::Implicit, Reason::NoConsent),
-            BasePolicy::AllNormal => (plain, Basis::Implicit, Reason::NoConsent),
+        let Request { actor, purpose, resource, .. } = self.request;
+        let source = Source { basis: Basis::Implicit, reason: Reason::NoConsent, ..nothing().source };
+        let deny = Outcome { decision: RuleDecision::Deny, source };
+        let permit = Outcome { decision: RuleDecision::Permit, source };
+        let treatment =
+            purpose.as_ref().is_some_and(|purpose| purpose.code == TREATMENT && purpose.may_be_of(ACT_REASON));
+        let served = self.break_glass == BreakGlass::NotAsked
+            && actor.as_ref().is_some_and(|actor| !actor.is_device())
+            && purpose.is_some();
+        match self.policy.base {
             BasePolicy::BreakGlassOnly if self.break_glass == BreakGlass::Granted => {
-                (true, Basis::Breakglass, Reason::BreakGlassAllowed)
+                let source = Source { basis: Basis::Breakglass, reason: Reason::BreakGlassAllowed, ..source };
+                Rules::always(Outcome { source, ..permit })
             }
-            BasePolicy::BreakGlassOnly => (false, Basis::Implicit, Reason::NoConsent),
-        };
-        let decision = if permitted { RuleDecision::Permit } else { RuleDecision::Deny };
-        Rules::always(Outcome { decision, source: Source { basis, reason, ..nothing().source } })
+            BasePolicy::BasicNormal if !(served && treatment) => Rules::always(deny),
+            BasePolicy::AllNormal if !served => Rules::always(deny),
+            BasePolicy::Deny | BasePolicy::BreakGlassOnly => Rules::always(deny),
+            BasePolicy::BasicNormal | BasePolicy::AllNormal => {
+                let ceiling = &self.policy.base_ceiling;
+                let effect = ProvisionType::Permit;
+                match resource.labels.as_ref().map(|labels| ceiling.covers(labels, effect)) {
+                    Some(true) => Rules::always(permit),
+                    Some(false) => Rules::always(deny),
+                    None => {
+                        let term = Term(vec![Element { about: About::Labels(ceiling), effect }]);
+                        Rules { default: deny, rules: vec![Rule { term, outcome: permit }] }
+                    }
+                }
+            }
+        }
     }
 
     /// Under `allow`, break-glass outweighs the consents, but not a provision that denies this very purpose.
@@ -118,12 +144,7 @@ impl<'a> Evaluation<'a> {
             RuleDecision::Permit | RuleDecision::DenyBreakGlass => outcome,
             RuleDecision::NotApplicable | RuleDecision::Deny => Outcome {
                 decision: RuleDecision::Permit,
-                source: Source {
-                    basis: Basis::Breakglass,
-                    reason: Reason::BreakGlassAllowed,
-                    ends: None,
-                    ..outcome.source
-                },
+                source: Source { basis: Basis::Breakglass, reason: Reason::BreakGlassAllowed, ..outcome.source },
             },
         })
     }
@@ -131,49 +152,94 @@ impl<'a> Evaluation<'a> {
     /// The consents that apply, combined. Their order in the input has no influence.
     fn consents(&self, consents: &'a [Consent]) -> Result<Rules<'a>, TooEntangled> {
         let mut applicable: Vec<&Consent> = consents.iter().filter(|consent| self.applies(consent)).collect();
-        applicable.sort_by(|one, other| (other.date, &one.digest).cmp(&(one.date, &other.digest)));
+        let from = |consent: &Consent| consent.date.map(|date| date.from);
+        applicable.sort_by(|one, other| (from(other), &one.digest).cmp(&(from(one), &other.digest)));
         let lists = |consents: &[&'a Consent]| {
             let lists = consents.iter().map(|consent| Ok((&consent.root.key, self.consent(consent)?)));
             lists.collect::<Result<Vec<_>, _>>()
         };
         match self.policy.combining {
             Combining::DenyOverrides => strictest(nothing(), lists(&applicable)?),
-            Combining::NewestWins => applicable
-                .chunk_by(|one, other| one.date == other.date)
-                .rev()
-                .try_fold(Rules::always(nothing()), |older, same_date| {
-                    Ok(older.under(strictest(nothing(), lists(same_date)?)?))
-                }),
+            Combining::NewestWins => {
+                by_age(&applicable).into_iter().rev().try_fold(Rules::always(nothing()), |older, of_one_age| {
+                    Ok(older.under(strictest(nothing(), lists(of_one_age)?)?))
+                })
+            }
         }
     }
 
     fn applies(&self, consent: &Consent) -> bool {
-        let patient = self.request.patient.as_ref().is_none_or(|patient| consent.patient.as_ref() == Some(patient));
-        let now = |period: Option<&super::time::Period>| period.is_none_or(|period| period.contains(self.now));
-        consent.active
-            && patient
-            && self.policy.selects(consent)
-            && now(consent.period.as_ref())
-            && now(consent.root.elements.period.as_deref())
+        if !consent.active || !self.is_of_the_patient(consent) {
+            return false;
+        }
+        let periods = [consent.period.as_ref(), consent.root.elements.period.as_deref()].into_iter().flatten();
+        if self.concerns(&consent.root) {
+            periods.clone().for_each(|period| self.heed(period));
+        }
+        periods.clone().all(|period| period.contains(self.now))
+    }
+
+    /// A consent that names no patient who could be compared is taken for one of anybody: its denials count.
+    fn is_of_the_patient(&self, consent: &Consent) -> bool {
+        match (&self.request.patient, &consent.patient) {
+            (Some(asked), Some(patient)) => asked.is(patient),
+            (None, _) | (_, None) => true,
+        }
+    }
+
+    /// Whether anything in the tree would have a say at some time.
+    fn concerns(&self, node: &Node) -> bool {
+        asked(node, self.request) || node.children.iter().any(|child| self.concerns(child))
+    }
+
+    /// The answer may be another one when this period next begins or ends.
+    fn heed(&self, period: &Period) {
+        let next = self.next.get().into_iter().chain(period.next_change(self.now)).min();
+        self.next.set(next);
     }
 
     /// What a whole consent says: a root that permits also denies what is outside the data it names.
     fn consent(&self, consent: &'a Consent) -> Result<Rules<'a>, TooEntangled> {
-        let layer = Layer::consent(consent);
-        let matched = matches(&consent.root, self.request, self.now);
-        let own = match (matched, consent.root.effect, self.outcome(&consent.root, &layer)) {
-            (Match::OtherData, ProvisionType::Permit, Some(outcome)) => {
-                Rules::always(Outcome { decision: RuleDecision::Deny, source: outcome.source.outside() })
-            }
-            (Match::Open(term), ProvisionType::Permit, Some(outcome)) => Rules::only(term, outcome, RuleDecision::Deny),
-            (matched, ..) => self.own(&consent.root, matched, &layer),
+        let unnamed = self.request.patient.is_some() && consent.patient.is_none();
+        let standing = match self.policy.standing(consent) {
+            Standing::Permits if unnamed => Standing::Withholds,
+            standing => standing,
         };
-        Ok(own.under(self.children(&consent.root, &layer)?))
+        let layer = Layer::consent(consent, standing);
+        let root = &consent.root;
+        let matched = self.matched(root, true);
+        let outside = Outcome { decision: RuleDecision::Deny, source: layer.source(root, self.break_glass).outside() };
+        let outcome = self.outcome(root, &layer);
+        // What it leaves out it denies also where it is in no position to permit the rest.
+        let powerless =
+            standing == Standing::Withholds || standing == Standing::Permits && !is_grantee(root, self.request);
+        let leaves_out = root.effect == ProvisionType::Permit && (outcome.is_some() || powerless);
+        let own = match matched {
+            Match::OtherData if leaves_out => Rules::always(outside),
+            Match::Open(term) if leaves_out => {
+                Rules { default: outside, rules: vec![Rule { term, outcome: outcome.unwrap_or(nothing()) }] }
+            }
+            matched => self.own(root, matched, &layer),
+        };
+        Ok(own.under(self.children(root, &layer)?))
+    }
+
+    /// Whether a provision matches. When it may next begin or end to do so is heeded.
+    fn matched(&self, node: &'a Node, root: bool) -> Match<'a> {
+        if !asked(node, self.request) {
+            return Match::NotAsked;
+        }
+        let Some(period) = &node.elements.period else { return matches(node, self.request, self.now) };
+        let matched = matches(node, self.request, self.now);
+        if root || !matches!(matched, Match::OtherData) {
+            self.heed(period);
+        }
+        matched
     }
 
     /// What a nested provision says, with all below it.
     fn subtree(&self, node: &'a Node, layer: &Layer<'a>) -> Result<Rules<'a>, TooEntangled> {
-        let own = self.own(node, matches(node, self.request, self.now), layer);
+        let own = self.own(node, self.matched(node, false), layer);
         if node.children.is_empty() { Ok(own) } else { Ok(own.under(self.children(node, layer)?)) }
     }
 
@@ -198,11 +264,16 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// What a provision says if it matches; nothing where it permits break-glass and that is refused.
+    /// What a provision says if it matches; nothing where it is in no position to permit.
     fn outcome(&self, node: &'a Node, layer: &Layer<'a>) -> Option<Outcome<'a>> {
-        let named = layer.0.basis == Basis::Consent && node.elements.purpose.is_some();
+        let of_consent = layer.source.basis == Basis::Consent;
+        let named = of_consent && node.elements.purpose.is_some();
         let decision = match (node.effect, self.break_glass) {
+            (ProvisionType::Permit, _) if layer.standing != Standing::Permits => return None,
+            (ProvisionType::Permit, _) if !is_grantee(node, self.request) => return None,
             (ProvisionType::Permit, BreakGlass::Refused(_)) if named => return None,
+            // A permit that names no purpose does not mean this one where it is forbidden.
+            (ProvisionType::Permit, BreakGlass::Refused(Reason::BreakGlassForbidden)) if of_consent => return None,
             (ProvisionType::Permit, _) => RuleDecision::Permit,
             (ProvisionType::Deny, BreakGlass::Granted | BreakGlass::Refused(_)) if named => {
                 RuleDecision::DenyBreakGlass
@@ -213,37 +284,62 @@ impl<'a> Evaluation<'a> {
     }
 }
 
+/// The consents, newest first, in groups of which each is newer than all of the next. Where dates overlap, or one is missing,
+/// none is newer.
+fn by_age<'c, 'a>(newest_first: &'c [&'a Consent]) -> Vec<&'c [&'a Consent]> {
+    let dates: Option<Vec<TimeRange>> = newest_first.iter().map(|consent| consent.date).collect();
+    let Some(dates) = dates else { return vec![newest_first] };
+    let mut groups = Vec::new();
+    let mut rest = newest_first;
+    let mut latest = Timestamp::MIN;
+    for i in (1..dates.len()).rev() {
+        latest = latest.max(dates[i].until.unwrap_or(Timestamp::MAX));
+        if latest <= dates[i - 1].from {
+            let (newer, group) = rest.split_at(i);
+            groups.push(group);
+            rest = newer;
+        }
+    }
+    groups.push(rest);
+    groups.reverse();
+    groups
+}
+
 /// What all decisions of one consent, or of the overriding provisions, have in common.
-struct Layer<'a>(Source<'a>);
+struct Layer<'a> {
+    source: Source<'a>,
+    standing: Standing,
+    unreadable: bool,
+}
 
 impl<'a> Layer<'a> {
     fn overriding() -> Self {
-        Self(Source { basis: Basis::Overriding, ..nothing().source })
+        let source = Source { basis: Basis::Overriding, ..nothing().source };
+        Self { source, standing: Standing::Permits, unreadable: false }
     }
 
-    fn consent(consent: &'a Consent) -> Self {
-        let ends = [consent.period.as_ref(), consent.root.elements.period.as_deref()].into_iter().flatten();
-        let ends = ends.filter_map(|period| period.ends).min();
-        Self(Source { basis: Basis::Consent, digest: Some(&consent.digest), ends, ..nothing().source })
+    fn consent(consent: &'a Consent, standing: Standing) -> Self {
+        let source = Source { basis: Basis::Consent, digest: Some(&consent.digest), ..nothing().source };
+        Self { source, standing, unreadable: consent.unreadable }
     }
 
     fn source(&self, node: &'a Node, break_glass: BreakGlass) -> Source<'a> {
-        let breaks =
-            self.0.basis == Basis::Consent && break_glass == BreakGlass::Granted && node.elements.purpose.is_some();
+        let breaks = self.source.basis == Basis::Consent
+            && break_glass == BreakGlass::Granted
+            && node.elements.purpose.is_some();
         let (basis, reason) = match node.effect {
             ProvisionType::Permit if breaks => (Basis::Breakglass, Reason::BreakGlassConsented),
-            ProvisionType::Permit => (self.0.basis, Reason::ProvisionPermits),
-            ProvisionType::Deny => (self.0.basis, Reason::ProvisionDenies),
+            ProvisionType::Permit => (self.source.basis, Reason::ProvisionPermits),
+            ProvisionType::Deny if self.unreadable => (self.source.basis, Reason::UnreadableConsent),
+            ProvisionType::Deny => (self.source.basis, Reason::ProvisionDenies),
         };
-        let own_end = node.elements.period.as_ref().and_then(|period| period.ends);
-        let ends = [self.0.ends, own_end].into_iter().flatten().min();
-        Source { basis, reason, path: Some(&node.path), ends, ..self.0 }
+        Source { basis, reason, path: Some(&node.path), ..self.source }
     }
 }
 
 /// The outcome of what does not apply.
 fn nothing<'a>() -> Outcome<'a> {
-    let source = Source { basis: Basis::Implicit, reason: Reason::NoConsent, path: None, digest: None, ends: None };
+    let source = Source { basis: Basis::Implicit, reason: Reason::NoConsent, path: None, digest: None };
     Outcome { decision: RuleDecision::NotApplicable, source }
 }
 

@@ -5,28 +5,46 @@
 
 use serde_json::{Map, Value, json};
 
+use super::code::Code;
 use super::error::FieldError;
 use super::fhir::Consent;
+use super::subject::{Standing, is_scope};
 use super::tree::{below, give_types};
-use crate::vocabulary::{Actor, Coding, ConsentScope, FhirVersion, Period, PolicySpec, Provision};
+use crate::vocabulary::code_systems::{CONSENT_SCOPE, LOINC};
+use crate::vocabulary::{Actor, Coding, ConsentScope, FhirVersion, Period, PolicySpec, Provision, ProvisionType};
 
-/// Code system of scopes (R4; R5 has them among the categories).
-const CONSENT_SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";
+/// Category of a consent whose policy names none (LOINC: Patient Consent).
+const PATIENT_CONSENT: &str = "59284-0";
 const SCOPES: [ConsentScope; 2] = [ConsentScope::PatientPrivacy, ConsentScope::Research];
 
 /// A policy that offers patients what this consent says: scope, category and template, in R4's words, which can say every
 /// tree. `period` is that of the resource as a whole (R5). Whether the policy is valid is not looked at.
-pub fn policy(consent: &Consent, period: Option<Period>) -> PolicySpec {
-    let is_scope = |coding: &&Coding| SCOPES.iter().any(|scope| scope.code() == coding.code);
+///
+/// # Errors
+/// The consent names grantees, which a template cannot; or it permits something and is of a kind whose permits do not count,
+/// so that a consent made of it would permit more.
+pub fn policy(consent: &Consent, period: Option<Period>) -> Result<PolicySpec, FieldError> {
+    if consent.grantee.is_some() {
+        let message = "is of one patient's consent: name in each provision that permits whom it permits";
+        return Err(FieldError::new("Consent.grantee", message));
+    }
+    let permits = |provision: &Provision| provision.type_ == Some(ProvisionType::Permit);
+    if consent.standing(&[]) != Standing::Permits && anywhere(&consent.provision, &permits) {
+        let message = "is not one of consents to the disclosure of records: what it permits does not count, and a template permits";
+        return Err(FieldError::new("Consent.category", message));
+    }
+    let categories = consent.category.iter().filter(|code| !SCOPES.iter().any(|scope| is_scope(code, *scope)));
+    let coding =
+        |code: &Code| Coding { system: code.system.clone(), code: code.code.clone(), display: code.display.clone() };
     let mut template = consent.provision.clone();
     template.period = template.period.or(period);
-    PolicySpec {
+    Ok(PolicySpec {
         fhir_version: FhirVersion::R4,
         scope: SCOPES.into_iter().find(|scope| consent.is_about(*scope)),
-        category: consent.category.iter().filter(|coding| !is_scope(coding)).cloned().collect(),
+        category: categories.map(coding).collect(),
         template: Some(template),
         ..PolicySpec::default()
-    }
+    })
 }
 
 /// The active Consent of a patient (`Patient/id`) who takes a policy's template as it is.
@@ -43,7 +61,13 @@ pub fn consent(spec: &PolicySpec, patient: &str, version: FhirVersion) -> Result
     let mut members =
         Map::from_iter([("resourceType".to_owned(), json!("Consent")), ("status".to_owned(), json!("active"))]);
     let mut category: Vec<Value> = spec.category.iter().map(|coding| json!({"coding": [coding]})).collect();
-    let scope = spec.scope.map(|scope| json!({"coding": [{"system": CONSENT_SCOPE, "code": scope.code()}]}));
+    let known = version == FhirVersion::R5 && spec.scope.is_some() || !category.is_empty();
+    if !known {
+        category.push(json!({"coding": [{"system": LOINC, "code": PATIENT_CONSENT}]}));
+    }
+    // R5 says by the category what R4 says by the scope.
+    let scope = spec.scope.or((version == FhirVersion::R4).then_some(ConsentScope::PatientPrivacy));
+    let scope = scope.map(|scope| json!({"coding": [{"system": CONSENT_SCOPE, "code": scope.code()}]}));
     match version {
         FhirVersion::R4 => members.extend(scope.map(|scope| ("scope".to_owned(), scope))),
         FhirVersion::R5 => category.extend(scope),
@@ -63,6 +87,12 @@ pub fn consent(spec: &PolicySpec, patient: &str, version: FhirVersion) -> Result
 pub fn write(provision: &Provision, version: FhirVersion) -> Result<Map<String, Value>, FieldError> {
     let mut members = Map::new();
     if version == FhirVersion::R4 {
+        let any = |has: fn(&Provision) -> bool| anywhere(provision, &has);
+        if any(|provision| !provision.class.is_empty()) && any(|provision| !provision.document_type.is_empty()) {
+            let message =
+                "R4 has one list for kinds of records and of documents: this consent can be written as R5 only";
+            return Err(FieldError::new("provision.documentType", message));
+        }
         members.insert("provision".into(), write_provision(provision, version));
         return Ok(members);
     }
@@ -78,6 +108,10 @@ pub fn write(provision: &Provision, version: FhirVersion) -> Result<Map<String, 
     let children: Vec<Value> = provision.provision.iter().map(|child| write_provision(child, version)).collect();
     put(&mut members, "provision", children);
     Ok(members)
+}
+
+fn anywhere(provision: &Provision, has: &impl Fn(&Provision) -> bool) -> bool {
+    has(provision) || provision.provision.iter().any(|child| anywhere(child, has))
 }
 
 fn check_alternation(provision: &Provision, prefix: &str) -> Result<(), FieldError> {
@@ -113,6 +147,8 @@ fn write_provision(provision: &Provision, version: FhirVersion) -> Value {
     put(&mut members, "purpose", codings(&provision.purpose));
     let class = if version == FhirVersion::R4 { "class" } else { "resourceType" };
     put(&mut members, class, codings(&provision.class));
+    let document_type = if version == FhirVersion::R4 { "class" } else { "documentType" };
+    put(&mut members, document_type, codings(&provision.document_type));
     put(&mut members, "code", concepts(&provision.code));
     let data = provision.data.iter();
     let data = data.map(|data| json!({"meaning": data.meaning, "reference": {"reference": data.reference}}));

@@ -1,11 +1,185 @@
 //! Reads JSON with a path at hand, so that an error names the field it is about.
 
-use serde_json::{Map, Value};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
 
 use super::error::FieldError;
 
 /// Entries that any list of an input may have at most: a bound on the work that an input can ask for.
 pub const MAX_ENTRIES: usize = 10_000;
+/// Bytes that a document may have: room for a scan of the signed paper, and a bound on the memory that reading takes.
+pub const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Levels of objects and lists that a document may have.
+const MAX_LEVELS: usize = 64;
+
+/// Reads one document called `name`: UTF-8 JSON in which no name stands twice in an object.
+///
+/// # Errors
+/// It is something else; what, and what to do about it, is said.
+pub fn parse(bytes: &[u8], name: &str) -> Result<Value, FieldError> {
+    let refused = |message: &dyn std::fmt::Display| FieldError::new(name, message);
+    let text = text(bytes).map_err(|message| refused(&message))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = strictly(&mut deserializer, name).map_err(|error| refused(&why(&error)))?;
+    deserializer.end().map_err(|error| refused(&why(&error)))?;
+    Ok(value)
+}
+
+/// The text of a file that is to be JSON or YAML.
+///
+/// # Errors
+/// It is in another encoding or format, or too large.
+pub fn text(bytes: &[u8]) -> Result<&str, String> {
+    if bytes.len() > MAX_BYTES {
+        return Err(format!("has {} bytes, at most {MAX_BYTES} are read: leave out attachments", bytes.len()));
+    }
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err("begins with a byte order mark (BOM): save it as UTF-8 without BOM".into());
+    }
+    let wide = bytes.len() >= 2
+        && (bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes[..2].contains(&0));
+    if wide {
+        return Err("is UTF-16 or UTF-32: save it as UTF-8".into());
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("is not UTF-8 at byte {}", error.valid_up_to()))?;
+    if text.trim_start().starts_with('<') {
+        return Err("is XML: convert it to FHIR's JSON, for example by asking the server with _format=json".into());
+    }
+    Ok(text)
+}
+
+/// What serde says, with the position and without the "JSON error" around our own words.
+fn why(error: &serde_json::Error) -> String {
+    match error.classify() {
+        serde_json::error::Category::Data => error.to_string(),
+        _ => format!("is not JSON: {error}"),
+    }
+}
+
+/// A value of any self-describing format, in which no name stands twice in an object and which is not too deep. Called
+/// `name` in errors.
+pub fn strictly<'de, D: Deserializer<'de>>(deserializer: D, name: &str) -> Result<Value, D::Error> {
+    let mut path = vec![name.to_owned()];
+    Strict(&mut path).deserialize(deserializer)
+}
+
+/// Builds a value; the path is that of the value.
+struct Strict<'p>(&'p mut Vec<String>);
+
+impl Strict<'_> {
+    fn refuse<E: de::Error>(&self, message: impl std::fmt::Display) -> E {
+        E::custom(format_args!("{}: {message}", super::error::said(&self.0.concat())))
+    }
+
+    /// The value below, one level deeper.
+    fn below<T, E: de::Error>(&mut self, step: String, read: impl FnOnce(Strict<'_>) -> Result<T, E>) -> Result<T, E> {
+        self.0.push(step);
+        if self.0.len() > MAX_LEVELS {
+            return Err(self.refuse(format_args!("too deep: at most {MAX_LEVELS} levels are read")));
+        }
+        let value = read(Strict(self.0))?;
+        self.0.pop();
+        Ok(value)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object, a list, a text, a number, true, false or null")
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| self.refuse("is not a number of JSON"))
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::new();
+        loop {
+            let step = format!("[{}]", entries.len());
+            let entry = self.below(step, |below| list.next_element_seed(below))?;
+            let Some(entry) = entry else { return Ok(Value::Array(entries)) };
+            if entries.len() == MAX_ENTRIES {
+                return Err(self.refuse(format_args!("has more than {MAX_ENTRIES} entries")));
+            }
+            entries.push(entry);
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if members.contains_key(&name) {
+                self.0.push(format!(".{name}"));
+                return Err(self.refuse("is given twice"));
+            }
+            let value = self.below(format!(".{name}"), |below| map.next_value_seed(below))?;
+            members.insert(name, value);
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+/// Refuses `null` and `[]` anywhere: a value that is not there must not be read as one that restricts nothing. Lists of
+/// primitives in FHIR may hold `null` beside an extension; nothing that decides is one.
+///
+/// # Errors
+/// One is there; its path is named.
+pub fn refuse_blanks(at: &At) -> Result<(), FieldError> {
+    fn blank(value: &Value) -> Option<(String, &'static str)> {
+        match value {
+            Value::Null => Some((String::new(), "is null: leave it out, or say what holds")),
+            Value::Array(entries) if entries.is_empty() => {
+                Some((String::new(), "must not be empty: leave it out, or say what holds"))
+            }
+            other => first_below(other, &|_, value| blank(value)),
+        }
+    }
+    match blank(at.value) {
+        None => Ok(()),
+        Some((path, message)) => Err(FieldError::new(format!("{}{path}", at.path), message)),
+    }
+}
+
+/// What `find` finds first in the members or entries of a value, with the path to it; a path is built for that one only.
+pub fn first_below<T>(value: &Value, find: &dyn Fn(&str, &Value) -> Option<(String, T)>) -> Option<(String, T)> {
+    match value {
+        Value::Array(entries) => entries.iter().enumerate().find_map(|(i, entry)| {
+            let (path, found) = find("", entry)?;
+            Some((format!("[{i}]{path}"), found))
+        }),
+        Value::Object(members) => members.iter().find_map(|(name, member)| {
+            let (path, found) = find(name, member)?;
+            Some((format!(".{name}{path}"), found))
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
 
 /// A JSON value and where it stands.
 #[derive(Clone, Debug)]
@@ -43,6 +217,13 @@ impl<'a> At<'a> {
         self.value.as_str().filter(|text| !text.is_empty()).ok_or_else(|| self.error("must be a text, and not empty"))
     }
 
+    /// The text of a code or a reference: it is compared, so nothing in it may be unseen.
+    pub fn token(&self) -> Result<&'a str, FieldError> {
+        let text = self.text()?;
+        let unseen = text.chars().any(super::error::is_unseen) || text.trim() != text;
+        if unseen { Err(self.error("has white space around it, or characters that are not seen")) } else { Ok(text) }
+    }
+
     /// The entries of the list.
     pub fn list(&self) -> Result<Vec<At<'a>>, FieldError> {
         let entries = self.value.as_array().ok_or_else(|| self.error("must be a list"))?;
@@ -58,5 +239,40 @@ impl<'a> At<'a> {
             Some(key) => Err(FieldError::new(format!("{}.{key}", self.path), "is not a known field")),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        parse(text.as_bytes(), "Consent").expect_err(text).to_string()
+    }
+
+    #[test]
+    fn a_name_given_twice_is_named_however_it_is_spelled() {
+        assert!(refused(r#"{"a": [{"b": 1, "b": 1}]}"#).contains("Consent.a[0].b: is given twice"));
+        assert!(refused(r#"{"type": 1, "t\u0079pe": 1}"#).contains("Consent.type: is given twice"));
+        assert!(parse(br#"{"a": {"b": 1}, "b": [1, 1.5, null, true]}"#, "x").is_ok());
+    }
+
+    #[test]
+    fn hostile_sizes_are_refused_with_the_element() {
+        let deep = format!("{}1{}", r#"{"provision":["#.repeat(10_000), "]}".repeat(10_000));
+        assert!(refused(&deep).contains("Consent.provision[0].provision[0]"), "{}", refused(&deep));
+        let many = format!(r#"{{"code": [{}1]}}"#, "1,".repeat(1_000_000));
+        assert!(refused(&many).contains("Consent.code: has more than 10000 entries"));
+        assert!(refused(&" ".repeat(10 * 1024 * 1024)).contains("bytes"));
+    }
+
+    #[test]
+    fn other_encodings_and_formats_are_named() {
+        assert!(refused("\u{feff}{}").contains("BOM"));
+        assert!(refused("<Consent/>").contains("XML"));
+        let wide: Vec<u8> = "{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(parse(&wide, "x").expect_err("UTF-16").message.contains("UTF-16"));
+        assert!(parse(&[b'{', 0xff], "x").expect_err("bytes").message.contains("UTF-8"));
+        assert!(refused("{} {}").contains("not JSON"));
     }
 }

@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 
 use super::code::Code;
+use super::reference::Subject;
 use super::request::{Record, Request, Requester};
-use super::rules::Term;
+use super::rules::{About, Element, Term};
 use super::tree::{ActorRule, DataRule, Elements, Node, Who};
 use crate::vocabulary::{DataMeaning, ProvisionType};
 
 /// Result of matching one provision.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Match<'a> {
     /// All elements match.
     Yes,
@@ -21,88 +22,95 @@ pub enum Match<'a> {
     OtherData,
 }
 
-/// Whether `node` matches `request` at `now`.
+/// Whether `node` matches `request` at `now`; it is known to be [`asked`].
 pub fn matches<'a>(node: &'a Node, request: &Request, now: Timestamp) -> Match<'a> {
-    let elements = &node.elements;
-    if !asked(elements, node.effect, request, now) {
+    let Elements { period, labels, class, document_type, code, data_period, data, author, .. } = &node.elements;
+    if !period.as_ref().is_none_or(|period| period.contains(now)) {
         return Match::NotAsked;
     }
-    let mut open = Term::default();
+    let effect = node.effect;
     let record = &request.resource;
-    let known = [
-        compare(&elements.labels, record.labels.as_ref(), &mut open.labels, |rule, record| Some(rule.covers(record))),
-        compare(&elements.class, record.class.as_ref(), &mut open.class, |rule, codes| Some(any_named(rule, codes))),
-        compare(&elements.code, record.codes.as_ref(), &mut open.code, |rule, codes| Some(any_named(rule, codes))),
-        compare(&elements.data_period, record.authored_on.as_ref(), &mut open.data_period, |rule, on| {
-            Some(rule.overlaps(*on))
-        }),
-        compare(&elements.data, Some(record), &mut open.data, any_data),
-    ];
-    match known.contains(&Some(false)) {
+    let mut open = Vec::new();
+    let mut other_data = false;
+    let mut compare = |about: About<'a>, holds: Option<bool>| match holds {
+        Some(holds) => other_data |= !holds,
+        None => open.push(Element { about, effect }),
+    };
+    let coded = |rule: &[Code], known: &Option<Vec<Code>>| known.as_ref().map(|codes| any_named(rule, codes, effect));
+    if let Some(rule) = labels {
+        compare(About::Labels(rule), record.labels.as_ref().map(|labels| rule.covers(labels, effect)));
+    }
+    for rule in class.iter().chain(document_type) {
+        compare(About::Class(rule), coded(rule, &record.class));
+    }
+    if let Some(rule) = code {
+        compare(About::Code(rule), coded(rule, &record.codes));
+    }
+    if let Some(rule) = data_period {
+        compare(About::DataPeriod(rule), record.authored_on.map(|on| rule.overlaps(on)));
+    }
+    for rule in data.iter().chain(author) {
+        compare(About::Data(rule), any_data(rule, record, effect));
+    }
+    match other_data {
         true => Match::OtherData,
-        false if open == Term::default() => Match::Yes,
-        false => Match::Open(open),
+        false if open.is_empty() => Match::Yes,
+        false => Match::Open(Term(open)),
     }
 }
 
-/// Compares one element with what is known of the record; what is not known is put into `open`.
-fn compare<'a, R: ?Sized, K>(
-    rule: &'a Option<std::sync::Arc<R>>,
-    known: Option<&K>,
-    open: &mut Option<&'a R>,
-    holds: impl Fn(&R, &K) -> Option<bool>,
-) -> Option<bool> {
-    let Some(rule) = rule.as_deref() else { return Some(true) };
-    let result = known.and_then(|known| holds(rule, known));
-    if result.is_none() {
-        *open = Some(rule);
-    }
-    result
-}
-
-/// Who, what and why. Where the request does not say, a permit is not matched and a deny is.
-fn asked(elements: &Elements, effect: ProvisionType, request: &Request, now: Timestamp) -> bool {
+/// Who, what and why, whatever the time is. Where the request does not say, a permit is not matched and a deny is.
+pub fn asked(node: &Node, request: &Request) -> bool {
+    let Elements { purpose, action, actor, .. } = &node.elements;
+    let effect = node.effect;
     let unsaid = effect == ProvisionType::Deny;
     let code = |rule: &Option<std::sync::Arc<[Code]>>, asked: &Option<Code>| match (rule, asked) {
         (None, _) => true,
         (Some(_), None) => unsaid,
-        (Some(rule), Some(asked)) => rule.iter().any(|rule| asked.names(rule)),
+        (Some(rule), Some(asked)) => rule.iter().any(|rule| asked.names(rule, effect)),
     };
-    let actor = || match (&elements.actor, &request.actor) {
+    let who = || match (actor, &request.actor) {
         (None, _) => true,
         (Some(_), None) => unsaid,
-        (Some(rules), Some(requester)) => rules.iter().any(|rule| is_meant(rule, requester)),
+        (Some(rules), Some(requester)) => rules.iter().any(|rule| is_meant(rule, requester, effect)),
     };
-    elements.period.as_ref().is_none_or(|period| period.contains(now))
-        && code(&elements.purpose, &request.purpose)
-        && code(&elements.action, &request.action)
-        && actor()
+    code(purpose, &request.purpose) && code(action, &request.action) && who()
 }
 
-fn is_meant(rule: &ActorRule, requester: &Requester) -> bool {
+/// Whether the requester is one of those whom the document permits anything.
+pub fn is_grantee(node: &Node, request: &Request) -> bool {
+    match (&node.elements.grantee, &request.actor) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(rules), Some(requester)) => rules.iter().any(|rule| is_meant(rule, requester, ProvisionType::Permit)),
+    }
+}
+
+fn is_meant(rule: &ActorRule, requester: &Requester, effect: ProvisionType) -> bool {
     // Of a role, a certificate knows the code only.
     let in_role =
         rule.role.as_ref().is_none_or(|role| requester.role.as_ref().is_some_and(|held| held.code == role.code));
     let of_msp = |msp_id: &String| requester.msp_id.as_ref() == Some(msp_id);
     let named = match &rule.who {
-        Who::Reference { key, msp_id } => requester.is_named(key) || msp_id.as_ref().is_some_and(of_msp),
+        Who::Reference { key, msp_id } => requester.is_named(key, effect) || msp_id.as_ref().is_some_and(of_msp),
         Who::Identifier(identifier) => requester.identifiers.contains(identifier),
         Who::Msp(msp_id) => of_msp(msp_id),
         Who::Attribute(attribute) => requester.attributes.get(&attribute.name) == Some(&attribute.value),
         Who::AnyoneInRole => true,
+        Who::Nobody(_) => false,
     };
     named && in_role
 }
 
-fn any_named(rules: &[Code], codes: &[Code]) -> bool {
-    rules.iter().any(|rule| codes.iter().any(|code| code.names(rule)))
+fn any_named(rules: &[Code], codes: &[Code], effect: ProvisionType) -> bool {
+    rules.iter().any(|rule| codes.iter().any(|code| code.names(rule, effect)))
 }
 
 /// Whether the record is one of those named; none where that cannot be told from what is known.
-fn any_data(rules: &[DataRule], record: &Record) -> Option<bool> {
+fn any_data(rules: &[DataRule], record: &Record, effect: ProvisionType) -> Option<bool> {
     let mut result = Some(false);
     for rule in rules {
-        match one_data(rule, record) {
+        match one_data(rule, record, effect) {
             Some(true) => return Some(true),
             Some(false) => {}
             None => result = None,
@@ -111,15 +119,31 @@ fn any_data(rules: &[DataRule], record: &Record) -> Option<bool> {
     result
 }
 
-fn one_data(rule: &DataRule, record: &Record) -> Option<bool> {
-    let itself = record.id.as_ref().map(|id| *id == rule.key);
+fn one_data(rule: &DataRule, record: &Record, effect: ProvisionType) -> Option<bool> {
+    let Ok(target) = &rule.target else { return Some(false) };
+    let itself = || record.id.as_ref().map(|id| same(id, target, effect));
     match rule.meaning {
-        DataMeaning::Instance => itself,
+        DataMeaning::Instance => itself(),
         // What is linked to the named record only its store knows.
-        DataMeaning::Related | DataMeaning::Dependents => itself.filter(|itself| *itself),
-        DataMeaning::Authoredby => record
-            .author
-            .as_ref()
-            .map(|authors| authors.iter().any(|author| *author == rule.key || rule.msp_id.as_ref() == Some(author))),
+        DataMeaning::Related | DataMeaning::Dependents => itself().filter(|itself| *itself),
+        DataMeaning::Authoredby => {
+            record.author.as_ref().map(|authors| authors.iter().any(|author| wrote(author, target, rule, effect)))
+        }
+    }
+}
+
+/// For a denial a type that says nothing is no difference.
+fn same(one: &Subject, other: &Subject, effect: ProvisionType) -> bool {
+    if effect == ProvisionType::Deny { one.may_be(other) } else { one.is(other) }
+}
+
+/// Whether an author is the one that a rule names. An MSP cannot be compared with what the policy does not map to one: such a
+/// denial holds.
+fn wrote(author: &str, target: &Subject, rule: &DataRule, effect: ProvisionType) -> bool {
+    match (Subject::parse(author), &rule.msp_id) {
+        (Some(author), _) if author.is(target) => true,
+        (Some(_), _) => false,
+        (None, Some(msp_id)) => author == msp_id,
+        (None, None) => effect == ProvisionType::Deny,
     }
 }

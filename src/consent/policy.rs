@@ -9,14 +9,21 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+pub use super::admission::known_code;
+use super::admission::{check_lists, complete, complete_codes, reading};
+use super::code::{Code, Labels};
+use super::context::ProvisionContext;
 use super::error::FieldError;
 use super::fhir::Consent;
+use super::json::{At, refuse_blanks};
+use super::placed::Placed;
+use super::reference::reference_key;
+use super::subject::Standing;
 use super::time;
-use super::tree::{Node, ProvisionContext, build, check_size, give_types};
-use crate::vocabulary::PolicySpec;
-use crate::vocabulary::code_systems::{CodedElement, OPEN_SYSTEMS};
+use super::tree::{Node, build, check_size, give_types};
+use crate::vocabulary::code_systems::{CONFIDENTIALITY, CodedElement};
 use crate::vocabulary::{
-    Actor, BasePolicy, BreakGlassMode, BreakGlassSpec, Coding, Combining, ConsentScope, FhirVersion, Provision,
+    BasePolicy, BreakGlassMode, BreakGlassSpec, Coding, Combining, ConsentScope, FhirVersion, PolicySpec, Provision,
     ProvisionType,
 };
 
@@ -31,11 +38,19 @@ pub struct Policy {
     pub(super) break_glass: BreakGlassRules,
     /// Provisions above the patient's consent.
     pub(super) overriding: Vec<Node>,
+    /// What the base policy permits at most.
+    pub(super) base_ceiling: Labels,
     /// What reading a consent under this policy needs.
     context: ProvisionContext,
     scope: Option<ConsentScope>,
-    category: Vec<Coding>,
+    category: Vec<Code>,
     canonical: String,
+}
+
+/// What is normally protected, and less.
+fn normal(context: &ProvisionContext) -> Labels {
+    let coding = Coding { system: Some(CONFIDENTIALITY.to_owned()), code: "N".to_owned(), display: None };
+    Labels::new(vec![context.systems.code(&coding, CodedElement::SecurityLabel)], ProvisionType::Permit)
 }
 
 /// Emergency access.
@@ -56,7 +71,7 @@ impl BreakGlassRules {
         Self {
             mode: spec.mode,
             purposes: spec.purposes.clone(),
-            group: spec.group.as_deref().map(|group| super::code::reference_key(group).to_owned()),
+            group: spec.group.as_deref().map(|group| reference_key(group).to_owned()),
             conditions,
             max_ttl: spec.max_ttl.0,
             review_within: spec.review_within.0,
@@ -72,6 +87,7 @@ impl Default for Policy {
             combining: Combining::default(),
             break_glass: BreakGlassRules::new(&BreakGlassSpec::default(), false),
             overriding: Vec::new(),
+            base_ceiling: normal(&ProvisionContext::default()),
             context: ProvisionContext::default(),
             scope: None,
             category: Vec::new(),
@@ -101,19 +117,35 @@ impl Policy {
         &self.overriding
     }
 
-    /// Whether the policy is about consents of this scope and category.
-    pub(super) fn selects(&self, consent: &Consent) -> bool {
-        let in_scope = self.scope.is_none_or(|scope| consent.is_about(scope));
-        let of_category = |wanted: &Coding| {
-            consent.category.iter().any(|coding| coding.code == wanted.code && coding.system == wanted.system)
-        };
-        in_scope && (self.category.is_empty() || self.category.iter().any(of_category))
+    /// The policy for requests for research. One of any scope is in force for them, but what it permits without a consent is
+    /// care: research has policies of its own.
+    pub fn for_research(self) -> Self {
+        let base = if self.scope == Some(ConsentScope::Research) { self.base } else { BasePolicy::Deny };
+        Self { base, ..self }
+    }
+
+    /// What a consent counts for under this policy. Its denials count whatever it is about.
+    pub fn standing(&self, consent: &Consent) -> Standing {
+        match self.scope {
+            Some(scope) if !consent.is_about(scope) => Standing::Elsewhere,
+            _ => consent.standing(&self.category),
+        }
     }
 }
 
 /// SHA-256 in lower-case hexadecimal.
 pub(super) fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+/// The spec of a resource as it is written. `null` and `[]` are refused: neither says what holds.
+///
+/// # Errors
+/// A field is blank, missing or of another kind; its path is named.
+pub fn read(spec: &serde_json::Value) -> Result<PolicySpec, FieldError> {
+    refuse_blanks(&At::root(spec, "spec"))?;
+    serde_path_to_error::deserialize(spec)
+        .map_err(|error| FieldError::new(format!("spec.{}", error.path()), error.inner()))
 }
 
 /// The policy of a resource, or everything that is wrong with it.
@@ -123,12 +155,13 @@ pub fn validate(spec: &PolicySpec) -> Result<Policy, Vec<FieldError>> {
     spec.channel_ref = None;
     spec.contract_ref = None;
     check_lists(&spec, &mut errors);
-    complete_codes(&mut spec.category, "spec.category", CodedElement::Category, &mut errors);
     let zone = time::zone(&spec.time_zone).map_err(|message| errors.push(FieldError::new("spec.timeZone", message)));
     let context = ProvisionContext {
         zone: zone.unwrap_or(jiff::tz::TimeZone::UTC),
         organizations: organizations(&spec, &mut errors),
+        ..reading(&mut spec, &mut errors)
     };
+    complete_codes(&mut spec.category, "spec.category", CodedElement::Category, &context.systems, &mut errors);
     let version = spec.fhir_version;
     if let Some(template) = &mut spec.template {
         provision(template, "spec.template", version, &context, &mut errors);
@@ -152,9 +185,10 @@ pub fn validate(spec: &PolicySpec) -> Result<Policy, Vec<FieldError>> {
         combining: spec.combining,
         break_glass: BreakGlassRules::new(&spec.break_glass, true),
         overriding,
-        context,
+        base_ceiling: normal(&context),
         scope: spec.scope,
-        category: spec.category,
+        category: spec.category.iter().map(|coding| context.systems.code(coding, CodedElement::Category)).collect(),
+        context,
         canonical,
     })
 }
@@ -172,7 +206,7 @@ fn provision(
         return None;
     }
     let before = errors.len();
-    complete(root, path, errors);
+    complete(root, path, &context.systems, errors);
     let effect = root_effect(root, path, version).map_err(|error| errors.push(error)).ok();
     no_types_below(root, path, version, errors);
     let mut typed = root.clone();
@@ -181,7 +215,7 @@ fn provision(
     {
         errors.push(error);
     }
-    let node = build(&typed, path, path, context, errors);
+    let node = build(&Placed::new(typed, path, path), None, context, errors);
     (errors.len() == before).then_some(node)
 }
 
@@ -214,143 +248,16 @@ fn no_types_below(root: &Provision, path: &str, version: FhirVersion, errors: &m
     }
 }
 
-fn complete(provision: &mut Provision, path: &str, errors: &mut Vec<FieldError>) {
-    for (codings, name, element) in [
-        (&mut provision.purpose, "purpose", CodedElement::Purpose),
-        (&mut provision.action, "action", CodedElement::Action),
-        (&mut provision.security_label, "securityLabel", CodedElement::SecurityLabel),
-        (&mut provision.class, "class", CodedElement::Class),
-        (&mut provision.code, "code", CodedElement::Code),
-    ] {
-        complete_codes(codings, &format!("{path}.{name}"), element, errors);
-    }
-    for (i, actor) in provision.actor.iter_mut().enumerate() {
-        let path = format!("{path}.actor[{i}]");
-        let named =
-            [actor.reference.is_some(), actor.identifier.is_some(), actor.msp_id.is_some(), actor.attr.is_some()];
-        let ways = named.iter().filter(|named| **named).count();
-        if ways > 1 {
-            errors.push(FieldError::new(
-                &path,
-                "is named in more than one way: keep one of reference, identifier, mspId and attr",
-            ));
-        }
-        match actor.role.take() {
-            None if ways == 0 => {
-                errors.push(FieldError::new(&path, "needs a role, reference, identifier, mspId or attr"))
-            }
-            None => {}
-            Some(role) => actor.role = complete_role(role, actor, &format!("{path}.role"), errors),
-        }
-    }
-    for (i, child) in provision.provision.iter_mut().enumerate() {
-        complete(child, &super::tree::below(path, i), errors);
-    }
-}
-
-/// A role is either one of certificates, which hospitals choose freely, or a code of how somebody takes part, which says
-/// nothing about who it is.
-fn complete_role(mut role: Coding, actor: &Actor, path: &str, errors: &mut Vec<FieldError>) -> Option<Coding> {
-    role.display = None;
-    let referenced = actor.reference.is_some() || actor.identifier.is_some();
-    let required = actor.msp_id.is_some() || actor.attr.is_some();
-    match system_of(&role, CodedElement::Role) {
-        Ok(_) if !referenced && !required => {
-            errors.push(FieldError::new(path, "says how, not who: add a reference, identifier, mspId or attr"));
-        }
-        Ok(system) if referenced => role.system = Some(system),
-        Ok(_) => return None,
-        Err(message) if role.system.is_some() => errors.push(FieldError::new(path, message)),
-        Err(_) if referenced => {
-            errors.push(FieldError::new(path, "of a certificate goes with mspId or attr, not with a reference"))
-        }
-        Err(_) => {}
-    }
-    Some(role)
-}
-
-/// Gives every code its system; refuses a system or a code that the element does not know.
-fn complete_codes(codings: &mut [Coding], path: &str, element: CodedElement, errors: &mut Vec<FieldError>) {
-    for (i, coding) in codings.iter_mut().enumerate() {
-        let path = format!("{path}[{i}]");
-        coding.display = None;
-        match system_of(coding, element) {
-            Ok(system) => coding.system = Some(system),
-            Err(message) => errors.push(FieldError::new(path, message)),
-        }
-    }
-}
-
-/// The code with its system and without words.
-///
-/// # Errors
-/// The element does not know the code, or its system.
-pub fn known_code(coding: Coding, element: CodedElement) -> Result<Coding, String> {
-    let system = Some(system_of(&coding, element)?);
-    Ok(Coding { system, code: coding.code, display: None })
-}
-
-fn system_of(coding: &Coding, element: CodedElement) -> Result<String, String> {
-    let Coding { system, code, .. } = coding;
-    let closed =
-        element.closed_systems().iter().filter(|(name, _)| system.as_deref().is_none_or(|system| system == *name));
-    if let Some((name, _)) = closed.clone().find(|(_, codes)| codes.contains(&code.as_str())) {
-        return Ok((*name).to_owned());
-    }
-    let open = OPEN_SYSTEMS.iter().find(|(name, _)| element.open() && Some(*name) == system.as_deref());
-    match (system, open) {
-        (Some(system), Some((_, shape))) if shape.fits(code) => Ok(system.clone()),
-        (Some(system), Some(_)) => Err(format!("code {code:?} does not look like a code of {system}")),
-        (Some(system), None) if closed.count() == 0 => {
-            Err(format!("code system {system:?} is not one that this element may use"))
-        }
-        (Some(system), None) => Err(format!("code {code:?} is unknown in {system}")),
-        (None, _) if element.closed_systems().is_empty() => Err(format!("code {code:?} needs a system")),
-        (None, _) => Err(format!("code {code:?} is unknown in {}", names(element))),
-    }
-}
-
-fn names(element: CodedElement) -> String {
-    element.closed_systems().iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" and ")
-}
-
 fn organizations(spec: &PolicySpec, errors: &mut Vec<FieldError>) -> BTreeMap<String, String> {
     let mut map = BTreeMap::new();
     for (i, mapping) in spec.organizations.iter().enumerate() {
-        let key = super::code::reference_key(&mapping.reference).to_owned();
+        let key = reference_key(&mapping.reference).to_owned();
         if map.insert(key, mapping.msp_id.clone()).is_some_and(|other| other != mapping.msp_id) {
             errors
                 .push(FieldError::new(format!("spec.organizations[{i}].reference"), "is mapped to another MSP above"));
         }
     }
     map
-}
-
-/// What the schema checks as well, for policies that did not come through an API server.
-fn check_lists(spec: &PolicySpec, errors: &mut Vec<FieldError>) {
-    let break_glass = &spec.break_glass;
-    if break_glass.purposes.is_empty() {
-        errors.push(FieldError::new("spec.breakGlass.purposes", "needs at least one purpose"));
-    }
-    for (i, purpose) in break_glass.purposes.iter().enumerate() {
-        let coding = Coding { code: purpose.clone(), ..Coding::default() };
-        if let Err(message) = system_of(&coding, CodedElement::Purpose) {
-            errors.push(FieldError::new(format!("spec.breakGlass.purposes[{i}]"), message));
-        }
-    }
-    let retention = &spec.retention;
-    if retention.audit_years < 6 {
-        errors.push(FieldError::new("spec.retention.auditYears", "must be at least 6 (45 CFR 164.316(b)(2)(i))"));
-    }
-    if retention.block_to_live.is_some_and(|blocks| blocks < 0) {
-        errors.push(FieldError::new("spec.retention.blockToLive", "must not be negative"));
-    }
-    if retention.block_to_live.is_some() && retention.private_collection.is_none() {
-        errors.push(FieldError::new(
-            "spec.retention.blockToLive",
-            "belongs to a collection: set privateCollection as well",
-        ));
-    }
 }
 
 #[cfg(test)]
@@ -422,9 +329,9 @@ mod tests {
         assert_eq!(
             fields,
             [
-                "spec.category[0]",
                 "spec.timeZone",
                 "spec.organizations[1].reference",
+                "spec.category[0]",
                 "spec.template.decision",
                 "spec.template.provision[0].period",
                 "spec.overriding[0].class[0]",
@@ -434,25 +341,5 @@ mod tests {
                 "spec.overriding[1].actor[1].role",
             ]
         );
-    }
-
-    #[test]
-    fn a_code_is_known_in_its_own_system_only() {
-        let system_of = |system: Option<&str>, code: &str, element| {
-            super::system_of(&Coding { system: system.map(str::to_owned), code: code.into(), display: None }, element)
-        };
-        let sensitivity = system_of(None, "PSY", CodedElement::SecurityLabel);
-        assert_eq!(sensitivity.as_deref(), Ok("http://terminology.hl7.org/CodeSystem/v3-ActCode"));
-        let wrong = system_of(
-            Some("http://terminology.hl7.org/CodeSystem/v3-Confidentiality"),
-            "PSY",
-            CodedElement::SecurityLabel,
-        );
-        assert!(
-            wrong
-                .expect_err("refused")
-                .contains("is unknown in http://terminology.hl7.org/CodeSystem/v3-Confidentiality")
-        );
-        assert!(system_of(Some("http://loinc.org"), "59284-0", CodedElement::Purpose).is_err());
     }
 }

@@ -1,25 +1,27 @@
 //! What is asked: who wants to do what with which record, and why.
 //!
 //! Anything may be absent, and absent is never "any": for the record's data an absent field is unknown (an empty list is
-//! known to be none), for actor, action and purpose an absent field satisfies no permit.
+//! known to be none), for actor, action and purpose an absent field satisfies no permit. Codes, labels and references are put
+//! in order here, at the border, so that no spelling of a requester decides.
 
 use std::collections::BTreeMap;
 
-use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::code::{Code, RecordLabels, reference_key};
+use super::code::{Code, RecordLabels};
+use super::context::ProvisionContext;
 use super::error::FieldError;
 use super::json::At;
+use super::reference::{Subject, reference_key};
 use super::time::TimeRange;
-use crate::vocabulary::Identifier;
-use crate::vocabulary::code_systems::{ACT_REASON, RESEARCH_CODES};
+use crate::vocabulary::code_systems::{ACT_REASON, CodedElement, RESEARCH_CODES};
+use crate::vocabulary::{Identifier, ProvisionType};
 
 /// A request for access.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// `Type/id` of the patient.
-    pub patient: Option<String>,
+    /// The patient.
+    pub patient: Option<Subject>,
     /// Who asks.
     pub actor: Option<Requester>,
     /// What is to be done.
@@ -50,9 +52,17 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// Whether the reference with this key names the requester.
-    pub fn is_named(&self, key: &str) -> bool {
-        self.names.iter().any(|name| name == key)
+    /// Whether the reference with this key names the requester. For a denial, a name without a type may be of any.
+    pub fn is_named(&self, key: &str, effect: ProvisionType) -> bool {
+        let id = key.rsplit_once('/').map(|(_, id)| id);
+        let untyped = |name: &String| effect == ProvisionType::Deny && Some(name.as_str()) == id;
+        self.names.iter().any(|name| name == key || untyped(name))
+    }
+
+    /// Whether the requester is a device.
+    pub fn is_device(&self) -> bool {
+        let in_role = self.role.as_ref().is_some_and(|role| role.code.eq_ignore_ascii_case("device"));
+        in_role || self.names.iter().any(|name| name.starts_with("Device/"))
     }
 
     /// Whether the requester belongs to the group with this key.
@@ -64,59 +74,68 @@ impl Requester {
 /// What is known of the record.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
-    /// `Type/id`.
-    pub id: Option<String>,
+    /// The record itself.
+    pub id: Option<Subject>,
     /// Kinds.
     pub class: Option<Vec<Code>>,
     /// Clinical codes.
     pub codes: Option<Vec<Code>>,
     /// Confidentiality and sensitivity.
     pub labels: Option<RecordLabels>,
-    /// Authors, as `Type/id`.
+    /// Authors, as references or MSP identifiers.
     pub author: Option<Vec<String>>,
     /// When it was written.
     pub authored_on: Option<TimeRange>,
 }
 
 impl Request {
-    /// Reads a request; days are days of `zone`.
-    pub fn parse(json: &Value, zone: &TimeZone) -> Result<Self, FieldError> {
+    /// Reads a request as the policy with this context reads documents.
+    pub fn parse(json: &Value, context: &ProvisionContext) -> Result<Self, FieldError> {
         let at = At::root(json, "request");
         at.only(&["patient", "actor", "action", "purpose", "breakGlass", "resource"])?;
         Ok(Self {
-            patient: key(&at, "patient")?,
-            actor: at.get("actor").map(|actor| requester(&actor)).transpose()?.flatten(),
-            action: one_code(&at, "action")?,
-            purpose: one_code(&at, "purpose")?,
+            patient: subject(&at, "patient")?,
+            actor: at.get("actor").map(|actor| requester(&actor, context)).transpose()?.flatten(),
+            action: one_code(&at, "action", CodedElement::Action, context)?,
+            purpose: one_code(&at, "purpose", CodedElement::Purpose, context)?,
             justification: at.get("breakGlass").map(|at| justification(&at)).transpose()?.flatten(),
-            resource: at.get("resource").map(|at| record(&at, zone)).transpose()?.unwrap_or_default(),
+            resource: at.get("resource").map(|at| record(&at, context)).transpose()?.unwrap_or_default(),
         })
     }
 }
 
 /// Whether a purpose is research: `HRESCH` or one of its kinds (v3-ActReason).
 pub fn is_research(purpose: &Code) -> bool {
-    let of_system = purpose.system.as_deref().is_none_or(|system| system == ACT_REASON);
-    of_system && RESEARCH_CODES.contains(&purpose.code.as_str())
+    purpose.may_be_of(ACT_REASON) && RESEARCH_CODES.contains(&purpose.code.as_str())
 }
 
 fn text(at: &At, name: &str) -> Result<Option<String>, FieldError> {
-    at.get(name).map(|at| at.text().map(str::to_owned)).transpose()
+    at.get(name).map(|at| at.token().map(str::to_owned)).transpose()
 }
 
 fn key(at: &At, name: &str) -> Result<Option<String>, FieldError> {
-    at.get(name).map(|at| at.text().map(|text| reference_key(text).to_owned())).transpose()
+    at.get(name).map(|at| at.token().map(|text| reference_key(text).to_owned())).transpose()
+}
+
+fn subject(at: &At, name: &str) -> Result<Option<Subject>, FieldError> {
+    let Some(at) = at.get(name) else { return Ok(None) };
+    let missing = || at.error("needs its type: write Type/id, for example Patient/17");
+    Subject::parse(at.token()?).map(Some).ok_or_else(missing)
 }
 
 /// One text or a list of texts.
-fn keys(at: &At, name: &str) -> Result<Option<Vec<String>>, FieldError> {
-    entries(at, name)?
-        .map(|entries| entries.iter().map(|at| at.text().map(|text| reference_key(text).to_owned())).collect())
-        .transpose()
+fn texts(at: &At, name: &str) -> Result<Option<Vec<String>>, FieldError> {
+    entries(at, name)?.map(|entries| entries.iter().map(|at| at.token().map(str::to_owned)).collect()).transpose()
 }
 
-fn codes(at: &At, name: &str) -> Result<Option<Vec<Code>>, FieldError> {
-    entries(at, name)?.map(|entries| entries.iter().map(Code::parse).collect()).transpose()
+fn codes(
+    at: &At,
+    name: &str,
+    element: CodedElement,
+    context: &ProvisionContext,
+) -> Result<Option<Vec<Code>>, FieldError> {
+    let read = |at: &At| context.systems.parse(at, element);
+    entries(at, name)?.map(|entries| entries.iter().map(read).collect()).transpose()
 }
 
 fn entries<'a>(at: &At<'a>, name: &str) -> Result<Option<Vec<At<'a>>>, FieldError> {
@@ -124,31 +143,37 @@ fn entries<'a>(at: &At<'a>, name: &str) -> Result<Option<Vec<At<'a>>>, FieldErro
 }
 
 /// Exactly one code: a request for two purposes would be permitted by a consent to either.
-fn one_code(at: &At, name: &str) -> Result<Option<Code>, FieldError> {
+fn one_code(
+    at: &At,
+    name: &str,
+    element: CodedElement,
+    context: &ProvisionContext,
+) -> Result<Option<Code>, FieldError> {
     let Some(at) = at.get(name) else { return Ok(None) };
     if !at.value.is_array() {
-        return Code::parse(&at).map(Some);
+        return context.systems.parse(&at, element).map(Some);
     }
     match at.list()?.as_slice() {
-        [one] => Code::parse(one).map(Some),
+        [one] => context.systems.parse(one, element).map(Some),
         _ => Err(at.error(format_args!("a request has one {name}: ask once for each"))),
     }
 }
 
-fn requester(at: &At) -> Result<Option<Requester>, FieldError> {
+fn requester(at: &At, context: &ProvisionContext) -> Result<Option<Requester>, FieldError> {
     at.only(&["id", "mspId", "role", "groups", "identifiers", "attributes"])?;
     if at.object()?.is_empty() {
         return Ok(None);
     }
     let msp_id = text(at, "mspId")?;
-    let role = at.get("role").map(|at| Code::parse(&at)).transpose()?;
-    let groups = keys(at, "groups")?.unwrap_or_default();
+    let role = at.get("role").map(|at| context.systems.parse(&at, CodedElement::Code)).transpose()?;
+    let groups = texts(at, "groups")?.unwrap_or_default();
+    let groups: Vec<String> = groups.iter().map(|group| reference_key(group).to_owned()).collect();
     let mut names: Vec<String> = key(at, "id")?.into_iter().collect();
     names.extend(msp_id.iter().map(|msp_id| reference_key(msp_id).to_owned()));
     names.extend(role.iter().map(|role| reference_key(&role.code).to_owned()));
     names.extend(groups.iter().cloned());
     let identifiers = at.get("identifiers").map(|at| at.list()).transpose()?.unwrap_or_default();
-    let identifiers = identifiers.iter().map(identifier).collect::<Result<_, _>>()?;
+    let identifiers = identifiers.iter().map(|at| identifier(at, context)).collect::<Result<_, _>>()?;
     let mut attributes = BTreeMap::new();
     if let Some(at) = at.get("attributes") {
         for name in at.object()?.keys() {
@@ -160,10 +185,10 @@ fn requester(at: &At) -> Result<Option<Requester>, FieldError> {
     Ok(Some(Requester { names, msp_id, role, identifiers, attributes, groups }))
 }
 
-fn identifier(at: &At) -> Result<Identifier, FieldError> {
+fn identifier(at: &At, context: &ProvisionContext) -> Result<Identifier, FieldError> {
     at.only(&["system", "value"])?;
     let part = |name: &str| text(at, name)?.ok_or_else(|| at.error(format_args!("needs a {name}")));
-    Ok(Identifier { system: part("system")?, value: part("value")? })
+    Ok(context.systems.identifier(&Identifier { system: part("system")?, value: part("value")? }))
 }
 
 fn justification(at: &At) -> Result<Option<String>, FieldError> {
@@ -173,17 +198,18 @@ fn justification(at: &At) -> Result<Option<String>, FieldError> {
     Ok((!text.trim().is_empty()).then(|| text.to_owned()))
 }
 
-fn record(at: &At, zone: &TimeZone) -> Result<Record, FieldError> {
+fn record(at: &At, context: &ProvisionContext) -> Result<Record, FieldError> {
     at.only(&["id", "class", "codes", "securityLabels", "author", "authoredOn"])?;
-    let authored_on =
-        at.get("authoredOn").map(|at| TimeRange::parse(at.text()?, zone).map_err(|message| at.error(message)));
+    let written =
+        at.get("authoredOn").map(|at| TimeRange::parse(at.text()?, &context.zone).map_err(|message| at.error(message)));
+    let labels = codes(at, "securityLabels", CodedElement::SecurityLabel, context)?;
     Ok(Record {
-        id: key(at, "id")?,
-        class: codes(at, "class")?,
-        codes: codes(at, "codes")?,
-        labels: codes(at, "securityLabels")?.map(RecordLabels::new),
-        author: keys(at, "author")?,
-        authored_on: authored_on.transpose()?,
+        id: subject(at, "id")?,
+        class: codes(at, "class", CodedElement::Class, context)?,
+        codes: codes(at, "codes", CodedElement::Code, context)?,
+        labels: labels.map(|codes| RecordLabels::new(codes, &context.systems, context.confidentiality_required)),
+        author: texts(at, "author")?,
+        authored_on: written.transpose()?,
     })
 }
 
@@ -193,7 +219,7 @@ mod tests {
     use serde_json::json;
 
     fn parse(json: Value) -> Result<Request, FieldError> {
-        Request::parse(&json, &TimeZone::UTC)
+        Request::parse(&json, &ProvisionContext::default())
     }
 
     #[test]
@@ -218,6 +244,11 @@ mod tests {
             (json!({"resource": {"authoredOn": "yesterday"}}), "request.resource.authoredOn"),
             (json!({"resource": {"securityLabels": ["N", 1]}}), "request.resource.securityLabels[1]"),
             (json!({"resource": {"securityLabel": []}}), "request.resource.securityLabel"),
+            (json!({"patient": "17"}), "request.patient"),
+            (json!({"patient": "urn:uuid:7b0c"}), "request.patient"),
+            (json!({"resource": {"id": "17"}}), "request.resource.id"),
+            (json!({"purpose": "TREAT\u{200b}"}), "request.purpose"),
+            (json!({"resource": {"securityLabels": ["R "]}}), "request.resource.securityLabels[0]"),
             (json!({"breakGlass": {"justification": 1}}), "request.breakGlass.justification"),
             (json!([]), "request"),
         ];

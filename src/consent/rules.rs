@@ -4,14 +4,12 @@
 //! record is known there are no rules, only the default. Two operations build every decision out of the lists of its
 //! provisions: [`Rules::under`] (a list that stands above another) and [`strictest`] (lists of equal standing, of which
 //! the strictest decision wins). Both are exact: applied to any record, the built list gives what the same operation on
-//! the decisions of the parts gives. One exception: two rules about the same element of which neither contains the other
-//! have no common rule in FHIR's terms; then the result is stricter than the parts, never weaker.
-
-use jiff::Timestamp;
+//! the decisions of the parts gives.
 
 use super::code::{Code, Labels};
 use super::time::Period;
 use super::tree::DataRule;
+use crate::vocabulary::ProvisionType;
 
 /// Pairs of rules that combining two lists may look at: a bound on the work of a decision.
 const MAX_PAIRS: usize = 1 << 16;
@@ -36,74 +34,75 @@ impl RuleDecision {
     }
 }
 
-/// What a rule asks of the record: all of these elements. Without any, it holds for every record.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Term<'a> {
+/// What one element of a provision asks of the record.
+#[derive(Clone, Copy, Debug)]
+pub enum About<'a> {
     /// Labels.
-    pub labels: Option<&'a Labels>,
-    /// Kind.
-    pub class: Option<&'a [Code]>,
+    Labels(&'a Labels),
+    /// Kind of record or of document.
+    Class(&'a [Code]),
     /// Content.
-    pub code: Option<&'a [Code]>,
+    Code(&'a [Code]),
     /// When it was written.
-    pub data_period: Option<&'a Period>,
-    /// Named records.
-    pub data: Option<&'a [DataRule]>,
+    DataPeriod(&'a Period),
+    /// Named records, or who wrote them.
+    Data(&'a [DataRule]),
 }
 
-impl PartialEq for Term<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.within(other) && other.within(self)
-    }
+/// An element that has still to be compared, for a provision of type `effect`: denials match more widely.
+#[derive(Clone, Copy, Debug)]
+pub struct Element<'a> {
+    /// What it asks.
+    pub about: About<'a>,
+    /// Type of the provision.
+    pub effect: ProvisionType,
 }
 
 fn all_in<T: PartialEq>(inner: &[T], outer: &[T]) -> bool {
-    inner.iter().all(|entry| outer.contains(entry))
+    std::ptr::eq(inner, outer) || inner.iter().all(|entry| outer.contains(entry))
 }
 
-/// Whether every record that `inner` holds for is one that `outer` holds for.
-fn element_within<T: ?Sized>(inner: Option<&T>, outer: Option<&T>, within: impl Fn(&T, &T) -> bool) -> bool {
-    match (inner, outer) {
-        (_, None) => true,
-        (None, Some(_)) => false,
-        (Some(inner), Some(outer)) => std::ptr::eq(inner, outer) || within(inner, outer),
+impl Element<'_> {
+    /// Whether every record that this element holds for is one that `outer` holds for.
+    fn within(&self, outer: &Self) -> bool {
+        let as_wide = self.effect == outer.effect || outer.effect == ProvisionType::Deny;
+        as_wide
+            && match (self.about, outer.about) {
+                (About::Labels(inner), About::Labels(outer)) => std::ptr::eq(inner, outer) || inner.within(outer),
+                (About::Class(inner), About::Class(outer)) => all_in(inner, outer),
+                (About::Code(inner), About::Code(outer)) => all_in(inner, outer),
+                (About::DataPeriod(inner), About::DataPeriod(outer)) => inner.within(outer),
+                (About::Data(inner), About::Data(outer)) => all_in(inner, outer),
+                _ => false,
+            }
     }
 }
 
-/// The element that holds where both hold, if FHIR has one.
-fn element_both<'a, T: ?Sized>(
-    one: Option<&'a T>,
-    other: Option<&'a T>,
-    within: impl Fn(&T, &T) -> bool,
-) -> Option<Option<&'a T>> {
-    if element_within(one, other, &within) {
-        Some(one)
-    } else if element_within(other, one, &within) {
-        Some(other)
-    } else {
-        None
-    }
-}
+/// What a rule asks of the record: all of these elements. Without any, it holds for every record.
+#[derive(Clone, Debug, Default)]
+pub struct Term<'a>(pub Vec<Element<'a>>);
 
 impl<'a> Term<'a> {
-    /// Whether every record that this term holds for is one that `other` holds for.
-    pub fn within(&self, other: &Self) -> bool {
-        element_within(self.labels, other.labels, Labels::within)
-            && element_within(self.class, other.class, all_in)
-            && element_within(self.code, other.code, all_in)
-            && element_within(self.data_period, other.data_period, Period::within)
-            && element_within(self.data, other.data, all_in)
+    /// Whether it holds for every record.
+    pub fn is_whole(&self) -> bool {
+        self.0.is_empty()
     }
 
-    /// The term that holds where both hold; none where FHIR has no words for it.
-    fn and(&self, other: &Self) -> Option<Self> {
-        Some(Self {
-            labels: element_both(self.labels, other.labels, Labels::within)?,
-            class: element_both(self.class, other.class, all_in)?,
-            code: element_both(self.code, other.code, all_in)?,
-            data_period: element_both(self.data_period, other.data_period, Period::within)?,
-            data: element_both(self.data, other.data, all_in)?,
-        })
+    /// Whether every record that this term holds for is one that `other` holds for.
+    pub fn within(&self, other: &Self) -> bool {
+        other.0.iter().all(|outer| self.0.iter().any(|inner| inner.within(outer)))
+    }
+
+    /// The term that holds where both hold.
+    fn and(&self, other: &Self) -> Self {
+        let mut both = self.0.clone();
+        for element in &other.0 {
+            if !both.iter().any(|inner| inner.within(element)) {
+                both.retain(|outer| !element.within(outer));
+                both.push(*element);
+            }
+        }
+        Self(both)
     }
 }
 
@@ -127,8 +126,6 @@ pub struct Source<'a> {
     pub path: Option<&'a str>,
     /// Digest of the consent.
     pub digest: Option<&'a str>,
-    /// When the provision ends.
-    pub ends: Option<Timestamp>,
 }
 
 impl Source<'_> {
@@ -165,6 +162,10 @@ pub enum Reason {
     OutsidePermittedData,
     /// No consent decides.
     NoConsent,
+    /// No policy is in force.
+    NoPolicy,
+    /// A consent that stands on the ledger cannot be read.
+    UnreadableConsent,
     /// A provision that permits names the break-glass purpose.
     BreakGlassConsented,
     /// The policy allows break-glass against the consent.
@@ -180,7 +181,7 @@ pub enum Reason {
 }
 
 /// A rule about the record.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rule<'a> {
     /// The records it holds for.
     pub term: Term<'a>,
@@ -262,7 +263,7 @@ impl<'a> Rules<'a> {
     /// The rules, led by one for every record that says the default.
     fn with_default(&self) -> Vec<Rule<'a>> {
         let whole = Rule { term: Term::default(), outcome: self.default };
-        std::iter::once(whole).chain(self.rules.iter().copied()).collect()
+        std::iter::once(whole).chain(self.rules.iter().cloned()).collect()
     }
 
     /// Every rule of one list with every rule of the other, the strictest decision for both.
@@ -274,7 +275,6 @@ impl<'a> Rules<'a> {
         let strictest_of =
             |list: &[Rule<'a>], other| list.iter().fold(other, |most, rule| stricter(most, rule.outcome));
         let strictest_right = strictest_of(&rights, other.default);
-        let strictest = strictest_of(&lefts, strictest_right);
         let ascending = ascending_from(&lefts);
         let mut product = Self::always(stricter(self.default, other.default));
         for right in &rights {
@@ -283,15 +283,9 @@ impl<'a> Rules<'a> {
                 let decision = left.outcome.decision;
                 // A denial that the other side never exceeds and its own side never takes back holds whatever the other
                 // side says.
-                if decision.denies() && decision >= strictest_right.decision && i >= ascending {
-                    product.append(Rule { term: left.term, outcome });
-                } else if let Some(term) = left.term.and(&right.term) {
-                    product.append(Rule { term, outcome });
-                } else if outcome.decision.denies() {
-                    // For lack of words it holds for more records than it should: then nothing stricter may be lost.
-                    let term = if decision.denies() { left.term } else { right.term };
-                    product.append(Rule { term, outcome: stricter(outcome, strictest) });
-                }
+                let alone = decision.denies() && decision >= strictest_right.decision && i >= ascending;
+                let term = if alone { left.term.clone() } else { left.term.and(&right.term) };
+                product.append(Rule { term, outcome });
             }
         }
         Ok(product)
@@ -328,8 +322,8 @@ fn stricter<'a>(one: Outcome<'a>, other: Outcome<'a>) -> Outcome<'a> {
 }
 
 /// The list that says of every record the strictest of what `lists` say of it. Of equally strict decisions the first one's
-/// source stands. Each list comes with a key: where FHIR lacks words, what is left of a list depends on the order in which
-/// they are combined, and that is the order of the keys.
+/// source stands. Each list comes with a key, and they are combined in the order of the keys: how what is left is written does
+/// not depend on how the consents were.
 pub fn strictest<'a>(
     nothing: Outcome<'a>,
     lists: impl IntoIterator<Item = (&'a [u8; 32], Rules<'a>)>,

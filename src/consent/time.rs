@@ -60,7 +60,10 @@ impl TimeRange {
 
     fn parse_time(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
-        let zoned = text.ends_with('Z') || bytes.get(text.len() - 6).is_some_and(|b| matches!(b, b'+' | b'-'));
+        // No place is further from UTC than 14 hours.
+        let near = |offset: &str| offset[1..3].parse::<u8>().is_ok_and(|hours| hours < 14 || &offset[1..] == "14:00");
+        let offset = text.get(text.len() - 6..).filter(|offset| offset.starts_with(['+', '-']));
+        let zoned = text.ends_with('Z') || offset.is_some_and(near);
         let shaped = text.len() >= 20 && bytes[10] == b'T' && bytes[13] == b':' && bytes[16] == b':';
         if !zoned || !shaped {
             return None;
@@ -76,6 +79,19 @@ impl TimeRange {
 /// The last representable moment, for the last days of the calendar, which in some time zones lie after it.
 fn end_of_time(day: Date) -> Option<Timestamp> {
     (day.year() == 9999 && day.month() == 12).then_some(Timestamp::MAX)
+}
+
+impl TimeRange {
+    /// A time to the nanosecond.
+    pub fn moment(at: Timestamp) -> Self {
+        Self { from: at, until: at.checked_add(Span::new().nanoseconds(1)).ok(), exact: true }
+    }
+
+    /// Whether the two have a moment in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let ends_after = |one: &Self, begin: Timestamp| one.until.is_none_or(|until| begin < until);
+        ends_after(self, other.from) && ends_after(other, self.from)
+    }
 }
 
 /// A validity or the age of data, with the text it was written as.
@@ -109,6 +125,11 @@ impl Period {
         }
         let ends = end.and_then(|end| if end.exact { Some(end.from) } else { end.until });
         Ok(Self { from, until, ends, text: text.clone() })
+    }
+
+    /// When it next begins or ends, after `now`.
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        [self.from, self.ends, self.until].into_iter().flatten().filter(|moment| *moment > now).min()
     }
 
     /// Whether `now` lies in it.

@@ -1,20 +1,25 @@
 //! The tree that is evaluated: every node has a type, and every element of its ancestors that it does not state itself.
 //!
-//! Both a patient's Consent and a ConsentPolicy come as [`api::Provision`]; [`build`] is the only way to a [`Node`]. The
+//! Both a patient's Consent and a ConsentPolicy come as [`Placed`] provisions; [`build`] is the only way to a [`Node`]. The
 //! trap is inheritance: `securityLabel` is one element, so a child that states labels replaces all of them, and labels
-//! keep the polarity (ceiling or floor) of the provision that stated them.
+//! keep the polarity (ceiling or floor) of the provision that stated them. `actor` is two: who receives, and whose data it is.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::code::{Code, Labels, reference_key};
+use super::actors::part_of;
+use super::code::{Code, Labels};
+use super::context::ProvisionContext;
 use super::error::FieldError;
+use super::placed::Placed;
+use super::reference::{self, Subject, names_an_actor, reference_key};
 use super::time::Period;
-use crate::vocabulary::{self as api, Coding, FhirVersion, Identifier, MAX_DEPTH, Provision, ProvisionType};
+use crate::vocabulary::code_systems::CodedElement;
+use crate::vocabulary::{
+    self as api, Actor, Coding, FhirVersion, Identifier, MAX_DEPTH, Part, Provision, ProvisionType,
+};
 
 /// Provisions that one tree may have: a bound on the work of a decision.
 pub const MAX_PROVISIONS: usize = 4_096;
@@ -35,27 +40,33 @@ pub struct Node {
     pub key: [u8; 32],
 }
 
-/// What must match; an element that is absent matches everything.
+/// What must match; an element that is absent matches everything, and an empty list matches nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Elements {
     /// When the rule holds.
     pub period: Option<Arc<Period>>,
     /// Why.
     pub purpose: Option<Arc<[Code]>>,
-    /// Who.
+    /// Who asks.
     pub actor: Option<Arc<[ActorRule]>>,
+    /// Who is permitted at all by the document; of no account to a denial.
+    pub grantee: Option<Arc<[ActorRule]>>,
     /// What is done.
     pub action: Option<Arc<[Code]>>,
     /// Labels of the record.
     pub labels: Option<Arc<Labels>>,
     /// Kind of record.
     pub class: Option<Arc<[Code]>>,
+    /// Kind of document.
+    pub document_type: Option<Arc<[Code]>>,
     /// Content of the record.
     pub code: Option<Arc<[Code]>>,
     /// When the record was written.
     pub data_period: Option<Arc<Period>>,
     /// Named records.
     pub data: Option<Arc<[DataRule]>>,
+    /// Whose data it is: custodians and authors among the actors.
+    pub author: Option<Arc<[DataRule]>>,
 }
 
 /// Who is meant.
@@ -85,6 +96,8 @@ pub enum Who {
     Attribute(api::Attribute),
     /// By role alone.
     AnyoneInRole,
+    /// In a way that cannot be compared, or as somebody who receives nothing.
+    Nobody(Box<FieldError>),
 }
 
 /// A named record.
@@ -92,27 +105,12 @@ pub enum Who {
 pub struct DataRule {
     /// How it is meant.
     pub meaning: api::DataMeaning,
-    /// `Type/id`.
-    pub key: String,
+    /// The record, or who wrote it; why not where it cannot be compared.
+    pub target: Result<Subject, Box<FieldError>>,
     /// MSP that the referenced organisation is.
     pub msp_id: Option<String>,
     /// As the consent wrote it.
     pub reference: String,
-}
-
-/// What the policy says that provisions are read with.
-#[derive(Clone, Debug)]
-pub struct ProvisionContext {
-    /// Time zone of days.
-    pub zone: TimeZone,
-    /// MSP identifiers by organisation, as `Type/id`.
-    pub organizations: BTreeMap<String, String>,
-}
-
-impl Default for ProvisionContext {
-    fn default() -> Self {
-        Self { zone: TimeZone::UTC, organizations: BTreeMap::new() }
-    }
 }
 
 /// Gives every nested provision its type: under R4 it must have one, under R5 it is the opposite of the level above.
@@ -126,6 +124,9 @@ pub fn give_types(
     root.decision = None;
     for (i, child) in root.provision.iter_mut().enumerate() {
         let path = below(prefix, i);
+        if version == FhirVersion::R5 && *child == Provision::default() {
+            return Err(FieldError::new(path, "must not be empty: an exception says what it is about"));
+        }
         let effect = match (version, child.type_, effect) {
             (FhirVersion::R5, _, ProvisionType::Permit) => ProvisionType::Deny,
             (FhirVersion::R5, _, ProvisionType::Deny) => ProvisionType::Permit,
@@ -167,59 +168,191 @@ pub fn check_size(root: &Provision, prefix: &str) -> Result<(), FieldError> {
     }
 }
 
-/// The node of a provision whose types are given, with all below it. `path` names the node itself, `prefix` what the
-/// paths of its children start with.
+/// The node of a provision whose types are given, with all below it. Only a grantee, if there are any, is permitted at all.
 pub fn build(
-    provision: &Provision,
-    path: &str,
-    prefix: &str,
+    placed: &Placed,
+    grantee: Option<&[Actor]>,
     context: &ProvisionContext,
     errors: &mut Vec<FieldError>,
 ) -> Node {
-    build_below(provision, path, prefix, &Elements::default(), context, errors)
+    let builder = Builder { context, effect: ProvisionType::Permit, placed };
+    let grantee =
+        grantee.map(|actors| actors.iter().enumerate().flat_map(|(i, actor)| builder.actor(i, actor)).collect());
+    build_below(placed, &Elements { grantee, ..Elements::default() }, context, errors)
 }
 
 fn build_below(
-    provision: &Provision,
-    path: &str,
-    prefix: &str,
+    placed: &Placed,
     inherited: &Elements,
     context: &ProvisionContext,
     errors: &mut Vec<FieldError>,
 ) -> Node {
-    let effect = provision.type_.unwrap_or(ProvisionType::Deny);
-    let mut period = |text: &Option<api::Period>, name: &str| {
-        let parsed =
-            text.as_ref().map(|text| Period::parse(text, &format!("{prefix}.{name}"), &context.zone)).transpose();
-        parsed.map_err(|error| errors.push(error)).ok().flatten().map(Arc::new)
-    };
-    let own = Elements {
-        period: period(&provision.period, "period"),
-        data_period: period(&provision.data_period, "dataPeriod"),
-        purpose: codes(&provision.purpose),
-        actor: list(provision.actor.iter().flat_map(|actor| actor_rules(actor, context)).collect()),
-        action: codes(&provision.action),
-        labels: (!provision.security_label.is_empty())
-            .then(|| Arc::new(Labels::new(provision.security_label.iter().map(Code::from).collect(), effect))),
-        class: codes(&provision.class),
-        code: codes(&provision.code),
-        data: list(provision.data.iter().map(|data| data_rule(data, context)).collect()),
-    };
+    let effect = placed.own.type_.unwrap_or(ProvisionType::Deny);
+    let own = Builder { context, effect, placed }.elements(errors);
     let elements = own.or(inherited);
-    let children = provision.provision.iter().enumerate();
-    let children: Vec<Node> = children
-        .map(|(i, child)| {
-            let path = below(prefix, i);
-            build_below(child, &path, &path, &elements, context, errors)
-        })
-        .collect();
-    Node { effect, path: path.to_owned(), elements, key: key(provision, &children), children }
+    if effect == ProvisionType::Deny {
+        errors.extend(elements.incomparable().cloned());
+    }
+    let children: Vec<Node> =
+        placed.children.iter().map(|child| build_below(child, &elements, context, errors)).collect();
+    Node { effect, path: placed.path.clone(), elements, key: key(&placed.own, &children), children }
 }
 
+/// An element that is a list.
+type List<T> = Option<Arc<[T]>>;
+
+/// Makes the elements of one provision.
+struct Builder<'b> {
+    context: &'b ProvisionContext,
+    effect: ProvisionType,
+    placed: &'b Placed,
+}
+
+impl Builder<'_> {
+    fn elements(&self, errors: &mut Vec<FieldError>) -> Elements {
+        let own = &self.placed.own;
+        let (actor, author) = self.actors(&own.actor);
+        Elements {
+            period: self.period(&own.period, "period", errors),
+            data_period: self.period(&own.data_period, "dataPeriod", errors),
+            purpose: self.codes(&own.purpose, CodedElement::Purpose),
+            actor,
+            grantee: None,
+            action: self.codes(&own.action, CodedElement::Action),
+            labels: self.labels(&own.security_label, errors),
+            class: self.codes(&own.class, CodedElement::Class),
+            document_type: self.codes(&own.document_type, CodedElement::Class),
+            code: self.codes(&own.code, CodedElement::Code),
+            data: list(own.data.iter().enumerate().map(|(i, data)| self.data(i, data)).collect()),
+            author,
+        }
+    }
+
+    fn period(&self, text: &Option<api::Period>, name: &str, errors: &mut Vec<FieldError>) -> Option<Arc<Period>> {
+        let field = self.placed.error(name, "").field;
+        let parsed = text.as_ref().map(|text| Period::parse(text, &field, &self.context.zone)).transpose();
+        parsed.map_err(|error| errors.push(error)).ok().flatten().map(Arc::new)
+    }
+
+    fn codes(&self, codings: &[Coding], element: CodedElement) -> Option<Arc<[Code]>> {
+        list(codings.iter().map(|coding| self.context.systems.code(coding, element)).collect())
+    }
+
+    fn labels(&self, codings: &[Coding], errors: &mut Vec<FieldError>) -> Option<Arc<Labels>> {
+        let label = |coding| self.context.systems.code(coding, CodedElement::SecurityLabel);
+        let codes: Vec<Code> = codings.iter().map(label).collect();
+        if self.effect == ProvisionType::Deny
+            && let Some(i) = codes.iter().position(Code::is_no_confidentiality)
+        {
+            let message = "is no confidentiality code, so it would deny nothing";
+            errors.push(self.placed.error(&format!("securityLabel[{i}]"), message));
+        }
+        (!codes.is_empty()).then(|| Arc::new(Labels::new(codes, self.effect)))
+    }
+
+    /// Who receives, and whose data it is.
+    fn actors(&self, actors: &[Actor]) -> (List<ActorRule>, List<DataRule>) {
+        let (mut who, mut whose) = (Vec::new(), Vec::new());
+        for (i, actor) in actors.iter().enumerate() {
+            match part_of(actor) {
+                Part::Custodian | Part::Author => whose.extend(self.author(i, actor)),
+                Part::Recipient => who.extend(self.actor(i, actor)),
+                Part::Bystander => {
+                    let message = "takes part in the document only, so nothing can be given to it or withheld from it";
+                    who.push(ActorRule {
+                        who: Who::Nobody(self.nobody(&format!("actor[{i}].role"), message)),
+                        role: None,
+                    });
+                }
+            }
+        }
+        (list(who), list(whose))
+    }
+
+    /// Where an actor is named in more than one way, any of them is enough.
+    fn actor(&self, i: usize, actor: &Actor) -> Vec<ActorRule> {
+        let required = |who| ActorRule { who, role: actor.role.as_ref().map(Code::from) };
+        // A role of certificates beside a name narrows a permit, and would narrow a denial.
+        let narrows = |role: &&Coding| self.effect == ProvisionType::Permit && super::actors::is_of_certificates(role);
+        let described = |who| ActorRule { who, role: actor.role.as_ref().filter(narrows).map(Code::from) };
+        let mut rules = Vec::new();
+        if let Some(reference) = &actor.reference {
+            rules.push(described(if names_an_actor(reference) {
+                let key = reference_key(reference).to_owned();
+                let msp_id = self.context.organizations.get(&key).cloned();
+                Who::Reference { key, msp_id }
+            } else {
+                Who::Nobody(self.nobody(&format!("actor[{i}].reference"), CANNOT_BE_COMPARED))
+            }));
+        }
+        let identifier = actor.identifier.as_ref().map(|identifier| self.context.systems.identifier(identifier));
+        rules.extend(identifier.map(|identifier| described(Who::Identifier(identifier))));
+        rules.extend(actor.msp_id.clone().map(|msp_id| required(Who::Msp(msp_id))));
+        rules.extend(actor.attr.clone().map(|attribute| required(Who::Attribute(attribute))));
+        if rules.is_empty() {
+            rules.push(required(Who::AnyoneInRole));
+        }
+        rules
+    }
+
+    /// The data of an actor. A record says who wrote it by reference or MSP, never by identifier.
+    fn author(&self, i: usize, actor: &Actor) -> Vec<DataRule> {
+        let field = format!("actor[{i}].reference");
+        let rule = |reference: &String, target| DataRule {
+            meaning: api::DataMeaning::Authoredby,
+            target,
+            msp_id: self.context.organizations.get(reference_key(reference)).cloned(),
+            reference: reference.clone(),
+        };
+        let by_reference = actor.reference.iter().map(|reference| rule(reference, self.target(reference, &field)));
+        let by_msp = actor
+            .msp_id
+            .iter()
+            .map(|msp_id| DataRule { msp_id: Some(msp_id.clone()), ..rule(msp_id, Ok(Subject::untyped(msp_id))) });
+        let named: Vec<DataRule> = by_reference.chain(by_msp).collect();
+        if named.is_empty() { vec![rule(&String::new(), Err(self.nobody(&field, CANNOT_BE_COMPARED)))] } else { named }
+    }
+
+    fn data(&self, i: usize, data: &api::DataReference) -> DataRule {
+        let key = reference_key(&data.reference);
+        DataRule {
+            meaning: data.meaning,
+            target: self.target(&data.reference, &format!("data[{i}].reference")),
+            msp_id: self.context.organizations.get(key).cloned(),
+            reference: data.reference.clone(),
+        }
+    }
+
+    fn target(&self, reference: &str, field: &str) -> Result<Subject, Box<FieldError>> {
+        reference::record(reference).ok_or_else(|| self.nobody(field, CANNOT_BE_COMPARED))
+    }
+
+    fn nobody(&self, element: &str, message: &str) -> Box<FieldError> {
+        Box::new(self.placed.error(element, message))
+    }
+}
+
+/// Why a reference names nobody.
+const CANNOT_BE_COMPARED: &str = "cannot be compared with who asks or with a record: a denial needs Type/id of a type that FHIR has, \
+                                  or an identifier of an actor";
+
 fn key(provision: &Provision, children: &[Node]) -> [u8; 32] {
-    let Provision { type_, period, purpose, actor, action, security_label, class, code, data_period, data, .. } =
-        provision;
-    let own = json!([type_, period, purpose, actor, action, security_label, class, code, data_period, data]);
+    let Provision {
+        type_,
+        period,
+        purpose,
+        actor,
+        action,
+        security_label,
+        class,
+        document_type,
+        code,
+        data_period,
+        data,
+        ..
+    } = provision;
+    let own =
+        json!([type_, period, purpose, actor, action, security_label, class, document_type, code, data_period, data]);
     let mut digest = Sha256::new();
     for element in own.as_array().into_iter().flatten() {
         let mut entries: Vec<String> = match element {
@@ -242,45 +375,29 @@ impl Elements {
             period: self.period.or_else(|| inherited.period.clone()),
             purpose: self.purpose.or_else(|| inherited.purpose.clone()),
             actor: self.actor.or_else(|| inherited.actor.clone()),
+            grantee: self.grantee.or_else(|| inherited.grantee.clone()),
             action: self.action.or_else(|| inherited.action.clone()),
             labels: self.labels.or_else(|| inherited.labels.clone()),
             class: self.class.or_else(|| inherited.class.clone()),
+            document_type: self.document_type.or_else(|| inherited.document_type.clone()),
             code: self.code.or_else(|| inherited.code.clone()),
             data_period: self.data_period.or_else(|| inherited.data_period.clone()),
             data: self.data.or_else(|| inherited.data.clone()),
+            author: self.author.or_else(|| inherited.author.clone()),
         }
     }
+
+    /// What names nobody and no record, also where it was inherited.
+    fn incomparable(&self) -> impl Iterator<Item = &FieldError> {
+        let actors = self.actor.iter().flat_map(|actors| actors.iter()).filter_map(|rule| match &rule.who {
+            Who::Nobody(why) => Some(&**why),
+            _ => None,
+        });
+        let data = self.data.iter().chain(&self.author).flat_map(|data| data.iter());
+        actors.chain(data.filter_map(|rule| rule.target.as_ref().err().map(|why| &**why)))
+    }
 }
 
-fn list<T>(entries: Vec<T>) -> Option<Arc<[T]>> {
+fn list<T>(entries: Vec<T>) -> List<T> {
     (!entries.is_empty()).then(|| entries.into())
-}
-
-fn codes(codings: &[Coding]) -> Option<Arc<[Code]>> {
-    list(codings.iter().map(Code::from).collect())
-}
-
-/// Where an actor is named in more than one way, any of them is enough.
-fn actor_rules(actor: &api::Actor, context: &ProvisionContext) -> Vec<ActorRule> {
-    let described = |who| ActorRule { who, role: None };
-    let required = |who| ActorRule { who, role: actor.role.as_ref().map(Code::from) };
-    let mut rules = Vec::new();
-    if let Some(reference) = &actor.reference {
-        let key = reference_key(reference).to_owned();
-        let msp_id = context.organizations.get(&key).cloned();
-        rules.push(described(Who::Reference { key, msp_id }));
-    }
-    rules.extend(actor.identifier.clone().map(|identifier| described(Who::Identifier(identifier))));
-    rules.extend(actor.msp_id.clone().map(|msp_id| required(Who::Msp(msp_id))));
-    rules.extend(actor.attr.clone().map(|attribute| required(Who::Attribute(attribute))));
-    if rules.is_empty() {
-        rules.push(required(Who::AnyoneInRole));
-    }
-    rules
-}
-
-fn data_rule(data: &api::DataReference, context: &ProvisionContext) -> DataRule {
-    let key = reference_key(&data.reference).to_owned();
-    let msp_id = context.organizations.get(&key).cloned();
-    DataRule { meaning: data.meaning, key, msp_id, reference: data.reference.clone() }
 }

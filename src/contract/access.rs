@@ -20,12 +20,14 @@ use super::records::Kept;
 use super::transaction::Transaction;
 use super::{consents, keys, policies, reviews};
 use ehrnet_consent::code::Code;
+use ehrnet_consent::context::ProvisionContext;
 use ehrnet_consent::decision::Effect;
 use ehrnet_consent::evaluate::review_due;
 use ehrnet_consent::request::is_research;
-use ehrnet_consent::rules::Basis;
+use ehrnet_consent::rules::{Basis, Reason};
+use ehrnet_consent::subject::Standing;
 use ehrnet_consent::vocabulary::ConsentScope;
-use ehrnet_consent::{self as consent, Decision, Policy, Request};
+use ehrnet_consent::{self as consent, Decision, Request};
 use ehrnet_messages::hash;
 use ehrnet_messages::{
     AccessSecret, AuditEntry, AuditKind, ConsentStatus, ConsentVersion, DecideAccess, DecisionDetail, DryRun, Event,
@@ -168,7 +170,7 @@ async fn decide(
         "purpose": argument.purpose,
         "breakGlass": {"justification": justification},
     });
-    let asked = Request::parse(&json, &jiff::tz::TimeZone::UTC).map_err(ContractError::malformed)?;
+    let asked = Request::parse(&json, &ProvisionContext::default()).map_err(ContractError::malformed)?;
     if asked.purpose.is_none() {
         return Err(ContractError::malformed("request.purpose is required: one v3-ActReason code"));
     }
@@ -228,23 +230,24 @@ async fn evaluate(
     request: &Value,
 ) -> Result<(Decision, Option<ConsentVersion>, Option<jiff::Timestamp>), ContractError> {
     let failed = || Ok((Decision::error(), None, None));
-    let Some(policy) = inputs.policy.as_ref().map_or(Some(Policy::default()), policies::in_force) else {
-        return failed();
-    };
+    let Some(version) = &inputs.policy else { return Ok((Decision::refusal(Reason::NoPolicy), None, None)) };
+    let Some(policy) = policies::in_force(version, scope) else { return failed() };
     let active: Vec<&ConsentVersion> =
         inputs.consents.iter().filter(|consent| consent.status == ConsentStatus::Active).collect();
-    let Some(consents) = consents::read(tx, &active, policy.context()).await? else { return failed() };
-    let Ok(request) = Request::parse(request, &policy.context().zone) else { return failed() };
-    let of_scope =
-        |consent: &consent::Consent| consent.is_about(ConsentScope::Research) == (scope == ConsentScope::Research);
-    let (versions, consents): (Vec<&ConsentVersion>, Vec<consent::Consent>) =
-        active.into_iter().zip(consents).filter(|(_, consent)| of_scope(consent)).unzip();
+    let mut consents = consents::read(tx, &active, policy.context()).await?;
+    let Ok(request) = Request::parse(request, policy.context()) else { return failed() };
+    for consent in &mut consents {
+        // A consent to research permits no care, nor the other way round; what it denies it denies.
+        if consent.is_about(ConsentScope::Research) != (scope == ConsentScope::Research) {
+            consent.at_most = Standing::Elsewhere;
+        }
+    }
     let decision = consent::decide(&consents, &policy, &request, tx.now());
     let decided = decision.consent_digest.as_ref();
     let at = decided.and_then(|digest| consents.iter().position(|consent| consent.digest == *digest));
     let broken = decision.decision == Effect::Permit && decision.basis == Basis::Breakglass;
     let review_by = broken.then(|| review_due(&policy, tx.now()));
-    Ok((decision, at.map(|at| versions[at].clone()), review_by))
+    Ok((decision, at.map(|at| active[at].clone()), review_by))
 }
 
 fn detail(decision: Decision, reason: String, consent: Option<ConsentVersion>) -> DecisionDetail {

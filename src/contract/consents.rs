@@ -4,17 +4,20 @@
 //! Replayed and re-ordered changes are refused by their `seq`, which only grows. A patient's consents are found by the
 //! public index and read from the collection by key: Fabric refuses to write after a query of private data.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::call::{check_digest, check_id, check_patient, check_salt};
 use super::error::ContractError;
-use super::keys;
 use super::transaction::Transaction;
-use ehrnet_consent::FieldError;
+use super::{keys, policies};
+use ehrnet_consent::context::ProvisionContext;
 use ehrnet_consent::fhir::{self, Consent};
-use ehrnet_consent::tree::ProvisionContext;
-use ehrnet_consent::vocabulary::Period;
+use ehrnet_consent::subject::Standing;
+use ehrnet_consent::time::TimeRange;
+use ehrnet_consent::vocabulary::{ConsentScope, FhirVersion, Period};
+use ehrnet_consent::{FieldError, said as said_of};
 use ehrnet_messages::hash;
 use ehrnet_messages::{
     ConsentDetail, ConsentHistory, ConsentPage, ConsentSecret, ConsentStatus, ConsentVersion, Event, GetConsents, Page,
@@ -52,7 +55,10 @@ pub async fn put(tx: &mut Transaction<'_>) -> Result<ConsentVersion, ContractErr
     }
     let before: Option<ConsentVersion> = tx.read(&keys::consent(&patient, &id)).await?;
     check_order(&id, seq, before.as_ref())?;
-    let (resource, period) = understand(&secret, &patient)?;
+    let of_research = fhir::is_of_research(&secret.resource);
+    let scope = if of_research { ConsentScope::Research } else { ConsentScope::PatientPrivacy };
+    let context = policies::context(tx, scope).await?;
+    let (resource, period) = understand(&secret, &patient, &context, tx.now())?;
     let canonical = serde_json_canonicalizer::to_vec(&resource)
         .map_err(|_| ContractError::malformed("the consent has a number that JSON cannot carry"))?;
     let digest = hash::salted(&salt, &canonical);
@@ -100,15 +106,23 @@ fn check_order(id: &str, seq: u64, before: Option<&ConsentVersion>) -> Result<()
 }
 
 /// What of the resource decides, about the patient's pseudonym, and its period.
-fn understand(secret: &ConsentSecret, patient: &str) -> Result<(Value, Option<Period>), ContractError> {
+fn understand(
+    secret: &ConsentSecret,
+    patient: &str,
+    context: &ProvisionContext,
+    now: Timestamp,
+) -> Result<(Value, Option<Period>), ContractError> {
     // All of it is read first: an element that changes the meaning must be refused, not left out.
-    let consent =
-        fhir::read(&secret.resource, None, &ProvisionContext::default()).map_err(|errors| unusable(&errors))?;
+    let consent = fhir::read(&secret.resource, None, context).map_err(|errors| unusable(&errors))?;
+    if consent.date.is_some_and(|date| date.from > now) {
+        let field = if consent.version == FhirVersion::R4 { "Consent.dateTime" } else { "Consent.date" };
+        return Err(ContractError::malformed(format_args!("{field} is later than the transaction")));
+    }
     if !consent.active {
         return Err(ContractError::malformed("Consent.status must be active: a consent that is not decides nothing"));
     }
     let resource = fhir::essential(&secret.resource, &format!("Patient/{patient}"));
-    let named = consent.patient.as_deref().and_then(|key| key.strip_prefix("Patient/"));
+    let named = consent.patient.as_ref().and_then(|patient| patient.key.strip_prefix("Patient/"));
     if named.is_some_and(|named| named != patient && check_patient(named).is_ok()) {
         return Err(ContractError::malformed("Consent.patient is the pseudonym of another patient"));
     }
@@ -119,7 +133,7 @@ fn understand(secret: &ConsentSecret, patient: &str) -> Result<(Value, Option<Pe
 /// The fields that are wrong. What stands in them is the patient's and is not repeated.
 fn unusable(errors: &[FieldError]) -> ContractError {
     let said = |error: &FieldError| match error.message.contains('"') {
-        true => format!("{}: is not what FHIR wants there", error.field),
+        true => format!("{}: is not what FHIR wants there", said_of(&error.field)),
         false => error.to_string(),
     };
     let errors: Vec<String> = errors.iter().map(said).collect();
@@ -140,6 +154,7 @@ fn version(
         seq,
         status,
         digest,
+        reading: fhir::READING,
         period,
         at: tx.now(),
         tx_id: tx.call.tx_id.clone(),
@@ -170,15 +185,21 @@ pub(super) async fn index(tx: &mut Transaction<'_>, patient: &str) -> Result<Vec
     tx.range(&keys::consents(patient)).await
 }
 
-/// What active consents say; none for one that cannot be read.
+/// What active consents say. One that cannot be read denies everything; it stops nothing that stands above consents. When a
+/// consent was given is when the ledger took it. What was put under another reading of documents permits nothing.
 pub(super) async fn read(
     tx: &mut Transaction<'_>,
     versions: &[&ConsentVersion],
     context: &ProvisionContext,
-) -> Result<Option<Vec<Consent>>, ContractError> {
+) -> Result<Vec<Consent>, ContractError> {
     let kept = kept(tx, versions).await?;
     let read = |kept: Option<Kept>| fhir::read(&kept?.resource?, None, context).ok();
-    Ok(kept.into_iter().map(read).collect())
+    let consents = versions.iter().zip(kept).map(|(version, kept)| {
+        let consent = read(kept).unwrap_or_else(|| Consent::unreadable(version.digest.clone()));
+        let at_most = if version.reading == fhir::READING { consent.at_most } else { Standing::Withholds };
+        Consent { date: Some(TimeRange::moment(version.at)), at_most, ..consent }
+    });
+    Ok(consents.collect())
 }
 
 async fn kept(tx: &mut Transaction<'_>, versions: &[&ConsentVersion]) -> Result<Vec<Option<Kept>>, ContractError> {

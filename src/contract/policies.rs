@@ -10,6 +10,7 @@ use super::error::ContractError;
 use super::keys;
 use super::transaction::Transaction;
 use ehrnet_consent::Policy;
+use ehrnet_consent::context::ProvisionContext;
 use ehrnet_consent::policy::validate;
 use ehrnet_consent::vocabulary::ConsentScope;
 use ehrnet_consent::vocabulary::PolicySpec;
@@ -93,13 +94,24 @@ pub async fn get(tx: &mut Transaction<'_>) -> Result<PolicyVersion, ContractErro
 
 /// The policies that may be in force for requests of a scope: its own first, then the one of any scope.
 pub(super) fn candidates(scope: ConsentScope) -> Vec<String> {
-    let any = (scope == ConsentScope::PatientPrivacy).then(|| keys::policy_of_scope(ANY_SCOPE));
-    std::iter::once(keys::policy_of_scope(scope.code())).chain(any).collect()
+    [scope.code(), ANY_SCOPE].map(keys::policy_of_scope).to_vec()
 }
 
-/// The policy of a version on the ledger; none if it cannot be read.
-pub(super) fn in_force(version: &PolicyVersion) -> Option<Policy> {
-    read(version.policy.as_ref()?).ok().map(|(_, policy)| policy)
+/// The policy of a version on the ledger, for requests of a scope; none if it cannot be read.
+pub(super) fn in_force(version: &PolicyVersion, scope: ConsentScope) -> Option<Policy> {
+    let policy = read(version.policy.as_ref()?).ok().map(|(_, policy)| policy)?;
+    Some(if scope == ConsentScope::Research { policy.for_research() } else { policy })
+}
+
+/// What documents of a scope are read with: what the policy in force says, or what holds where there is none.
+pub(super) async fn context(tx: &mut Transaction<'_>, scope: ConsentScope) -> Result<ProvisionContext, ContractError> {
+    for key in candidates(scope) {
+        let version: Option<PolicyVersion> = tx.read(&key).await?;
+        if let Some(policy) = version.as_ref().and_then(|version| in_force(version, scope)) {
+            return Ok(policy.context().clone());
+        }
+    }
+    Ok(ProvisionContext::default())
 }
 
 fn scope_name(scope: Option<ConsentScope>) -> &'static str {

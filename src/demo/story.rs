@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_consent_and_the_record_are_such_as_the_contract_takes() {
-        let context = ehrnet_consent::tree::ProvisionContext::default();
+        let context = ehrnet_consent::context::ProvisionContext::default();
         assert!(ehrnet_consent::fhir::read(&treatment(people::PHYSICIAN), None, &context).is_ok());
         let Description { class, confidentiality, codes, .. } = Description::of(&observation());
         assert!(class.is_some() && codes.is_some_and(|codes| codes.len() == 1));

@@ -73,6 +73,11 @@ pub struct ConsentVersion {
     /// Salted hash of the consent in canonical JSON, without what does not decide; a revocation keeps that of what it
     /// revokes.
     pub digest: String,
+    /// Version of the reading of documents that it was put under; 0 before these were counted. It is decided by the reading
+    /// of the contract that decides; one that was put under another reading permits nothing until it is put again, because
+    /// elements may be missing that the reading of today would have kept.
+    #[serde(default)]
+    pub reading: u32,
     /// When the consent holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub period: Option<Period>,

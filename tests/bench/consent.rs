@@ -36,7 +36,9 @@ fn consent(n: usize) -> Value {
         root["provision"] = nested.into();
     }
     json!({
-        "resourceType": "Consent", "status": "active", "patient": {"reference": "Patient/1"}, "dateTime": "2026-01-01",
+        "resourceType": "Consent", "status": "active",
+        "scope": {"coding": coding("http://terminology.hl7.org/CodeSystem/consentscope", "patient-privacy")},
+        "category": [{"coding": coding("http://loinc.org", "59284-0")}], "patient": {"reference": "Patient/1"}, "dateTime": "2026-01-01",
         "provision": root,
     })
 }
@@ -59,7 +61,7 @@ fn median(mut run: impl FnMut()) -> Duration {
 }
 
 fn request(json: &Value, policy: &Policy) -> Request {
-    Request::parse(json, &policy.context().zone).expect("a request")
+    Request::parse(json, policy.context()).expect("a request")
 }
 
 fn main() {

@@ -4,7 +4,8 @@
 //! What is compared: the decision for requests that say everything, under both ways of combining, with overriding
 //! provisions and base policies; and the provision that decided, which must be among those that Cedar says determined
 //! its answer. What Cedar has no notion of is not compared: a result NotApplicable (here it is a guard on what stands
-//! below), residual rules and with them requests that leave something unsaid, obligations, expiry, and break-glass.
+//! below), residual rules and with them requests that leave something unsaid, obligations, expiry, and break-glass; and codes
+//! under other names than their own, which are put in order before.
 //! Reading FHIR, inheritance and the types of provisions are done before ([`ehrnet_consent::tree`]); the oracle beside
 //! the evaluator's own tests does those a second time.
 //!
@@ -89,7 +90,7 @@ fn both(consents: &[Value], spec: &Value, request: &Value) -> (consent::Decision
     consents.sort_by(|one, other| one.digest.cmp(&other.digest));
     consents.dedup_by(|one, other| one.digest == other.digest);
     let now = NOW.parse().expect("a time");
-    let asked = Request::parse(request, &policy.context().zone).expect("a request");
+    let asked = Request::parse(request, policy.context()).expect("a request");
     let ours = consent::decide(&consents, &policy, &asked, now);
 
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).expect("a schema");

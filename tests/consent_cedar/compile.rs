@@ -4,10 +4,12 @@
 //! "matches, and no child applies", and applies itself where it or anything below does. That strictest decision wins is
 //! Cedar's own rule. Layers and newer consents stand above others by a guard: "and nothing above applies".
 
-use ehrnet_consent::vocabulary::code_systems::{ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES};
-use ehrnet_consent::vocabulary::{BasePolicy, Combining, PolicySpec, DataMeaning, Period, ProvisionType};
-use ehrnet_consent::code::{Code, Labels};
+use ehrnet_consent::vocabulary::code_systems::{ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES, CodedElement};
+use ehrnet_consent::vocabulary::{BasePolicy, Coding, Combining, DataMeaning, Period, PolicySpec, ProvisionType};
+use ehrnet_consent::code::{Code, Labels, Systems};
+use ehrnet_consent::subject::Standing;
 use ehrnet_consent::tree::{ActorRule, DataRule, Elements, Node, Who};
+use ehrnet_consent::time::TimeRange;
 use ehrnet_consent::{Consent, Policy};
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -43,15 +45,17 @@ struct Layer {
 
 /// All policies: overriding provisions, consents, base policy.
 pub fn rules(consents: &[Consent], policy: &Policy, spec: &PolicySpec) -> Vec<Rule> {
-    let overriding: Vec<Layer> = policy.overriding().iter().map(|node| subtree(node, OVERRIDING)).collect();
+    let overriding: Vec<Layer> = policy.overriding().iter().map(|node| subtree(node, OVERRIDING, true)).collect();
     let above = any(overriding.iter().map(|layer| layer.applies.clone()));
     let layers: Vec<(&Consent, Layer)> =
-        consents.iter().filter(|consent| consent.active).map(|consent| (consent, whole(consent))).collect();
+        consents.iter().filter(|consent| consent.active).map(|consent| (consent, whole(consent, policy))).collect();
     let any_consent = any(layers.iter().map(|(_, layer)| layer.applies.clone()));
     let newer = |consent: &Consent| match spec.combining {
         Combining::DenyOverrides => "false".to_owned(),
         Combining::NewestWins => {
-            any(layers.iter().filter(|(other, _)| other.date > consent.date).map(|(_, layer)| layer.applies.clone()))
+            let dates: Vec<_> = layers.iter().map(|(other, _)| other.date).collect();
+            let group = group_of(consent.date, &dates);
+            any(layers.iter().filter(|(other, _)| group_of(other.date, &dates) > group).map(|(_, layer)| layer.applies.clone()))
         }
     };
     let guards: Vec<String> = layers.iter().map(|(consent, _)| any([above.clone(), newer(consent)])).collect();
@@ -65,26 +69,42 @@ pub fn rules(consents: &[Consent], policy: &Policy, spec: &PolicySpec) -> Vec<Ru
         BasePolicy::BasicNormal => one_of("context.purpose", &[code(ACT_REASON, "TREAT")]),
         BasePolicy::Deny | BasePolicy::BreakGlassOnly => "false".to_owned(),
     };
-    let condition = all([permitted, not(&above), not(&any_consent)]);
+    let normal = Labels::new(vec![code(CONFIDENTIALITY, "N")], ProvisionType::Permit);
+    let condition = all([permitted, labels(&normal), not(&above), not(&any_consent)]);
     rules.push(Rule { id: BASE.to_owned(), effect: ProvisionType::Permit, condition });
     rules
 }
 
-/// A consent while it is in force; a root that permits denies what is outside the data it names.
-fn whole(consent: &Consent) -> Layer {
+/// How many consents are older than all of the same age as this one; where dates overlap, none is newer, and where one is
+/// missing all are of one age.
+fn group_of(date: Option<TimeRange>, dates: &[Option<TimeRange>]) -> usize {
+    let known: Option<Vec<TimeRange>> = dates.iter().copied().collect();
+    let (Some(date), Some(known)) = (date, known) else { return 0 };
+    let mut ages = vec![date];
+    while let Some(same) = known.iter().find(|one| !ages.contains(one) && ages.iter().any(|other| other.overlaps(one))) {
+        ages.push(*same);
+    }
+    known.iter().filter(|one| ages.iter().all(|of_age| !ages.contains(one) && one.from < of_age.from)).count()
+}
+
+/// A consent while it is in force; a root that permits denies what is outside the data it names. What is in no position to
+/// permit only denies.
+fn whole(consent: &Consent, policy: &Policy) -> Layer {
     let root = &consent.root;
-    let mut layer = subtree(root, &consent.digest);
-    if root.effect == ProvisionType::Permit {
-        let below = any(root.children.iter().map(|child| subtree(child, "").applies));
-        let asked = asked(&root.elements);
-        let condition = all([asked.clone(), not(&about(&root.elements)), not(&below)]);
+    let standing = policy.standing(consent);
+    let mut layer = subtree(root, &consent.digest, standing == Standing::Permits);
+    if root.effect == ProvisionType::Permit && standing != Standing::Elsewhere {
+        let below = any(root.children.iter().map(|child| subtree(child, "", standing == Standing::Permits).applies));
+        let asked = asked(root);
+        let condition = all([asked.clone(), not(&about(root)), not(&below)]);
         let id = format!("{}:{}{OUTSIDE}", consent.digest, root.path);
         layer.rules.push(Rule { id, effect: ProvisionType::Deny, condition });
-        layer.applies = any([asked, below]);
+        let denies = all([asked.clone(), not(&about(root))]);
+        layer.applies = any([if standing == Standing::Permits { asked } else { denies }, below]);
     }
     let periods = [consent.period.as_ref(), root.elements.period.as_deref()];
     let periods = periods.into_iter().flatten().map(|period| now_in(&period.text));
-    let patient = consent.patient.iter().map(|patient| format!("context.patient == {patient:?}"));
+    let patient = consent.patient.iter().map(|patient| format!("context.patient == {:?}", patient.key));
     let in_force = all(periods.chain(patient));
     for rule in &mut layer.rules {
         rule.condition = all([in_force.clone(), std::mem::take(&mut rule.condition)]);
@@ -92,10 +112,13 @@ fn whole(consent: &Consent) -> Layer {
     Layer { applies: all([in_force, layer.applies]), ..layer }
 }
 
-fn subtree(node: &Node, of: &str) -> Layer {
-    let children: Vec<Layer> = node.children.iter().map(|child| subtree(child, of)).collect();
+fn subtree(node: &Node, of: &str, may_permit: bool) -> Layer {
+    let children: Vec<Layer> = node.children.iter().map(|child| subtree(child, of, may_permit)).collect();
     let below = any(children.iter().map(|child| child.applies.clone()));
-    let matches = all([asked(&node.elements), about(&node.elements)]);
+    let matches = match node.effect {
+        ProvisionType::Permit if !may_permit => "false".to_owned(),
+        ProvisionType::Permit | ProvisionType::Deny => all([asked(node), about(node)]),
+    };
     let mut rules: Vec<Rule> = children.into_iter().flat_map(|child| child.rules).collect();
     let condition = all([matches.clone(), not(&below)]);
     rules.push(Rule { id: format!("{of}:{}", node.path), effect: node.effect, condition });
@@ -103,25 +126,28 @@ fn subtree(node: &Node, of: &str) -> Layer {
 }
 
 /// When, why, who and what.
-fn asked(elements: &Elements) -> String {
+fn asked(node: &Node) -> String {
+    let elements: &Elements = &node.elements;
     let period = elements.period.iter().map(|period| now_in(&period.text));
     let purpose = elements.purpose.iter().map(|codes| one_of("context.purpose", codes));
     let action = elements.action.iter().map(|codes| one_of("context.action", codes));
-    let actor = elements.actor.iter().map(|actors| any(actors.iter().map(actor)));
+    let grantee = elements.grantee.iter().filter(|_| node.effect == ProvisionType::Permit);
+    let actor = elements.actor.iter().chain(grantee).map(|actors| any(actors.iter().map(actor)));
     all(period.chain(purpose).chain(action).chain(actor))
 }
 
 /// What the record is.
-fn about(elements: &Elements) -> String {
+fn about(node: &Node) -> String {
+    let elements: &Elements = &node.elements;
     let label = elements.labels.iter().map(|rule| labels(rule));
-    let class = elements.class.iter().map(|codes| some_of("resource.class", codes));
+    let class = elements.class.iter().chain(&elements.document_type).map(|codes| some_of("resource.class", codes));
     let code = elements.code.iter().map(|codes| some_of("resource.code", codes));
     let written = elements.data_period.iter().map(|period| {
         let (start, end) = bounds(&period.text);
         let begins = end.map(|end| format!("resource.writtenFrom < datetime({end:?})"));
         all(start.map(|start| format!("resource.writtenUntil > datetime({start:?})")).into_iter().chain(begins))
     });
-    let data = elements.data.iter().map(|data| any(data.iter().map(named)));
+    let data = elements.data.iter().chain(&elements.author).map(|data| any(data.iter().map(named)));
     all(label.chain(class).chain(code).chain(written).chain(data))
 }
 
@@ -139,19 +165,21 @@ fn actor(rule: &ActorRule) -> String {
             format!("principal.attributes.contains({:?})", format!("{}={}", attribute.name, attribute.value))
         }
         Who::AnyoneInRole => "true".to_owned(),
+        Who::Nobody(_) => "false".to_owned(),
     };
     let role = rule.role.iter().map(|role| format!("principal.role == {:?}", role.code));
     all(std::iter::once(who).chain(role))
 }
 
 fn named(rule: &DataRule) -> String {
+    let Ok(target) = &rule.target else { return "false".to_owned() };
     match rule.meaning {
         // What is linked to a record a complete request would have to say; here it is about the record itself.
         DataMeaning::Instance | DataMeaning::Related | DataMeaning::Dependents => {
-            format!("resource == Record::{:?}", rule.key)
+            format!("resource == Record::{:?}", target.key)
         }
         DataMeaning::Authoredby => {
-            let authors = std::iter::once(&rule.key).chain(&rule.msp_id);
+            let authors = std::iter::once(&target.key).chain(&rule.msp_id);
             any(authors.map(|author| format!("resource.author.contains({author:?})")))
         }
     }
@@ -160,8 +188,7 @@ fn named(rule: &DataRule) -> String {
 /// Confidentiality as sets: a ceiling is "one at or below, and none above", a floor "one at or above".
 fn labels(rule: &Labels) -> String {
     let rank = |code: &Code| {
-        let of_system = code.system.as_deref().is_none_or(|system| system == CONFIDENTIALITY);
-        CONFIDENTIALITY_CODES.iter().position(|known| of_system && *known == code.code)
+        CONFIDENTIALITY_CODES.iter().position(|known| code.may_be_of(CONFIDENTIALITY) && *known == code.code)
     };
     let (ranked, sensitive): (Vec<&Code>, Vec<&Code>) = rule.codes.iter().partition(|code| rank(code).is_some());
     let has = |known: &[&str]| {
@@ -181,7 +208,8 @@ fn labels(rule: &Labels) -> String {
 }
 
 fn code(system: &str, code: &str) -> Code {
-    Code { system: Some(system.to_owned()), code: code.to_owned(), display: None }
+    let coding = Coding { system: Some(system.to_owned()), code: code.to_owned(), display: None };
+    Systems::default().code(&coding, CodedElement::SecurityLabel)
 }
 
 /// The ways in which a request can name one of these codes; none for an empty list, of which Cedar knows no type.

@@ -110,12 +110,12 @@ fn reading_6_labels_are_one_element_that_a_child_replaces() {
 fn reading_9_a_root_that_fails_on_who_or_why_does_not_apply_even_if_data_fails_too() {
     let base = Some(json!({"basePolicy": "all-normal"}));
     let consent =
-        r4(json!({"type": "permit", "purpose": codes(ACT_REASON, &["HRESCH"]), "securityLabel": labels(&["N"])}));
+        r4(json!({"type": "permit", "purpose": codes(ACT_REASON, &["HRESCH"]), "class": [{"code": "Observation"}]}));
     let ask = |purpose: &str| {
         decide(
             std::slice::from_ref(&consent),
             base.clone(),
-            json!({"purpose": purpose, "resource": {"securityLabels": ["V"]}}),
+            json!({"actor": {"id": "Practitioner/7"}, "purpose": purpose, "resource": {"securityLabels": ["N", "PSY"], "class": "Media"}}),
         )
     };
     assert_eq!((&ask("TREAT")["decision"], &ask("TREAT")["basis"]), (&json!("PERMIT"), &json!("implicit")));
@@ -128,13 +128,14 @@ fn reading_9_a_root_that_fails_on_who_or_why_does_not_apply_even_if_data_fails_t
 #[test]
 fn reading_9_a_deny_root_open_on_data_gives_a_residual_deny() {
     let consent = r4(json!({"type": "deny", "securityLabel": labels(&["R"])}));
-    let result = decide(&[consent], Some(json!({"basePolicy": "all-normal"})), json!({"purpose": "TREAT"}));
+    let anyone = json!({"actor": {"id": "Practitioner/7"}, "purpose": "TREAT"});
+    let result = decide(&[consent], Some(json!({"basePolicy": "all-normal"})), anyone);
     assert_eq!(result["decision"], "PERMIT");
-    assert_eq!(result["residual"], json!([{"effect": "permit"}, {"effect": "deny", "securityLabel": labels(&["R"])}]));
-    assert_eq!(
-        result["obligations"][0],
-        json!({"id": {"system": ACT_CODE, "code": "REDACT"}, "parameters": {"codes": labels(&["R"])}})
-    );
+    // The base policy ends with what is normally protected.
+    let deny = json!({"effect": "deny", "securityLabel": labels(&["R"])});
+    let permit = json!({"effect": "permit", "securityLabel": labels(&["N"])});
+    assert_eq!(result["residual"], json!([{"effect": "deny"}, permit, deny]));
+    assert_eq!(result["obligations"][0]["id"], json!({"system": ACT_CODE, "code": "REDACT"}));
 }
 
 #[test]

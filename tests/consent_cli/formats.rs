@@ -19,11 +19,15 @@ fn the_output_has_exactly_the_promised_fields() {
 #[test]
 fn reading_3_the_policy_is_a_manifest_in_yaml_or_json() {
     let yaml = "# other resources may stand beside it\napiVersion: v1\nkind: Secret\nmetadata: {name: x}\n---\napiVersion: ehrnet.dev/v1alpha1\nkind: ConsentPolicy\nmetadata:\n  name: care\nspec:\n  channelRef: {name: records}\n  basePolicy: all-normal\n";
-    let run = || Run::new().request(&json!({"purpose": "HPAYMT"}));
+    let run = || Run::new().request(&json!({"actor": {"id": "Practitioner/7"}, "purpose": "HPAYMT"}));
     let result = run().file("--policy", yaml).decision();
     assert_eq!((&result["decision"], &result["basis"]), (&json!("PERMIT"), &json!("implicit")));
     assert!(run().file("--policy", "kind: ConfigMap").refusal().contains("kind:"));
     assert!(run().file("--policy", "a: [").refusal().contains("not YAML"));
+    let twice = yaml.replace("basePolicy: all-normal", "basePolicy: all-normal\n  basePolicy: deny");
+    assert!(run().file("--policy", &twice).refusal().contains("manifest.spec.basePolicy: is given twice"));
+    let blank = yaml.replace("basePolicy: all-normal", "basePolicy: all-normal\n  template:");
+    assert!(run().file("--policy", &blank).refusal().contains("spec.template: is null"));
 }
 
 #[test]
@@ -35,13 +39,13 @@ fn reading_12_the_dialect_follows_the_shape_unless_given() {
     let again = decide(std::slice::from_ref(&exceptions), None, ask("Practitioner/7"));
     assert_eq!((&again["decision"], &again["matchedPath"]), (&json!("PERMIT"), &json!("provision[0].provision[0]")));
     let as_r4 = Run::new().consent(&exceptions).request(&json!({})).option("--dialect", "R4").refusal();
-    assert!(as_r4.contains("Consent.provision[0].type:"), "{as_r4}");
+    assert!(as_r4.contains("Consent.decision: has the shape of R5"), "{as_r4}");
 
     let untyped = r4(json!({"type": "permit", "provision": nested}));
     let said = Run::new().consent(&untyped).request(&json!({})).refusal();
-    assert!(said.contains("Consent.provision.provision[0].type:"), "{said}");
-    let as_r5 = Run::new().consent(&untyped).request(&ask("Practitioner/8")).option("--dialect", "R5").decision();
-    assert_eq!(as_r5["decision"], "DENY");
+    assert!(said.contains("Consent.provision.provision[0].type:") && said.contains("(read as R4)"), "{said}");
+    let as_r5 = Run::new().consent(&untyped).request(&ask("Practitioner/8")).option("--dialect", "R5").refusal();
+    assert!(as_r5.contains("Consent.provision: has the shape of R4"), "{as_r5}");
 
     let typed = r5("permit", json!([{"purpose": codes(ACT_REASON, &["TREAT"]), "provision": [{"type": "permit"}]}]));
     let said = Run::new().consent(&typed).request(&json!({})).refusal();
@@ -54,20 +58,29 @@ fn reading_12_resource_and_document_types_of_r5_are_classes() {
         "permit",
         json!([{"resourceType": [{"system": "http://hl7.org/fhir/resource-types", "code": "Media"}], "documentType": [{"system": "http://loinc.org", "code": "1-8"}]}]),
     );
-    for (class, expected) in [("Media", "DENY"), ("1-8", "DENY"), ("Observation", "PERMIT")] {
+    // Two elements: both have to match.
+    for (class, expected) in [
+        (json!(["Media", "1-8"]), "DENY"),
+        (json!("Media"), "PERMIT"),
+        (json!("1-8"), "PERMIT"),
+        (json!("Observation"), "PERMIT"),
+    ] {
         assert_eq!(decision(std::slice::from_ref(&consent), None, json!({"resource": {"class": class}})), expected);
     }
+    let open = decide(&[consent], None, json!({}));
+    let rule = &open["residual"][1];
+    assert_eq!((&rule["class"][0]["code"], &rule["and"][0]["class"][0]["code"]), (&json!("Media"), &json!("1-8")));
 }
 
 #[test]
 fn the_digest_is_of_the_content_not_of_its_spelling() {
     let digest =
         |text: &str| Run::new().file("--consent", text).request(&json!({})).decision()["consentDigest"].clone();
-    let one = digest(r#"{"resourceType":"Consent","status":"active","provision":{"type":"permit"}}"#);
+    let one = digest(r#"{"resourceType":"Consent","status":"active","provision":{"type":"deny"}}"#);
     let other =
-        digest("{\n \"provision\": {\"type\": \"permit\"}, \"status\": \"active\", \"resourceType\": \"Consent\" }");
+        digest("{\n \"provision\": {\"type\": \"deny\"}, \"status\": \"active\", \"resourceType\": \"Consent\" }");
     assert_eq!(one, other);
-    assert_ne!(one, digest(r#"{"resourceType":"Consent","id":"x","status":"active","provision":{"type":"permit"}}"#));
+    assert_ne!(one, digest(r#"{"resourceType":"Consent","id":"x","status":"active","provision":{"type":"deny"}}"#));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod decisions;
 mod formats;
+mod found;
 mod matching;
 
 use std::path::{Path, PathBuf};
@@ -87,11 +88,19 @@ fn labels(list: &[&str]) -> Value {
 }
 
 fn r4(provision: Value) -> Value {
-    json!({"resourceType": "Consent", "status": "active", "patient": {"reference": "Patient/1"}, "dateTime": "2026-01-01", "provision": provision})
+    json!({"resourceType": "Consent", "status": "active", "scope": scope("patient-privacy"), "category": category("59284-0"), "patient": {"reference": "Patient/1"}, "dateTime": "2026-01-01", "provision": provision})
 }
 
 fn r5(decision: &str, exceptions: Value) -> Value {
-    json!({"resourceType": "Consent", "status": "active", "subject": {"reference": "Patient/1"}, "date": "2026-01-01", "decision": decision, "provision": exceptions})
+    json!({"resourceType": "Consent", "status": "active", "category": category("59284-0"), "subject": {"reference": "Patient/1"}, "date": "2026-01-01", "decision": decision, "provision": exceptions})
+}
+
+fn scope(code: &str) -> Value {
+    json!({"coding": codes("http://terminology.hl7.org/CodeSystem/consentscope", &[code])})
+}
+
+fn category(document: &str) -> Value {
+    json!([{"coding": codes("http://loinc.org", &[document])}])
 }
 
 fn permit_all() -> Value {

@@ -3,21 +3,27 @@
 use super::*;
 
 #[test]
-fn reading_1_category_and_scope_filter_only_where_the_policy_names_them() {
+fn reading_1_a_policy_takes_permits_of_its_scope_and_categories_only() {
     let research =
         member(permit_all(), "category", json!([{"coding": [{"system": "http://loinc.org", "code": "57016-8"}]}]));
     let in_words = member(permit_all(), "category", json!([{"text": "privacy"}]));
     let scoped = member(research.clone(), "scope", json!({"coding": [{"code": "research"}]}));
-    let in_category = member(permit_all(), "category", json!([{"coding": [{"code": "research"}]}]));
+    let mut in_category = member(permit_all(), "category", json!([{"coding": [{"code": "research"}]}]));
+    in_category.as_object_mut().expect("an object").remove("scope");
     let request = json!({"purpose": "TREAT"});
     assert_eq!(decision(std::slice::from_ref(&research), None, request.clone()), "PERMIT");
-    assert_eq!(decision(&[in_words], None, request.clone()), "PERMIT");
+    assert_eq!(decision(&[in_words], None, request.clone()), "DENY", "words say not what it is about");
     let by_category = Some(json!({"category": [{"system": "http://loinc.org", "code": "59284-0"}]}));
     assert_eq!(decision(std::slice::from_ref(&research), by_category, request.clone()), "DENY");
     let by_scope = Some(json!({"scope": "research"}));
     assert_eq!(decision(&[research], by_scope.clone(), request.clone()), "DENY");
     assert_eq!(decision(&[scoped], by_scope.clone(), request.clone()), "PERMIT");
-    assert_eq!(decision(&[in_category], by_scope, request), "PERMIT");
+    assert_eq!(decision(&[in_category], by_scope.clone(), request.clone()), "PERMIT");
+    let withheld = r4(json!({"type": "deny", "purpose": codes(ACT_REASON, &["TREAT"])}));
+    let open = json!({"scope": "research", "basePolicy": "all-normal"});
+    let someone = member(request, "actor", json!({"id": "Practitioner/7"}));
+    assert_eq!(decision(&[], Some(open.clone()), someone.clone()), "PERMIT");
+    assert_eq!(decision(&[withheld], Some(open), someone), "DENY", "a denial counts whatever it is about");
 }
 
 #[test]

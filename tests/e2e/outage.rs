@@ -149,7 +149,11 @@ async fn evict_a_peer(scene: &Scene, pseudonym: &str, loads: &[Load]) {
     let given = Given {
         patient: pseudonym.into(),
         consent: "c-1".into(),
-        resource: json!({"resourceType": "Consent", "status": "active", "provision": {"type": "permit", "purpose": [{"code": "TREAT"}]}}),
+        resource: json!({
+            "resourceType": "Consent", "status": "active", "scope": {"coding": [{"code": "patient-privacy"}]},
+            "category": [{"coding": [{"code": "59284-0"}]}],
+            "provision": {"type": "permit", "purpose": [{"code": "TREAT"}]},
+        }),
         seq: Some(1),
         source_hash: None,
         performer: None,

@@ -212,7 +212,7 @@ impl Cast {
 /// A record shared, a reader refused, break-glass reviewed, everything audited and in the end erased.
 pub async fn decides_who_reads(network: &Network) {
     let cast = Cast::of(network);
-    policy_comes_first(network).await;
+    policy_comes_first(network, json!({"breakGlass": {"mode": "allow"}})).await;
     is_registered(&cast).await;
     assert_eq!(cast.physician.request(Some("r1"), "TREAT").await.reason.as_deref(), Some("no-consent"));
 
@@ -236,7 +236,7 @@ pub async fn decides_who_reads(network: &Network) {
 /// A policy, a record, and a consent that lets the physician read it.
 pub async fn permits(network: &Network) -> Cast {
     let cast = Cast::of(network);
-    policy_comes_first(network).await;
+    policy_comes_first(network, json!({"breakGlass": {"mode": "allow"}})).await;
     is_registered(&cast).await;
     puts_consent(&cast.subject).await.expect("put");
     let answer = async || cast.physician.request(Some("r1"), "TREAT").await.decision;
@@ -270,8 +270,9 @@ async fn puts_consent(user: &User) -> Result<ConsentVersion, LedgerError> {
     user.submit(&put, Some(&consent(json!({"type": "permit", "purpose": [{"code": "TREAT"}]})))).await
 }
 
-async fn policy_comes_first(network: &Network) {
-    let spec = serde_json::from_value(json!({"breakGlass": {"mode": "allow"}})).expect("a spec");
+/// The hospitals agree on a policy, without which nothing is permitted.
+pub async fn policy_comes_first(network: &Network, spec: Value) {
+    let spec = serde_json::from_value(spec).expect("a spec");
     let policy = ehrnet_consent::validate(&spec).expect("a policy");
     let admin = User(network.site.gateway(&network.peer_a, &network.a.admin));
     let canonical = serde_json::from_str(policy.canonical_json()).expect("JSON");

@@ -21,6 +21,9 @@ use tokio::net::TcpStream;
 #[path = "../support/chaincode.rs"]
 mod chaincode;
 #[allow(dead_code)]
+#[path = "../support/contract.rs"]
+mod ledger;
+#[allow(dead_code)]
 #[path = "../support/network.rs"]
 mod network;
 #[allow(dead_code)]
@@ -30,6 +33,7 @@ mod nodes;
 #[path = "../support/programs.rs"]
 mod programs;
 
+use ledger::policy_comes_first;
 use network::{CHANNEL, Network, agree, definition, package};
 use nodes::{Node, Org, Site, eventually};
 
@@ -54,7 +58,10 @@ impl Contract {
         let package = package("ehr", &free.to_string());
         let mut contract = Command::new(programs::contract());
         contract.env("CHAINCODE_SERVER_ADDRESS", free.to_string()).env("CHAINCODE_ID", &package.id);
-        contract.env("CHAINCODE_TLS_DISABLED", "true").stderr(Stdio::null());
+        contract
+            .env("CHAINCODE_TLS_DISABLED", "true")
+            .env("EHRNET_MEMBERS", "HospitalA,HospitalB")
+            .stderr(Stdio::null());
         let contract = Self(contract.spawn().expect("the contract starts"));
         eventually("the contract listens", async || TcpStream::connect(free).await.is_ok()).await;
         (contract, package)
@@ -158,6 +165,7 @@ impl Scenario {
         let network = Network::raft(site).await;
         let ((one, first), (other, second)) = (Contract::start().await, Contract::start().await);
         agree(&network, &contract(), &[first, second]).await;
+        policy_comes_first(&network, json!({})).await;
         let pseudonym = hash::pseudonym(&SECRET, PATIENT);
         let at_a = |name: &str, attributes: &[(&str, &str)]| Client::new(&network.a, &network.peer_a, name, attributes);
         let at_b = |name: &str, attributes: &[(&str, &str)]| Client::new(&network.b, &network.peer_b, name, attributes);
@@ -184,6 +192,8 @@ fn consent() -> String {
     let physician = json!([{"reference": {"reference": "Practitioner/physician"}}]);
     json!({
         "resourceType": "Consent", "status": "active", "dateTime": "2026-01-01",
+        "scope": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
         "provision": {"type": "deny", "provision": [
             {"type": "permit", "purpose": purpose("TREAT"), "actor": physician},
             {"type": "permit", "purpose": purpose("BTG")},
@@ -366,7 +376,7 @@ fn break_glass(scenario: &Scenario) {
     scenario.patient.ok(&format!("consent put {} --consent c-1", file.display()), &[]);
     let ask = format!("access request --patient {PATIENT} --record obs-1 --purpose BTG --fail-on-deny");
     let why = ["--justification", "found unconscious"];
-    assert_eq!(scenario.physician.run(&ask, &why).code, Some(0), "without a policy only the consent decides");
+    assert_eq!(scenario.physician.run(&ask, &why).code, Some(3), "the certificate does not allow it");
     let said = scenario.emergency.ok(&ask, &why);
     assert!(said.contains("the glass was broken"), "{said}");
     let due = scenario.officer.json("review list");
@@ -384,7 +394,7 @@ fn audit(scenario: &Scenario) {
     let entries = entries.as_array().expect("a list");
     let decided: Vec<&Value> =
         entries.iter().filter(|entry| entry["kind"] == "access").map(|entry| &entry["decision"]).collect();
-    assert_eq!(decided, ["DENY", "PERMIT", "DENY", "DENY", "PERMIT", "DENY", "PERMIT", "PERMIT"]);
+    assert_eq!(decided, ["DENY", "PERMIT", "DENY", "DENY", "PERMIT", "DENY", "DENY", "PERMIT"]);
     let officer = format!("--patient {PATIENT}");
     let table = scenario.officer.ok(&format!("audit query {officer}"), &[]);
     assert!(table.contains("Practitioner/emergency (HospitalB)") && table.contains("justified"), "{table}");

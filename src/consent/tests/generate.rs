@@ -5,13 +5,17 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
 
-use crate::vocabulary::code_systems::{ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES, CONSENT_ACTION};
+use crate::vocabulary::code_systems::{
+    ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES, CONSENT_ACTION, PARTICIPATION_TYPE,
+};
 
 /// An active consent of `Patient/ex-patient` with these members besides.
 pub fn consent(members: Value) -> Value {
     let mut consent = json!({
         "resourceType": "Consent",
         "status": "active",
+        "scope": {"coding": codings("http://terminology.hl7.org/CodeSystem/consentscope", &["patient-privacy"])},
+        "category": [{"coding": codings("http://loinc.org", &["59284-0"])}],
         "patient": {"reference": "Patient/ex-patient"},
         "dateTime": "2022-06-13",
     });
@@ -62,10 +66,23 @@ fn period() -> impl Strategy<Value = Value> {
     select(TEXTS).prop_map(|(start, end)| json!({"start": start, "end": end}))
 }
 
+fn recipient() -> impl Strategy<Value = Value> {
+    select(&["Practitioner/a", "Practitioner/b", "Group/g"][..])
+        .prop_map(|reference| json!({"reference": {"reference": reference}}))
+}
+
+/// Whose data it is.
+fn author() -> impl Strategy<Value = Value> {
+    (select(&["CST", "AUT"][..]), select(&["Practitioner/a", "Practitioner/b"][..])).prop_map(|(role, reference)| {
+        let role = json!({"coding": codings(PARTICIPATION_TYPE, &[role])});
+        json!({"role": role, "reference": {"reference": reference}})
+    })
+}
+
 /// The elements of a provision.
 pub fn elements(labels: LabelsIn) -> impl Strategy<Value = Map<String, Value>> {
-    let actor = select(&["Practitioner/a", "Practitioner/b", "Group/g"][..])
-        .prop_map(|reference| json!([{"reference": {"reference": reference}}]));
+    let actor = prop_oneof![3 => recipient().prop_map(|one| json!([one])), 1 => author().prop_map(|one| json!([one])),
+        1 => (recipient(), author()).prop_map(|(one, other)| json!([one, other]))];
     let action = select(&["access", "use"][..]).prop_map(|code| json!([{"coding": codings(CONSENT_ACTION, &[code])}]));
     let code = select(&["1", "2"][..]).prop_map(|code| json!([{"coding": codings("urn:codes", &[code])}]));
     let label = match labels {
@@ -120,11 +137,27 @@ fn provision(labels: LabelsIn, depth: u32) -> BoxedStrategy<Value> {
         .boxed()
 }
 
+/// What makes the permits of a consent count for nothing, sometimes.
+fn kind() -> impl Strategy<Value = Value> {
+    let elsewhere = json!({
+        "scope": {"coding": codings("http://terminology.hl7.org/CodeSystem/consentscope", &["treatment"])},
+        "category": [{"text": "operation"}],
+    });
+    prop_oneof![
+        8 => Just(json!({})),
+        1 => Just(json!({"verification": [{"verified": false}]})),
+        1 => Just(elsewhere),
+    ]
+}
+
 /// An R4 consent with provisions down to `depth`.
 pub fn r4(labels: LabelsIn, depth: u32) -> impl Strategy<Value = Value> {
-    let date = select(&["2022-06-13", "2023-01-01", "2024"][..]);
-    (provision(labels, depth), date)
-        .prop_map(|(provision, date)| consent(json!({"provision": provision, "dateTime": date})))
+    let date = select(&["2022-06-13", "2023-01-01", "2024", "2024-05"][..]);
+    (provision(labels, depth), date, kind()).prop_map(|(provision, date, mut members)| {
+        members["provision"] = provision;
+        members["dateTime"] = json!(date);
+        consent(members)
+    })
 }
 
 /// A request that says everything.

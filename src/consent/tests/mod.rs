@@ -1,6 +1,8 @@
 //! Tests of the evaluator as a whole: published examples, and laws that hold for every consent.
 
+mod found;
 mod generate;
+mod kinds;
 mod oracle;
 mod properties;
 mod published;
@@ -13,7 +15,7 @@ use super::{Policy, Request, fhir, validate};
 fn decide(consents: &[Value], policy: &Policy, request: &Value) -> Value {
     let context = policy.context();
     let consents: Vec<_> = consents.iter().map(|json| fhir::read(json, None, context).expect("a consent")).collect();
-    let request = Request::parse(request, &context.zone).expect("a request");
+    let request = Request::parse(request, context).expect("a request");
     let now = "2026-11-23T12:00:00Z".parse().expect("a time");
     serde_json::to_value(super::decide(&consents, policy, &request, now)).expect("JSON")
 }

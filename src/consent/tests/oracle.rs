@@ -4,56 +4,70 @@ use serde_json::{Value, json};
 
 use crate::vocabulary::code_systems::{CONFIDENTIALITY, CONFIDENTIALITY_CODES};
 
-const NAMES: [&str; 9] =
-    ["period", "purpose", "actor", "action", "securityLabel", "class", "code", "dataPeriod", "data"];
-const ABOUT_THE_RECORD: [&str; 5] = ["securityLabel", "class", "code", "dataPeriod", "data"];
+const NAMES: [&str; 10] =
+    ["period", "purpose", "actor", "action", "securityLabel", "class", "code", "dataPeriod", "data", "author"];
+const ABOUT_THE_RECORD: [&str; 6] = ["securityLabel", "class", "code", "dataPeriod", "data", "author"];
 
 /// Permit or deny by these consents, where one denial outweighs; none where no consent decides.
 pub fn oracle(consents: &[Value], request: &Value) -> Option<bool> {
-    let results: Vec<bool> = consents.iter().filter_map(|consent| root(&consent["provision"], request)).collect();
+    let results: Vec<bool> = consents.iter().filter_map(|consent| root(consent, request)).collect();
     if results.is_empty() { None } else { Some(results.iter().all(|permitted| *permitted)) }
 }
 
-fn root(node: &Value, request: &Value) -> Option<bool> {
+fn root(consent: &Value, request: &Value) -> Option<bool> {
+    let node = &consent["provision"];
+    let of_disclosure = consent["scope"]["coding"][0]["code"] == "patient-privacy";
+    let counts = of_disclosure && consent["verification"].is_null();
     let permits = node["type"] == "permit";
     let inherited = inherit(&json!({}), node);
     if !element_holds("period", &inherited["period"], request) {
         return None;
     }
-    if let Some(result) = children(node, &inherited, request) {
+    if let Some(result) = children(node, &inherited, request, counts) {
         return Some(result);
     }
     let fails = |names: &[&str]| names.iter().any(|name| !element_holds(name, &inherited[*name], request));
     match (fails(&["purpose", "actor", "action"]), fails(&ABOUT_THE_RECORD)) {
-        (false, false) => Some(permits),
-        (false, true) if permits => Some(false),
+        (false, false) if permits => counts.then_some(true),
+        (false, false) => Some(false),
+        (false, true) if permits && of_disclosure => Some(false),
         _ => None,
     }
 }
 
-fn children(node: &Value, inherited: &Value, request: &Value) -> Option<bool> {
+fn children(node: &Value, inherited: &Value, request: &Value, counts: bool) -> Option<bool> {
     let list = node["provision"].as_array()?;
     let results: Vec<bool> = list
         .iter()
         .filter_map(|child| {
             let elements = inherit(inherited, child);
+            let permits = child["type"] == "permit";
             let own = || {
-                NAMES
-                    .iter()
-                    .all(|name| element_holds(name, &elements[*name], request))
-                    .then(|| child["type"] == "permit")
+                let holds = NAMES.iter().all(|name| element_holds(name, &elements[*name], request));
+                (holds && (counts || !permits)).then_some(permits)
             };
-            children(child, &elements, request).or_else(own)
+            children(child, &elements, request, counts).or_else(own)
         })
         .collect();
     if results.is_empty() { None } else { Some(results.iter().all(|permitted| *permitted)) }
 }
 
-/// Elements with the type of the provision that states them.
+/// Elements with the type of the provision that states them. Actors are two elements: who receives, and whose data it is.
 fn inherit(above: &Value, node: &Value) -> Value {
+    let (author, actor): (Vec<Value>, Vec<Value>) =
+        node["actor"].as_array().cloned().unwrap_or_default().into_iter().partition(|actor| !actor["role"].is_null());
     let mut elements = above.clone();
-    for name in NAMES.iter().filter(|name| !node[**name].is_null()) {
-        elements[*name] = json!({"by": node["type"], "is": node[*name]});
+    for name in NAMES {
+        let stated = match name {
+            "actor" if actor.is_empty() => Value::Null,
+            "actor" => actor.clone().into(),
+            "author" if author.is_empty() => Value::Null,
+            "author" => author.clone().into(),
+            name => node[name].clone(),
+        };
+        if !stated.is_null() {
+            elements[name] = json!({"by": node["type"], "is": stated});
+        }
     }
     elements
 }
@@ -91,6 +105,7 @@ fn record_element_holds(name: &str, rule: &Value, ceiling: bool, record: &Value)
                 (rule["start"].as_str(), rule["end"].as_str(), record["authoredOn"].as_str().expect("known"));
             start.is_none_or(|start| start <= on) && end.is_none_or(|end| &on[..end.len()] <= end)
         }
+        "author" => entries().any(|actor| actor["reference"]["reference"] == record["author"]),
         _ => entries().any(|data| {
             let field = if data["meaning"] == "authoredby" { "author" } else { "id" };
             data["reference"]["reference"] == record[field]
@@ -122,13 +137,23 @@ pub fn permitted_by(decision: &Value, record: &Value) -> bool {
     }
     let mut permitted = true;
     for rule in decision["residual"].as_array().expect("a list") {
-        let permits = rule["effect"] == "permit";
-        let holds = ABOUT_THE_RECORD
-            .iter()
-            .all(|name| rule[*name].is_null() || record_element_holds(name, &rule[*name], permits, record));
-        if holds {
-            permitted = permits;
+        let effect = &rule["effect"];
+        let further = rule["and"].as_array().into_iter().flatten();
+        if std::iter::once(rule).chain(further).all(|elements| elements_hold(elements, effect, record)) {
+            permitted = effect == "permit";
         }
     }
     permitted
+}
+
+fn elements_hold(elements: &Value, effect: &Value, record: &Value) -> bool {
+    let labels_of = if elements["labelsOf"].is_null() { effect } else { &elements["labelsOf"] };
+    let holds = |name: &&str| record_element_holds(name, &elements[*name], labels_of == "permit", record);
+    ABOUT_THE_RECORD.iter().filter(|name| !elements[**name].is_null()).all(holds)
+}
+
+/// Whether a base policy that permits anything permits this request.
+pub fn normally_permitted(request: &Value) -> bool {
+    let normal = json!([{"system": CONFIDENTIALITY, "code": "N"}]);
+    labels_hold(&normal, true, &request["resource"])
 }

@@ -18,14 +18,20 @@ pub const ACT_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-ActCode";
 pub const PARTICIPATION_TYPE: &str = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType";
 /// FHIR consent actions.
 pub const CONSENT_ACTION: &str = "http://terminology.hl7.org/CodeSystem/consentaction";
+/// FHIR scopes of consents (R4; R5 has them among the categories).
+pub const CONSENT_SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";
+/// HL7 v3-RoleClass.
+pub const ROLE_CLASS: &str = "http://terminology.hl7.org/CodeSystem/v3-RoleClass";
+/// HL7 v3-RoleCode.
+pub const ROLE_CODE: &str = "http://terminology.hl7.org/CodeSystem/v3-RoleCode";
 /// FHIR consent categories.
-const CONSENT_CATEGORY: &str = "http://terminology.hl7.org/CodeSystem/consentcategorycodes";
+pub const CONSENT_CATEGORY: &str = "http://terminology.hl7.org/CodeSystem/consentcategorycodes";
 /// FHIR resource types.
 pub const RESOURCE_TYPES: &str = "http://hl7.org/fhir/resource-types";
 /// LOINC.
-const LOINC: &str = "http://loinc.org";
+pub const LOINC: &str = "http://loinc.org";
 /// SNOMED CT.
-const SNOMED: &str = "http://snomed.info/sct";
+pub const SNOMED: &str = "http://snomed.info/sct";
 
 /// Confidentiality codes from least to most protected: the order is the high-water mark.
 pub const CONFIDENTIALITY_CODES: &[&str] = &["U", "L", "M", "N", "R", "V"];
@@ -98,7 +104,7 @@ pub const PURPOSE_CODES: &[&str] = &[
 ];
 
 /// Sensitivity policies of v3-ActCode.
-const SENSITIVITY_CODES: &[&str] = &[
+pub const SENSITIVITY_CODES: &[&str] = &[
     "ADOL", "B", "BH", "CEL", "COGN", "DEMO", "DIA", "DOB", "DRGIS", "DVD", "EMOTDIS", "EMP", "EMPL", "ETH", "ETHUD",
     "GDIS", "GENDER", "HIV", "IDS", "LIVARG", "LOCIS", "MARST", "MH", "MST", "OPIOIDUD", "PATLOC", "PDS", "PHY",
     "PREGNANT", "PRS", "PSY", "PSYTHPN", "RACE", "REL", "SCA", "SDV", "SEX", "SICKLE", "SPI", "SSP", "STD", "SUD",
@@ -108,20 +114,31 @@ const SENSITIVITY_CODES: &[&str] = &[
 /// Consent actions.
 const ACTION_CODES: &[&str] = &["access", "collect", "correct", "disclose", "use"];
 
-/// Participation types of an actor that receives information, or of the one that keeps it.
-const PARTICIPATION_CODES: &[&str] = &["AUT", "AUTHEN", "CST", "INF", "IRCP", "NOT", "PRCP", "PRF", "REFT", "TRC"];
+/// Participation types that say who an actor is to a rule: the author or the custodian of the data, or who receives them.
+const PARTICIPATION_CODES: &[&str] = &["AUT", "CST", "IRCP", "PRCP"];
 
 /// Categories of the FHIR code system of consent categories.
 const CATEGORY_CODES: &[&str] = &["acd", "dnr", "emrgonly", "hcd", "npp", "polst", "research", "rsdid", "rsreid"];
 
+/// Of these, those of consents to the use and disclosure of records.
+pub const DISCLOSURE_CATEGORIES: &[&str] = &["npp", "research", "rsdid", "rsreid"];
+
+/// Of these, those of directives about care. What they permit is no access.
+pub const OTHER_CATEGORIES: &[&str] = &["acd", "dnr", "hcd", "polst"];
+
 /// Consent types of v3-ActCode that serve as a category.
-const CONSENT_TYPE_CODES: &[&str] = &[
+pub const CONSENT_TYPE_CODES: &[&str] = &[
     "ICOL", "IDSCL", "INFA", "INFAO", "INFASO", "IRDSCL", "OPTIN", "OPTINR", "OPTOUT", "OPTOUTE", "RESEARCH", "RSDID",
     "RSREID",
 ];
 
+/// LOINC documents that are consents to operations and anaesthesia, advance directives, living wills, orders about
+/// life-sustaining treatment, and powers of attorney.
+pub const OTHER_DOCUMENTS: &[&str] =
+    &["42348-3", "61358-2", "61359-0", "64293-4", "64298-3", "64300-7", "75320-2", "78823-2", "81334-5", "86533-7"];
+
 /// LOINC documents that serve as a category: consent, privacy policy acknowledgement and consent, release of information.
-const CATEGORY_DOCUMENTS: &[&str] = &["57016-8", "57017-6", "59284-0", "64292-6"];
+pub const DISCLOSURE_DOCUMENTS: &[&str] = &["57016-8", "57017-6", "59284-0", "64292-6"];
 
 /// Resource types of FHIR R4 and R5 that hold a patient's data.
 const RESOURCE_TYPE_CODES: &[&str] = &[
@@ -223,6 +240,24 @@ const RESOURCE_TYPE_CODES: &[&str] = &[
     "VisionPrescription",
 ];
 
+/// Resource types that hold no patient's data and may be named all the same.
+const OTHER_RESOURCE_TYPES: &[&str] = &[
+    "ActivityDefinition",
+    "Endpoint",
+    "HealthcareService",
+    "InsurancePlan",
+    "Library",
+    "Measure",
+    "OrganizationAffiliation",
+    "PlanDefinition",
+    "Questionnaire",
+];
+
+/// Whether FHIR has a resource type of this name that a reference may name.
+pub fn is_resource_type(name: &str) -> bool {
+    RESOURCE_TYPE_CODES.contains(&name) || OTHER_RESOURCE_TYPES.contains(&name)
+}
+
 /// Systems whose codes are too many to list here, with the shape that their codes have.
 pub const OPEN_SYSTEMS: &[(&str, CodeShape)] = &[
     (LOINC, CodeShape::Loinc),
@@ -291,7 +326,7 @@ impl CodedElement {
             Self::Class => &[(RESOURCE_TYPES, RESOURCE_TYPE_CODES)],
             Self::Code => &[],
             Self::Category => {
-                &[(CONSENT_CATEGORY, CATEGORY_CODES), (ACT_CODE, CONSENT_TYPE_CODES), (LOINC, CATEGORY_DOCUMENTS)]
+                &[(CONSENT_CATEGORY, CATEGORY_CODES), (ACT_CODE, CONSENT_TYPE_CODES), (LOINC, DISCLOSURE_DOCUMENTS)]
             }
             Self::Role => &[(PARTICIPATION_TYPE, PARTICIPATION_CODES)],
         }

@@ -8,8 +8,10 @@ pub mod code_systems;
 mod duration;
 mod policy;
 mod provision;
+mod reading;
 #[cfg(feature = "schemars")]
 mod schema;
+pub mod systems;
 
 pub use duration::{GoDuration, NotADuration};
 pub use policy::{
@@ -19,3 +21,4 @@ pub use policy::{
 pub use provision::{
     Actor, Attribute, Coding, DataMeaning, DataReference, Identifier, MAX_DEPTH, Period, Provision, ProvisionType,
 };
+pub use reading::{ActorRoleSpec, CitedPolicySpec, CodeSystemSpec, ModuleSpec, Part, UntypedRoot};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::GoDuration;
 use super::provision::{Coding, Provision};
+use super::reading::{ActorRoleSpec, CitedPolicySpec, CodeSystemSpec, ModuleSpec, UntypedRoot};
 #[cfg(feature = "schemars")]
 use super::schema;
 
@@ -32,7 +33,7 @@ pub struct PolicySpec {
     pub scope: Option<ConsentScope>,
     /// Take only consents that have one of these categories; any category if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schemars", schemars(length(max = 16), schema_with = "schema::category_list"))]
+    #[cfg_attr(feature = "schemars", schemars(schema_with = "schema::category_list"))]
     pub category: Vec<Coding>,
     /// What holds where no consent decides (IHE PCF, implicit policies).
     #[serde(default)]
@@ -66,8 +67,27 @@ pub struct PolicySpec {
     pub time_zone: String,
     /// Which MSP an organisation named in a consent is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schemars", schemars(length(max = 256)))]
+    #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 256)))]
     pub organizations: Vec<OrganizationMapping>,
+    /// What an R4 consent means whose root provision has elements and no type.
+    #[serde(default, skip_serializing_if = "UntypedRoot::is_default")]
+    pub untyped_root: UntypedRoot,
+    /// Code systems that consents, requests and records may use besides those of FHIR.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 64)))]
+    pub code_systems: Vec<CodeSystemSpec>,
+    /// Codes of documents that stand for whole rules. A system that is named here needs every code that denials use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 256)))]
+    pub modules: Vec<ModuleSpec>,
+    /// What roles of actors mean that this project does not know. A consent with any other role is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 64)))]
+    pub actor_roles: Vec<ActorRoleSpec>,
+    /// Policies that documents cite instead of stating rules. A consent that cites any other is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 64)))]
+    pub cited_policies: Vec<CitedPolicySpec>,
 }
 
 fn utc() -> String {
@@ -91,6 +111,11 @@ impl Default for PolicySpec {
             retention: RetentionSpec::default(),
             time_zone: utc(),
             organizations: Vec::new(),
+            untyped_root: UntypedRoot::default(),
+            code_systems: Vec::new(),
+            modules: Vec::new(),
+            actor_roles: Vec::new(),
+            cited_policies: Vec::new(),
         }
     }
 }

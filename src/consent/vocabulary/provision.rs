@@ -42,7 +42,7 @@ pub struct Provision {
     pub purpose: Vec<Coding>,
     /// Who asks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schemars", schemars(length(max = 16)))]
+    #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 16)))]
     pub actor: Vec<Actor>,
     /// What is done with the record (consentaction).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -56,6 +56,10 @@ pub struct Provision {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schemars", schemars(schema_with = "schema::coding_list"))]
     pub class: Vec<Coding>,
+    /// Kind of document (FHIR R5: documentType). Beside class, both must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schemars", schemars(schema_with = "schema::coding_list"))]
+    pub document_type: Vec<Coding>,
     /// Clinical content of the record, for example a LOINC or SNOMED CT code.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schemars", schemars(schema_with = "schema::coding_list"))]
@@ -65,7 +69,7 @@ pub struct Provision {
     pub data_period: Option<Period>,
     /// Named records, and what hangs on them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "schemars", schemars(length(max = 32)))]
+    #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 32)))]
     pub data: Vec<DataReference>,
     /// Exceptions and additions to this rule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

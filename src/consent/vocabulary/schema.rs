@@ -21,7 +21,7 @@ fn unrolled(generator: &mut SchemaGenerator, widths: &[u32]) -> Schema {
         }),
         [width, below @ ..] => json!({
             "description": "Exceptions and additions to this rule. What a nested provision does not state it inherits.",
-            "type": "array", "maxItems": width, "items": unrolled(generator, below),
+            "type": "array", "minItems": 1, "maxItems": width, "items": unrolled(generator, below),
             "x-kubernetes-validations": [{
                 "rule": "self.all(p, !has(p.decision))",
                 "message": "decision stands at the root only",
@@ -54,7 +54,7 @@ pub(super) fn template_provision(generator: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn overriding_list(generator: &mut SchemaGenerator) -> Schema {
     let items = unrolled(generator, &OVERRIDING_WIDTHS);
-    json_schema!({"type": "array", "maxItems": OVERRIDING_MAX, "items": items})
+    json_schema!({"type": "array", "minItems": 1, "maxItems": OVERRIDING_MAX, "items": items})
 }
 
 /// A list of codings of the closed systems of `element`. The codes are a pattern and not an enum: YAML 1.1, which
@@ -71,7 +71,7 @@ fn closed_list(generator: &mut SchemaGenerator, element: CodedElement) -> Schema
             }
         }
     }
-    json_schema!({"type": "array", "maxItems": 64, "items": items})
+    json_schema!({"type": "array", "minItems": 1, "maxItems": 64, "items": items})
 }
 
 pub(super) fn purpose_list(generator: &mut SchemaGenerator) -> Schema {
@@ -83,12 +83,29 @@ pub(super) fn action_list(generator: &mut SchemaGenerator) -> Schema {
 pub(super) fn label_list(generator: &mut SchemaGenerator) -> Schema {
     closed_list(generator, CodedElement::SecurityLabel)
 }
+/// Categories: those of FHIR, or of a system that the policy declares, which the operator checks.
 pub(super) fn category_list(generator: &mut SchemaGenerator) -> Schema {
-    closed_list(generator, CodedElement::Category)
+    let (systems, codes): (Vec<&str>, Vec<&[&str]>) = CodedElement::Category.closed_systems().iter().copied().unzip();
+    let rule = format!(
+        "has(self.system) && !(self.system in {}) || self.code.matches('^({})$')",
+        json!(systems),
+        codes.concat().join("|")
+    );
+    let mut items = Coding::json_schema(generator);
+    let message = "is no category of its code system; one of another system needs codeSystems";
+    items.insert("x-kubernetes-validations".into(), json!([{"rule": rule, "message": message}]));
+    json_schema!({"type": "array", "minItems": 1, "maxItems": 16, "items": items})
 }
 pub(super) fn coding_list(generator: &mut SchemaGenerator) -> Schema {
     let items = Coding::json_schema(generator);
-    json_schema!({"type": "array", "maxItems": 64, "items": items})
+    json_schema!({"type": "array", "minItems": 1, "maxItems": 64, "items": items})
+}
+pub(super) fn alias_list(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "minItems": 1, "maxItems": 16, "items": {"type": "string", "minLength": 1, "maxLength": 256}})
+}
+pub(super) fn known_code_list(_: &mut SchemaGenerator) -> Schema {
+    let code = json!({"type": "string", "minLength": 1, "maxLength": 128, "pattern": r"^\S+$"});
+    json_schema!({"type": "array", "minItems": 1, "maxItems": 1024, "items": code})
 }
 pub(super) fn purpose_code_list(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "minItems": 1, "maxItems": 8, "items": {"type": "string", "enum": codes::PURPOSE_CODES}})

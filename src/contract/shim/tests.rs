@@ -304,6 +304,7 @@ async fn a_long_result_is_read_to_its_end() {
     let mut peer = served.peer(batches()).await;
     for n in 0..3 {
         let consent = ConsentVersion {
+            reading: ehrnet_consent::fhir::READING,
             patient: patient(1),
             consent: format!("c{n}"),
             seq: 1,
@@ -321,7 +322,7 @@ async fn a_long_result_is_read_to_its_end() {
     }
     peer.start(&physician(), &access(1, None, "TREAT"), Some(&secret())).await;
     let (response, _) = peer.completed(1).await.into_values().next().expect("one");
-    assert_eq!(entry(&response).reason.as_deref(), Some("no-consent"));
+    assert_eq!(entry(&response).reason.as_deref(), Some("no-policy"));
     assert!(peer.asked.contains("QUERY_STATE_NEXT"));
 }
 

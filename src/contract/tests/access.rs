@@ -16,7 +16,7 @@ fn answer(entry: &AuditEntry) -> (Effect, &str) {
 /// C7, C16: a denial is a result with a reason, and is committed with its entry.
 #[test]
 fn a_denial_is_committed_like_a_permission() {
-    let mut world = World::new();
+    let mut world = World::governed();
     world.register(1, "r1", "N");
     let physician = world.staff(ELSEWHERE, "dr-y", role::PHYSICIAN);
     let denied = world.request(&physician, &access(1, Some("r1"), "TREAT"));
@@ -34,7 +34,7 @@ fn a_denial_is_committed_like_a_permission() {
 
 #[test]
 fn a_revocation_counts_for_the_next_request() {
-    let mut world = World::new();
+    let mut world = World::governed();
     world.register(1, "r1", "N");
     world.consent(1, "c1", 1, permits("TREAT"));
     let physician = world.staff(MERCY, "dr-x", role::PHYSICIAN);
@@ -48,7 +48,7 @@ fn a_revocation_counts_for_the_next_request() {
 /// C18.
 #[test]
 fn the_decision_names_the_provision_that_decided() {
-    let mut world = World::new();
+    let mut world = World::governed();
     world.register(1, "r1", "R");
     let provision = json!({"type": "permit", "purpose": [{"code": "TREAT"}], "provision": [
         {"type": "deny", "securityLabel": [{"code": "R"}]},
@@ -67,7 +67,7 @@ fn the_decision_names_the_provision_that_decided() {
 /// C19.
 #[test]
 fn a_role_that_the_certificate_does_not_have_is_a_recorded_denial() {
-    let mut world = World::new();
+    let mut world = World::governed();
     world.register(1, "r1", "N");
     let provision = json!({"type": "permit", "actor": [{"role": {"coding": [{"code": "physician"}]}}]});
     world.consent(1, "c1", 1, fhir(provision));
@@ -98,7 +98,7 @@ fn an_argument_that_says_who_calls_is_refused() {
 
 #[test]
 fn a_role_or_group_cannot_pass_for_an_msp() {
-    let mut world = World::new();
+    let mut world = World::governed();
     world.consent(1, "c1", 1, fhir(json!({"type": "permit", "actor": [{"reference": {"reference": MERCY}}]})));
     let attributes = [(attribute::ROLE, MERCY), (attribute::GROUPS, MERCY)];
     let posing = world.person(ELSEWHERE, "dr-y", &attributes);
@@ -109,7 +109,7 @@ fn a_role_or_group_cannot_pass_for_an_msp() {
 
 #[test]
 fn an_identifier_names_somebody_of_one_hospital() {
-    let mut world = World::new();
+    let mut world = World::governed();
     let identifier = json!({"system": "urn:ehrnet:msp:MercyMSP", "value": "dr-x"});
     world.consent(1, "c1", 1, fhir(json!({"type": "permit", "actor": [{"reference": {"identifier": identifier}}]})));
     let namesake = world.staff(ELSEWHERE, "dr-x", role::PHYSICIAN);
@@ -145,6 +145,8 @@ fn research_and_treatment_never_permit_each_other() {
         ] {
             let argument = RequestAccess { project: Some("NCT-01".into()), ..access(n, None, purpose) };
             let entry = world.request(&researcher, &argument);
+            // Without a policy in force nothing is permitted.
+            let expected = if round == 0 { Effect::Deny } else { expected };
             assert_eq!(entry.decision, Some(expected), "round {round}, patient {n}, {purpose}");
             assert_eq!(entry.project.as_deref(), Some("NCT-01"));
         }
@@ -194,7 +196,7 @@ fn unknown_and_foreign_records_are_recorded_denials() {
 
 #[test]
 fn residual_rules_are_private_and_their_existence_is_not() {
-    let mut world = World::new();
+    let mut world = World::governed();
     let provision = json!({"type": "permit", "purpose": [{"code": "TREAT"}], "provision": [
         {"type": "deny", "securityLabel": [{"code": "PSY"}]},
     ]});
@@ -214,7 +216,7 @@ fn residual_rules_are_private_and_their_existence_is_not() {
 
 #[test]
 fn time_is_the_transactions() {
-    let mut world = World::new();
+    let mut world = World::governed();
     let provision = json!({"type": "permit", "period": {"end": "2026-03-02"}, "purpose": [{"code": "TREAT"}]});
     world.consent(1, "c1", 1, fhir(provision));
     let physician = world.staff(MERCY, "dr-x", role::PHYSICIAN);
@@ -242,19 +244,91 @@ fn a_dry_run_decides_the_same_and_leaves_nothing() {
 
 #[test]
 fn what_cannot_be_read_on_the_ledger_is_a_recorded_denial() {
-    let mut world = World::new();
+    let mut world = World::governed();
     world.consent(1, "c1", 1, permits("TREAT"));
     world.consent(1, "c2", 1, permits("TREAT"));
     let key = world.state.private.keys().next().expect("a consent").clone();
     world.state.private.remove(&key);
     let physician = world.staff(MERCY, "dr-x", role::PHYSICIAN);
-    assert_eq!(answer(&world.request(&physician, &access(1, None, "TREAT"))), (Effect::Deny, "error"));
+    let denied = world.request(&physician, &access(1, None, "TREAT"));
+    assert_eq!(answer(&denied), (Effect::Deny, "unreadable-consent"));
+}
+
+/// It denies for itself, and stops neither the law nor an emergency.
+#[test]
+fn a_consent_that_cannot_be_read_stops_nothing_that_stands_above_consents() {
+    let mut world = World::new();
+    let mandate = json!([{"type": "permit", "purpose": [{"code": "PUBHLTH"}]}]);
+    world.policy("law", 0, json!({"overriding": mandate, "breakGlass": {"mode": "allow"}})).expect("a policy");
+    world.consent(1, "c1", 1, permits("TREAT"));
+    world.state.private.clear();
+    let attributes = [(attribute::ROLE, role::PHYSICIAN), (attribute::BREAK_GLASS, "true")];
+    let physician = world.person(MERCY, "dr-x", &attributes);
+    assert_eq!(answer(&world.request(&physician, &access(1, None, "PUBHLTH"))), (Effect::Permit, "provision-permits"));
+    assert_eq!(answer(&world.request(&physician, &access(1, None, "TREAT"))), (Effect::Deny, "unreadable-consent"));
+    let secret = AccessSecret { salt: salt(7), justification: Some("unconscious".into()) };
+    let broken = world.submit(&physician, &access(1, None, "BTG"), Some(&secret)).expect("an answer");
+    assert_eq!(answer(&broken), (Effect::Permit, "break-glass-allowed"));
+}
+
+#[test]
+fn without_a_policy_in_force_everything_is_denied() {
+    let mut world = World::new();
+    let names_it = json!({"type": "permit", "provision": [{"type": "permit", "purpose": [{"code": "BTG"}]}]});
+    world.consent(1, "c1", 1, fhir(names_it));
+    let attributes = [(attribute::ROLE, role::PHYSICIAN), (attribute::BREAK_GLASS, "true")];
+    let physician = world.person(MERCY, "dr-x", &attributes);
+    for purpose in ["TREAT", "BTG", "HRESCH"] {
+        let secret = AccessSecret { salt: salt(7), justification: Some("unconscious".into()) };
+        let entry = world.submit(&physician, &access(1, None, purpose), Some(&secret)).expect("an answer");
+        assert_eq!(answer(&entry), (Effect::Deny, "no-policy"), "{purpose}");
+    }
+}
+
+/// Elements that today's reading needs may have been left out of what an earlier one stored.
+#[test]
+fn a_consent_put_under_another_reading_denies_and_permits_nothing_until_it_is_put_again() {
+    let mut world = World::governed();
+    let secret_notes = json!([{"type": "deny", "securityLabel": [{"code": "PSY"}]}]);
+    let given = fhir(json!({"type": "permit", "purpose": [{"code": "TREAT"}], "provision": secret_notes}));
+    world.consent(1, "c1", 1, given.clone());
+    let physician = world.staff(MERCY, "dr-x", role::PHYSICIAN);
+    assert_eq!(answer(&world.request(&physician, &access(1, None, "TREAT"))).0, Effect::Permit);
+    for value in world.state.public.values_mut() {
+        let text =
+            String::from_utf8_lossy(value).replace(&format!("\"reading\":{},", ehrnet_consent::fhir::READING), "");
+        *value = text.into_bytes();
+    }
+    let before = world.request(&physician, &access(1, None, "TREAT"));
+    assert_eq!(answer(&before), (Effect::Deny, "no-consent"));
+    world.consent(1, "c1", 2, given);
+    assert_eq!(answer(&world.request(&physician, &access(1, None, "TREAT"))).0, Effect::Permit);
+}
+
+/// The document's own date decides nothing on the ledger: a patient cannot be shown an old consent as a new one.
+#[test]
+fn the_newest_consent_is_the_one_that_the_ledger_took_last() {
+    let mut world = World::new();
+    world.policy("law", 0, json!({"combining": "newest-wins"})).expect("a policy");
+    let dated = |effect: &str, date: &str| {
+        let mut consent = fhir(json!({"type": effect, "purpose": [{"code": "TREAT"}]}));
+        consent["dateTime"] = json!(date);
+        consent
+    };
+    world.consent(1, "c1", 1, dated("permit", "2025-06-01"));
+    world.consent(1, "c2", 1, dated("deny", "2025-01-01"));
+    let physician = world.staff(MERCY, "dr-x", role::PHYSICIAN);
+    assert_eq!(answer(&world.request(&physician, &access(1, None, "TREAT"))).0, Effect::Deny);
+    let caller = world.patient(1);
+    let put = PutConsent { patient: patient(1), consent: "c3".into(), seq: 1 };
+    let refused = world.submit(&caller, &put, Some(&consent_secret(1, dated("permit", "2999")))).expect_err("late");
+    assert!(refused.message.contains("Consent.dateTime is later than the transaction"), "{refused}");
 }
 
 /// C27: role, hospital, purpose, label, class and period, each deciding alone.
 #[test]
 fn the_attribute_matrix_passes() {
-    let mut world = World::new();
+    let mut world = World::governed();
     let provision = json!({
         "type": "permit", "purpose": [{"code": "TREAT"}], "securityLabel": [{"code": "N"}],
         "actor": [{"role": {"coding": [{"code": "physician"}]}}], "class": [{"code": "Observation"}],

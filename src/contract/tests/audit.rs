@@ -29,7 +29,7 @@ fn all(world: &mut World, caller: &crate::caller::Caller, query: &QueryAudit) ->
 /// C8, C16: every decision once, in order, with its reason.
 #[test]
 fn ten_requests_are_ten_entries_over_pages_by_patient_and_by_actor() {
-    let mut world = World::new();
+    let mut world = World::governed();
     world.consent(1, "c1", 1, permits("TREAT"));
     world.consent(2, "c1", 1, permits("TREAT"));
     let physician = world.staff(ELSEWHERE, "dr-y", role::PHYSICIAN);

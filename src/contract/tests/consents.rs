@@ -151,7 +151,7 @@ fn a_consent_that_makes_no_sense_is_refused_with_the_field_and_not_repeated() {
 
 #[test]
 fn both_dialects_keep_their_paths() {
-    let mut world = World::new();
+    let mut world = World::governed();
     let physician = world.staff(MERCY, "dr-x", role::PHYSICIAN);
     let mut r5 = fhir(json!([{"purpose": [{"code": "TREAT"}]}]));
     r5.as_object_mut().expect("object").remove("scope");

@@ -183,7 +183,7 @@ fn an_erased_record_leaves_a_tombstone_and_no_way_back() {
 /// C7: the key of a body is released on a decision that permits and still holds, and to nobody else.
 #[test]
 fn where_a_body_is_needs_a_decision_that_still_holds() {
-    let mut world = World::new();
+    let mut world = World::governed();
     world.register(1, "r1", "N");
     world.register(1, "r2", "N");
     world.consent(1, "c1", 1, permits("TREAT"));

@@ -131,6 +131,14 @@ impl World {
         }
     }
 
+    /// A world with a policy in force that adds nothing to what the patients' consents say.
+    pub fn governed() -> Self {
+        let mut world = Self::new();
+        world.policy("law", 0, json!({"scope": "patient-privacy"})).expect("a policy");
+        world.committed.clear();
+        world
+    }
+
     /// Somebody with a certificate.
     pub fn person(&self, msp_id: &str, name: &str, attributes: &[(&str, &str)]) -> Caller {
         self.certified(msp_id, name, Role::Client, attributes)

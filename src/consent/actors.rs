@@ -1,0 +1,207 @@
+//! The actors of a document: what their roles make of them, and whom they name.
+//!
+//! Only recipients are compared with who asks. A custodian or an author says whose data a rule is about. Who only takes part
+//! in the document, as a witness does, opens nothing. The trap: a role that nobody knows could be any of these, so it is
+//! refused unless the policy says what it is.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::context::ProvisionContext;
+use super::error::FieldError;
+use super::fhir::{filled_list, known, read_concept};
+use super::json::At;
+use crate::vocabulary::code_systems::{CodedElement, PARTICIPATION_TYPE, ROLE_CLASS, ROLE_CODE};
+use crate::vocabulary::{Actor, Coding, Identifier, Part};
+
+/// Systems, by the end of their URL, whose roles are known here besides participation types.
+const ROLE_SYSTEMS: &[&str] = &[
+    ROLE_CLASS,
+    ROLE_CODE,
+    "terminology.hl7.org/CodeSystem/v3-ParticipationFunction",
+    "terminology.hl7.org/CodeSystem/contractsignertypecodes",
+    "terminology.hl7.org/CodeSystem/extra-security-role-type",
+];
+
+/// Roles of those who take part in the document only: witnesses, delegates and guardians, grantors, verifiers,
+/// authenticators, responsible parties.
+const BYSTANDERS: &[&str] = &[
+    "AUCG",
+    "AUTHEN",
+    "CALLBCK",
+    "CONSENTER",
+    "CONSWIT",
+    "COPART",
+    "DEL",
+    "DELEGATEE",
+    "DELEGATOR",
+    "DPOWATT",
+    "EVTWIT",
+    "EXCEST",
+    "GRANTOR",
+    "GRD",
+    "GUADLTM",
+    "GUARD",
+    "HPOWATT",
+    "INTPRTER",
+    "LA",
+    "NOK",
+    "POWATT",
+    "RESP",
+    "RESPRSN",
+    "SIGNER",
+    "SPOWATT",
+    "TRANS",
+    "VALID",
+    "VERF",
+    "VRF",
+    "WIT",
+];
+
+/// What an actor in this role is, if that is known.
+fn part(role: &Coding, context: &ProvisionContext) -> Option<Part> {
+    let code = context.systems.code(role, CodedElement::Role);
+    let declared = context.roles.iter().find(|(known, _)| known.code == code.code && known.meant() == code.meant());
+    if let Some((_, part)) = declared {
+        return Some(*part);
+    }
+    let of = |system: &str| code.may_be_of(system);
+    match code.code.as_str() {
+        "PRCP" | "IRCP" if of(PARTICIPATION_TYPE) => Some(Part::Recipient),
+        "CST" if of(PARTICIPATION_TYPE) => Some(Part::Custodian),
+        "AUT" if of(PARTICIPATION_TYPE) => Some(Part::Author),
+        bystander if BYSTANDERS.contains(&bystander) => {
+            (of(PARTICIPATION_TYPE) || ROLE_SYSTEMS.iter().any(|system| of(system))).then_some(Part::Bystander)
+        }
+        _ => None,
+    }
+}
+
+/// Whether a role is one of certificates: hospitals choose them, as lower-case words without a system.
+pub fn is_of_certificates(role: &Coding) -> bool {
+    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    role.system.is_none() && role.code.starts_with(|c: char| c.is_ascii_lowercase()) && role.code.bytes().all(word)
+}
+
+/// The role that stands for what an actor is in every document.
+fn representative(part: Part) -> Coding {
+    let code = match part {
+        Part::Recipient => "IRCP",
+        Part::Custodian => "CST",
+        Part::Author => "AUT",
+        Part::Bystander => "WIT",
+    };
+    Coding { system: Some(PARTICIPATION_TYPE.to_owned()), code: code.to_owned(), display: None }
+}
+
+/// What an actor with a role of this project's own words is to a provision.
+pub fn part_of(actor: &Actor) -> Part {
+    let of_participation = |role: &&Coding| role.system.as_deref().is_none_or(|system| system == PARTICIPATION_TYPE);
+    match actor.role.as_ref().filter(of_participation).map(|role| role.code.as_str()) {
+        Some("CST") => Part::Custodian,
+        Some("AUT") => Part::Author,
+        Some("WIT") => Part::Bystander,
+        _ => Part::Recipient,
+    }
+}
+
+/// Resources that a document contains, by their id.
+pub struct Contained<'a>(BTreeMap<&'a str, &'a Value>);
+
+impl<'a> Contained<'a> {
+    /// Those of `consent`.
+    pub fn of(consent: &At<'a>) -> Result<Self, FieldError> {
+        let list = consent.get("contained").map(|list| list.list()).transpose()?.unwrap_or_default();
+        Ok(Self(list.iter().filter_map(|at| Some((at.value["id"].as_str()?, at.value))).collect()))
+    }
+
+    /// The identifiers of the resource that `#id` refers to. Nothing is followed further, so nothing can go in a circle.
+    fn identifiers(&self, reference: &str) -> Vec<Identifier> {
+        let resource = reference.strip_prefix('#').and_then(|id| self.0.get(id));
+        let list = resource.and_then(|resource| resource["identifier"].as_array()).into_iter().flatten();
+        let whole = |identifier: &Value| {
+            let part = |name: &str| identifier[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+            Some(Identifier { system: part("system")?, value: part("value")? })
+        };
+        list.filter_map(whole).collect()
+    }
+}
+
+/// An actor of a provision: one for each way in which it is named.
+pub fn read_actor(at: &At, contained: &Contained, context: &ProvisionContext) -> Result<Vec<Actor>, FieldError> {
+    known(at, &[&["id", "extension", "role", "reference"]])?;
+    let role = at.get("role");
+    let roles = role.as_ref().map(read_concept).transpose()?.unwrap_or_default();
+    let parts: Vec<Part> = roles.iter().filter_map(|role| part(role, context)).collect();
+    let role_at = role.as_ref().map_or_else(String::new, |role| role.path.clone());
+    if parts.windows(2).any(|pair| pair[0] != pair[1]) {
+        return Err(FieldError::new(role_at, "has codes of which one says who receives and another says who does not"));
+    }
+    let of_certificate: Vec<&Coding> = roles.iter().filter(|role| is_of_certificates(role)).collect();
+    if !roles.is_empty() && parts.is_empty() && of_certificate.is_empty() {
+        let message = "is not known here: let the ConsentPolicy say in actorRoles what it is, or remove it";
+        return Err(FieldError::new(role_at, message).unless_policy_says());
+    }
+    let Some(reference) = at.get("reference") else {
+        return in_role(at, roles, &parts, context);
+    };
+    let role =
+        parts.first().map(|part| representative(*part)).or_else(|| of_certificate.first().map(|role| (*role).clone()));
+    let named = read_reference(&reference, contained)?;
+    Ok(named.into_iter().map(|actor| Actor { role: role.clone(), ..actor }).collect())
+}
+
+/// Everybody in a role: one for each coding, which are translations of each other.
+fn in_role(at: &At, roles: Vec<Coding>, parts: &[Part], context: &ProvisionContext) -> Result<Vec<Actor>, FieldError> {
+    if roles.is_empty() {
+        return Err(at.error("needs a reference or a role"));
+    }
+    let who: Vec<Actor> = roles
+        .into_iter()
+        .filter(|role| part(role, context).is_none())
+        .map(|role| Actor { role: Some(role), ..Actor::default() })
+        .collect();
+    match parts {
+        [] => Ok(who),
+        [Part::Recipient, ..] if !who.is_empty() => Ok(who),
+        _ => Err(FieldError::new(format!("{}.reference", at.path), "is required: the role says how, not who")),
+    }
+}
+
+/// Whom a reference names, without a role: a contained resource by its identifiers.
+pub fn read_reference(at: &At, contained: &Contained) -> Result<Vec<Actor>, FieldError> {
+    at.object()?;
+    let text = at.get("reference").map(|at| at.token().map(str::to_owned)).transpose()?;
+    let identifier = at.get("identifier").map(|at| read_identifier(&at)).transpose()?;
+    if text.is_none() && identifier.is_none() {
+        return Err(at.error("needs a reference or an identifier: a display text cannot be compared"));
+    }
+    let inside = text.as_deref().map(|text| contained.identifiers(text)).unwrap_or_default();
+    if !inside.is_empty() {
+        let by = |identifier| Actor { identifier: Some(identifier), ..Actor::default() };
+        return Ok(inside.into_iter().chain(identifier).map(by).collect());
+    }
+    Ok(vec![Actor { reference: text, identifier, ..Actor::default() }])
+}
+
+/// The grantees of a document (R5): who is permitted at all. None where it names none.
+pub fn grantees(consent: &At, contained: &Contained) -> Result<Option<Vec<Actor>>, FieldError> {
+    if consent.get("grantee").is_none() {
+        return Ok(None);
+    }
+    let named = filled_list(consent, "grantee")?
+        .iter()
+        .map(|at| read_reference(at, contained))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(named.concat()))
+}
+
+fn read_identifier(at: &At) -> Result<Identifier, FieldError> {
+    at.object()?;
+    let part = |name: &str| {
+        let part = at.get(name).ok_or_else(|| FieldError::new(format!("{}.{name}", at.path), "is required"))?;
+        part.token().map(str::to_owned)
+    };
+    Ok(Identifier { system: part("system")?, value: part("value")? })
+}

@@ -1,0 +1,57 @@
+//! What a policy says that documents and requests are read with.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+
+use super::code::{Code, Systems};
+use crate::vocabulary::{Coding, Part, ProvisionType, UntypedRoot};
+
+/// What reading a consent or a request takes besides the document itself.
+#[derive(Clone, Debug)]
+pub struct ProvisionContext {
+    /// Time zone of days.
+    pub zone: TimeZone,
+    /// MSP identifiers by organisation, as `Type/id`.
+    pub organizations: BTreeMap<String, String>,
+    /// Code systems under all their names.
+    pub systems: Systems,
+    /// What an untyped root means.
+    pub untyped_root: UntypedRoot,
+    /// What roles mean that this project does not know.
+    pub roles: Vec<(Code, Part)>,
+    /// Codes that stand for whole rules.
+    pub modules: Vec<Module>,
+    /// What holds for documents that cite a policy instead of stating rules, by its URI.
+    pub cited_policies: BTreeMap<String, ProvisionType>,
+    /// Whether a record without confidentiality code counts as one that is as protected as can be.
+    pub confidentiality_required: bool,
+}
+
+/// What a code means that stands for a whole rule.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// The code.
+    pub code: Code,
+    /// Kinds of records.
+    pub class: Vec<Coding>,
+    /// Purposes.
+    pub purpose: Vec<Coding>,
+    /// Actions.
+    pub action: Vec<Coding>,
+}
+
+impl Default for ProvisionContext {
+    fn default() -> Self {
+        Self {
+            zone: TimeZone::UTC,
+            organizations: BTreeMap::new(),
+            systems: Systems::default(),
+            untyped_root: UntypedRoot::default(),
+            roles: Vec::new(),
+            modules: Vec::new(),
+            cited_policies: BTreeMap::new(),
+            confidentiality_required: false,
+        }
+    }
+}

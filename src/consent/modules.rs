@@ -1,0 +1,82 @@
+//! Codes of documents that stand for whole rules, as in national consents made of modules: each becomes the rule that the
+//! policy says it is.
+
+use super::context::{Module, ProvisionContext};
+use super::error::FieldError;
+use super::placed::Placed;
+use crate::vocabulary::code_systems::CodedElement;
+use crate::vocabulary::{Coding, ProvisionType};
+
+/// The tree with every module in it replaced by the rules that it stands for.
+pub fn expand(root: Placed, context: &ProvisionContext) -> Result<Placed, FieldError> {
+    if context.modules.is_empty() {
+        return Ok(root);
+    }
+    let mut expanded = expand_one(root, context)?;
+    match expanded.pop() {
+        Some(one) if expanded.is_empty() => Ok(one),
+        Some(one) => Err(one.error("code", "names several modules, which only a nested provision can")),
+        None => Err(FieldError::new("provision", "stands for nothing")),
+    }
+}
+
+/// The provisions that one stands for: one for each module among its codes, and one for its other codes.
+fn expand_one(mut placed: Placed, context: &ProvisionContext) -> Result<Vec<Placed>, FieldError> {
+    let mut children = Vec::new();
+    for child in std::mem::take(&mut placed.children) {
+        children.extend(expand_one(child, context)?);
+    }
+    placed.children = children;
+    let (modules, others) = split(&placed, context)?;
+    if modules.is_empty() {
+        return Ok(vec![placed]);
+    }
+    let mut expanded = Vec::new();
+    if !others.is_empty() {
+        let mut rest = placed.clone();
+        rest.own.code = others;
+        expanded.push(rest);
+    }
+    for module in modules {
+        expanded.push(stands_for(&placed, module)?);
+    }
+    Ok(expanded)
+}
+
+/// The modules among the codes of a provision, and its other codes. A denial of a module that nobody declared would deny
+/// nothing.
+fn split<'c>(placed: &Placed, context: &'c ProvisionContext) -> Result<(Vec<&'c Module>, Vec<Coding>), FieldError> {
+    let (mut modules, mut others) = (Vec::new(), Vec::new());
+    for (i, coding) in placed.own.code.iter().enumerate() {
+        let code = context.systems.code(coding, CodedElement::Code);
+        let same = |module: &&Module| module.code == code;
+        let of_system = |module: &Module| code.meant().is_none_or(|system| module.code.meant() == Some(system));
+        match context.modules.iter().find(same) {
+            Some(module) => modules.push(module),
+            None if placed.own.type_ == Some(ProvisionType::Deny) && context.modules.iter().any(of_system) => {
+                let message =
+                    "is not one of the policy's modules, so it would deny nothing: declare it in spec.modules";
+                return Err(placed.error(&format!("code[{i}]"), message));
+            }
+            None => others.push(coding.clone()),
+        }
+    }
+    Ok((modules, others))
+}
+
+fn stands_for(placed: &Placed, module: &Module) -> Result<Placed, FieldError> {
+    let mut rule = placed.clone();
+    rule.own.code.clear();
+    for (own, of_module, name) in [
+        (&mut rule.own.class, &module.class, "class"),
+        (&mut rule.own.purpose, &module.purpose, "purpose"),
+        (&mut rule.own.action, &module.action, "action"),
+    ] {
+        if !own.is_empty() && !of_module.is_empty() {
+            let message = "stands beside a module that states it as well: leave it out of one of them";
+            return Err(placed.error(name, message));
+        }
+        own.extend(of_module.iter().cloned());
+    }
+    Ok(rule)
+}

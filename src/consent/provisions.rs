@@ -1,0 +1,121 @@
+//! Provisions of a FHIR Consent, element by element.
+
+use super::actors::{Contained, read_actor};
+use super::context::ProvisionContext;
+use super::error::FieldError;
+use super::fhir::{filled_list, known, read_coding, read_concept, read_period};
+use super::json::At;
+use crate::vocabulary::{self as api, Coding, DataMeaning, DataReference, Provision, ProvisionType};
+
+/// Levels at which reading stops: far more than are allowed, so that "too deep" is said by
+/// [`check_size`](super::tree::check_size).
+pub const READ_DEPTH: usize = 2 * api::MAX_DEPTH;
+
+const PROVISION: &[&str] = &[
+    "id",
+    "extension",
+    "type",
+    "period",
+    "actor",
+    "action",
+    "securityLabel",
+    "purpose",
+    "class",
+    "documentType",
+    "resourceType",
+    "code",
+    "dataPeriod",
+    "data",
+    "provision",
+];
+
+/// A provision of `consent` with all below it.
+pub fn read_provision(
+    at: &At,
+    consent: &At,
+    context: &ProvisionContext,
+    depth: usize,
+) -> Result<Provision, FieldError> {
+    read_below(at, &Contained::of(consent)?, context, depth)
+}
+
+fn read_below(
+    at: &At,
+    contained: &Contained,
+    context: &ProvisionContext,
+    depth: usize,
+) -> Result<Provision, FieldError> {
+    known(at, &[PROVISION])?;
+    refuse_extensions_alone(at)?;
+    let concepts = |name: &str| -> Result<Vec<Coding>, FieldError> {
+        Ok(filled_list(at, name)?.iter().map(read_concept).collect::<Result<Vec<_>, _>>()?.concat())
+    };
+    let codings = |name: &str| filled_list(at, name)?.iter().map(read_coding).collect::<Result<Vec<_>, _>>();
+    let period = |name: &str| at.get(name).map(|at| read_period(&at)).transpose();
+    let actors = filled_list(at, "actor")?;
+    let actors = actors.iter().map(|actor| read_actor(actor, contained, context)).collect::<Result<Vec<_>, _>>()?;
+    let mut children = Vec::new();
+    for child in filled_list(at, "provision")? {
+        children.push(if depth < READ_DEPTH {
+            read_below(&child, contained, context, depth + 1)?
+        } else {
+            Provision::default()
+        });
+    }
+    Ok(Provision {
+        type_: at.get("type").map(|effect| provision_type(&effect)).transpose()?,
+        decision: None,
+        period: period("period")?,
+        purpose: codings("purpose")?,
+        actor: actors.concat(),
+        action: concepts("action")?,
+        security_label: codings("securityLabel")?,
+        class: [codings("class")?, codings("resourceType")?].concat(),
+        document_type: codings("documentType")?,
+        code: concepts("code")?,
+        data_period: period("dataPeriod")?,
+        data: filled_list(at, "data")?.iter().map(read_data).collect::<Result<_, _>>()?,
+        provision: children,
+    })
+}
+
+/// A provision that says nothing but an extension says something that is not understood here.
+fn refuse_extensions_alone(at: &At) -> Result<(), FieldError> {
+    let says =
+        |name: &&String| !matches!(name.as_str(), "id" | "extension" | "type" | "provision") && !name.starts_with('_');
+    match at.get("extension") {
+        Some(extension) if !at.object()?.keys().any(|name| says(&name)) => {
+            Err(extension
+                .error("is all that the provision says, and is not understood here: state it in elements of FHIR"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Permit or deny.
+pub fn provision_type(at: &At) -> Result<ProvisionType, FieldError> {
+    match at.text()? {
+        "permit" => Ok(ProvisionType::Permit),
+        "deny" => Ok(ProvisionType::Deny),
+        _ => Err(at.error("must be permit or deny")),
+    }
+}
+
+fn read_data(at: &At) -> Result<DataReference, FieldError> {
+    known(at, &[&["id", "extension", "meaning", "reference"]])?;
+    let required =
+        |name: &str| at.get(name).ok_or_else(|| FieldError::new(format!("{}.{name}", at.path), "is required"));
+    let meaning = required("meaning")?;
+    let meaning = match meaning.text()? {
+        "instance" => DataMeaning::Instance,
+        "related" => DataMeaning::Related,
+        "dependents" => DataMeaning::Dependents,
+        "authoredby" => DataMeaning::Authoredby,
+        _ => return Err(meaning.error("must be instance, related, dependents or authoredby")),
+    };
+    let reference = required("reference")?;
+    reference.object()?;
+    let text =
+        reference.get("reference").ok_or_else(|| reference.error("needs a reference: nothing else can be compared"))?;
+    Ok(DataReference { meaning, reference: text.token()?.to_owned() })
+}

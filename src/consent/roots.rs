@@ -1,0 +1,157 @@
+//! What the root of a document means.
+//!
+//! R5 says it: a base decision and a list of exceptions. An R4 root with a type says it too. An R4 root without one is read
+//! in three ways by those who write such documents: as the exception to `policyRule`, as what is granted, and as a frame
+//! around what is nested in it. Only where all ways come to the same is it read; else it is refused, or the policy says which
+//! it is.
+
+use super::context::ProvisionContext;
+use super::error::FieldError;
+use super::fhir::{filled_list, read_coding};
+use super::json::At;
+use super::modules;
+use super::placed::Placed;
+use super::provisions::{provision_type, read_provision};
+use super::tree::{MAX_PROVISIONS, check_size, give_types};
+use crate::vocabulary::code_systems::{ACT_CODE, CodedElement};
+use crate::vocabulary::{FhirVersion, Provision, ProvisionType, UntypedRoot};
+
+/// The provisions of a consent as a tree in which everything has its type; the paths begin below `Consent`.
+pub fn read(at: &At, version: FhirVersion, context: &ProvisionContext) -> Result<Placed, FieldError> {
+    let placed = match version {
+        FhirVersion::R4 => read_single(at, context)?,
+        FhirVersion::R5 => read_exceptions(at, context)?,
+    };
+    modules::expand(placed, context).and_then(|placed| match placed.len() {
+        n if n > MAX_PROVISIONS => {
+            Err(placed.error("provision", format_args!("stands for {n} rules, at most {MAX_PROVISIONS} are allowed")))
+        }
+        _ => Ok(placed),
+    })
+}
+
+/// R4: one root provision.
+fn read_single(at: &At, context: &ProvisionContext) -> Result<Placed, FieldError> {
+    let base = policy_rule(at, context)?;
+    let no_base = || {
+        let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision), \
+                       or let the ConsentPolicy say in citedPolicies what the cited policy means";
+        FieldError::new("provision.type", message).unless_policy_says()
+    };
+    let Some(root) = at.get("provision") else {
+        return Ok(Placed::base(base.ok_or_else(no_base)?, "policyRule", Vec::new()));
+    };
+    let mut provision = read_provision(&root, at, context, 0)?;
+    let stated = provision.type_;
+    check_size(&provision, "provision")?;
+    give_types(&mut provision, stated.unwrap_or(ProvisionType::Deny), FhirVersion::R4, "provision")?;
+    let mut placed = Placed::new(provision, "provision", "provision");
+    if stated.is_some() {
+        return Ok(placed);
+    }
+    let plain = Provision { type_: None, period: None, ..placed.own.clone() } == Provision::default();
+    match context.untyped_root {
+        _ if plain => {
+            placed.own.type_ = Some(base.ok_or_else(no_base)?);
+            Ok(placed)
+        }
+        UntypedRoot::Exception => Ok(exception(placed, base.ok_or_else(no_base)?)),
+        UntypedRoot::Frame if !placed.children.is_empty() => Ok(frame(placed)),
+        UntypedRoot::Refuse if !placed.children.is_empty() && placed.permits_only() => Ok(frame(placed)),
+        UntypedRoot::Refuse | UntypedRoot::Frame if base.is_none() => Err(no_base()),
+        UntypedRoot::Refuse | UntypedRoot::Frame => Err(FieldError::new(
+            "provision.type",
+            "is required: without it some mean by these elements what is granted, and others the exception to policyRule; \
+             state permit or deny, or let the ConsentPolicy say in untypedRoot what its documents mean",
+        )
+        .unless_policy_says()),
+    }
+}
+
+/// A frame grants nothing itself. Its labels are a ceiling for what is nested in it, and no condition of its own denial,
+/// which then holds for every label.
+fn frame(mut root: Placed) -> Placed {
+    let labels = std::mem::take(&mut root.own.security_label);
+    for child in root.children.iter_mut().filter(|child| child.own.security_label.is_empty()) {
+        child.own.security_label.clone_from(&labels);
+    }
+    root.own.type_ = Some(ProvisionType::Deny);
+    root
+}
+
+/// The base, with the root as its exception. What is nested in the root and denies is no exception to a permit: it holds
+/// whether or not the root does, so it stands beside it and inherits nothing.
+fn exception(mut root: Placed, base: ProvisionType) -> Placed {
+    let period = root.own.period.take();
+    root.own.type_ = Some(if base == ProvisionType::Permit { ProvisionType::Deny } else { ProvisionType::Permit });
+    let denies = |child: &Placed| child.own.type_ == Some(ProvisionType::Deny);
+    let (denials, permits) = std::mem::take(&mut root.children).into_iter().partition(denies);
+    root.children = permits;
+    let children = std::iter::once(root).chain::<Vec<Placed>>(denials).collect();
+    let mut whole = Placed::base(base, "policyRule", children);
+    whole.own.period = period;
+    whole.prefix = "provision".to_owned();
+    whole
+}
+
+/// R5: a base decision and a list of exceptions to it.
+fn read_exceptions(at: &At, context: &ProvisionContext) -> Result<Placed, FieldError> {
+    let decision = at.get("decision").ok_or_else(|| {
+        let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision)";
+        FieldError::new("decision", message)
+    })?;
+    let effect = provision_type(&decision)?;
+    if at.get("policyRule").is_some() {
+        return Err(FieldError::new(
+            "policyRule",
+            "belongs to R4, and the resource has the shape of R5: keep one of them",
+        ));
+    }
+    let mut provision = Provision::default();
+    for child in filled_list(at, "provision")? {
+        refuse_types(&child, 0)?;
+        provision.provision.push(read_provision(&child, at, context, 1)?);
+    }
+    check_size(&provision, "")?;
+    give_types(&mut provision, effect, FhirVersion::R5, "")?;
+    Ok(Placed::new(provision, "decision", ""))
+}
+
+fn refuse_types(at: &At, depth: usize) -> Result<(), FieldError> {
+    if let Some(effect) = at.get("type") {
+        return Err(effect.error("is not for R5: each level of provisions is the opposite of the one above"));
+    }
+    if depth > super::provisions::READ_DEPTH {
+        return Ok(());
+    }
+    filled_list(at, "provision")?.iter().try_for_each(|child| refuse_types(child, depth + 1))
+}
+
+/// Permit for OPTIN, deny for OPTOUT; else what the policy says of the policy that the document cites.
+fn policy_rule(at: &At, context: &ProvisionContext) -> Result<Option<ProvisionType>, FieldError> {
+    let mut found = None;
+    let mut add = |effect: ProvisionType, field: &At| {
+        if found.is_some_and(|other| other != effect) {
+            return Err(field.error("says both that records may be seen and that they may not"));
+        }
+        found = Some(effect);
+        Ok(())
+    };
+    if let Some(rule) = at.get("policyRule") {
+        for coding in rule.get("coding").map(|list| list.list()).transpose()?.unwrap_or_default() {
+            let code = context.systems.code(&read_coding(&coding)?, CodedElement::Category);
+            match code.code.as_str() {
+                "OPTIN" if code.may_be_of(ACT_CODE) => add(ProvisionType::Permit, &rule)?,
+                "OPTOUT" if code.may_be_of(ACT_CODE) => add(ProvisionType::Deny, &rule)?,
+                _ => {}
+            }
+        }
+    }
+    for cited in at.get("policy").map(|list| list.list()).transpose()?.unwrap_or_default() {
+        let uri = cited.get("uri").map(|uri| uri.text()).transpose()?;
+        if let Some(effect) = uri.and_then(|uri| context.cited_policies.get(uri)) {
+            add(*effect, &cited)?;
+        }
+    }
+    Ok(found)
+}

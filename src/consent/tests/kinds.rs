@@ -1,0 +1,336 @@
+//! The kinds behind the cases of [`super::found`], as laws over random consents: denials are read wide, permits narrow, and
+//! what cannot be read is refused with the element named.
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use serde_json::{Value, json};
+
+use super::generate::{LabelsIn, r4, request};
+use super::policy;
+use super::properties::pointers;
+use crate::context::ProvisionContext;
+use crate::vocabulary::code_systems::{ACT_REASON, CONFIDENTIALITY, CONSENT_ACTION};
+use crate::vocabulary::systems::ALIASES;
+use crate::{Policy, Request, fhir};
+
+const NOON: &str = "2026-11-23T12:00:00Z";
+
+/// `PERMIT` or `DENY`; none if the consent is refused.
+fn answer(consents: &[Value], policy: &Policy, request: &Value) -> Option<String> {
+    decision(consents, policy, request, NOON.parse().expect("a time"))
+        .map(|decision| decision["decision"].as_str().expect("a text").to_owned())
+}
+
+fn decision(consents: &[Value], policy: &Policy, request: &Value, now: Timestamp) -> Option<Value> {
+    let read = |json| fhir::read(json, None, policy.context());
+    let consents = consents.iter().map(read).collect::<Result<Vec<_>, _>>().ok()?;
+    let request = Request::parse(request, policy.context()).expect("a request");
+    Some(json!(crate::decide(&consents, policy, &request, now)))
+}
+
+fn lenient() -> Policy {
+    policy(json!({"basePolicy": "all-normal", "breakGlass": {"mode": "forbid"}}))
+}
+
+/// All provisions of this type.
+fn of_type(consent: &Value, effect: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    pointers(&consent["provision"], "/provision", &mut found);
+    found.retain(|pointer| consent.pointer(pointer).is_some_and(|provision| provision["type"] == effect));
+    found
+}
+
+/// Changes every coding of the provisions that deny.
+fn spell_denials(consent: &mut Value, spell: &impl Fn(&mut Value)) {
+    fn codings(value: &mut Value, spell: &impl Fn(&mut Value)) {
+        match value {
+            Value::Object(members) if members.contains_key("code") && members.contains_key("system") => spell(value),
+            Value::Object(members) => members.values_mut().for_each(|member| codings(member, spell)),
+            Value::Array(entries) => entries.iter_mut().for_each(|entry| codings(entry, spell)),
+            _ => {}
+        }
+    }
+    for pointer in of_type(consent, "deny") {
+        let provision = consent.pointer_mut(&pointer).and_then(Value::as_object_mut).expect("a provision");
+        for (name, element) in provision {
+            // A role says how an actor takes part; the provisions below have a type of their own.
+            if !matches!(name.as_str(), "provision" | "actor") {
+                codings(element, spell);
+            }
+        }
+    }
+}
+
+/// The `n`th way of writing a system, of those that mean the same or less.
+fn spelling(n: usize) -> impl Fn(&mut Value) {
+    move |coding: &mut Value| {
+        let system = coding["system"].as_str().expect("a system").to_owned();
+        let aliases = ALIASES.iter().find(|(known, _)| *known == system).map_or(&[][..], |(_, aliases)| aliases);
+        match n {
+            0 => {
+                coding.as_object_mut().expect("an object").remove("system");
+            }
+            1 => coding["system"] = json!(format!("{system}/")),
+            2 => coding["system"] = json!(system.replace("http://", "https://www.")),
+            3 => coding["system"] = json!(format!("{system}|2.1.0")),
+            n if !aliases.is_empty() => coding["system"] = json!(aliases[n % aliases.len()]),
+            _ => {}
+        }
+    }
+}
+
+/// What changes the meaning of a document or takes part in it: none of it may permit more.
+fn additions() -> impl Strategy<Value = (&'static str, Value)> {
+    let extension = json!([{"url": "https://example.org/more", "valueBoolean": true}]);
+    let all = vec![
+        ("/extension", extension.clone()),
+        ("/provision/extension", extension.clone()),
+        ("/modifierExtension", extension),
+        ("/verification", json!([{"verified": false}])),
+        ("/grantee", json!([{"reference": "Practitioner/a"}])),
+        ("/grantee", json!([{"reference": "urn:uuid:7b0c1c5e-2f0e-4a57-9a0b-0f2a3f6f3d11"}])),
+        ("/grantor", json!([{"reference": "Practitioner/a"}])),
+        ("/controller", json!([{"reference": "Practitioner/a"}])),
+        ("/organization", json!([{"reference": "Organization/a"}])),
+        ("/policy", json!([{"uri": "https://example.org/policy"}])),
+    ];
+    select(all)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, max_global_rejects: 65_536, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_denial_is_lost_by_no_spelling_of_its_systems(
+        mut consents in prop::collection::vec(r4(LabelsIn::Any, 2), 1..3), n in 0_usize..10, request in request(),
+    ) {
+        let before = answer(&consents, &lenient(), &request);
+        consents.iter_mut().for_each(|consent| spell_denials(consent, &spelling(n)));
+        let after = answer(&consents, &lenient(), &request);
+        prop_assert!(before.as_deref() != Some("DENY") || after.as_deref() != Some("PERMIT"), "{:?}", consents);
+    }
+
+    #[test]
+    fn no_addition_to_a_document_permits_more(
+        mut consents in prop::collection::vec(r4(LabelsIn::Any, 2), 1..3), (at, value) in additions(), request in request(),
+    ) {
+        let before = answer(&consents, &lenient(), &request);
+        let (above, name) = at.rsplit_once('/').expect("a pointer");
+        consents[0].pointer_mut(above).expect("there")[name] = value;
+        let after = answer(&consents, &lenient(), &request);
+        prop_assert!(before.as_deref() != Some("DENY") || after.as_deref() != Some("PERMIT"), "{at} {:?}", consents);
+    }
+
+    #[test]
+    fn a_reference_that_cannot_be_compared_is_refused_in_a_denial_and_names_nobody_in_a_permit(
+        consent in r4(LabelsIn::Any, 2), at in any::<Index>(), request in request(),
+        reference in select(&["Practitioner?identifier=a|1", "#nobody", "urn:uuid:7b0c1c5e", "Practioner/a", "Dr A"][..]),
+        element in select(&["actor", "data"][..]),
+    ) {
+        let value = match element {
+            "actor" => json!([{"reference": {"reference": reference}}]),
+            _ => json!([{"meaning": "instance", "reference": {"reference": reference}}]),
+        };
+        for effect in ["permit", "deny"] {
+            let found = of_type(&consent, effect);
+            if found.is_empty() {
+                continue;
+            }
+            let mut changed = consent.clone();
+            let pointer = at.get(&found[..]);
+            changed.pointer_mut(pointer).expect("a provision")[element] = value.clone();
+            let read = fhir::read(&changed, None, &ProvisionContext::default());
+            if effect == "deny" {
+                let errors = read.expect_err("refused");
+                prop_assert!(errors.iter().any(|error| error.field.ends_with(&format!("{element}[0].reference"))), "{:?}", errors);
+            } else if read.is_ok() {
+                let mut closed = consent.clone();
+                closed.pointer_mut(pointer).expect("a provision")[element] = match element {
+                    "actor" => json!([{"reference": {"reference": "Practitioner/nobody"}}]),
+                    _ => json!([{"meaning": "instance", "reference": {"reference": "Observation/none"}}]),
+                };
+                prop_assert_eq!(answer(&[changed], &lenient(), &request), answer(&[closed], &lenient(), &request));
+            }
+        }
+    }
+
+    #[test]
+    fn roles_that_receive_nothing_open_nothing_and_unknown_ones_are_refused(
+        consent in r4(LabelsIn::Any, 2), at in any::<Index>(), request in request(),
+        role in select(&["WIT", "DEL", "LA", "GRANTOR", "XYZ", "VRF"][..]), effect in select(&["permit", "deny"][..]),
+    ) {
+        let found = of_type(&consent, effect);
+        prop_assume!(!found.is_empty());
+        let mut changed = consent.clone();
+        let who = request["actor"]["id"].clone();
+        changed.pointer_mut(at.get(&found[..]).as_str()).expect("a provision")["actor"] =
+            json!([{"role": {"coding": [{"code": role}]}, "reference": {"reference": who}}]);
+        let read = fhir::read(&changed, None, &ProvisionContext::default());
+        if effect == "deny" || role == "XYZ" {
+            let errors = read.expect_err("refused");
+            prop_assert!(errors.iter().any(|error| error.field.ends_with("actor[0].role")), "{:?}", errors);
+        } else if read.is_ok() {
+            let nobody = json!([{"reference": {"reference": "Practitioner/nobody"}}]);
+            let mut closed = changed.clone();
+            closed.pointer_mut(at.get(&found[..]).as_str()).expect("a provision")["actor"] = nobody;
+            prop_assert_eq!(answer(&[changed], &lenient(), &request), answer(&[closed], &lenient(), &request));
+        }
+    }
+
+    #[test]
+    fn null_and_empty_lists_are_refused_wherever_they_stand(
+        consent in r4(LabelsIn::Any, 2), at in any::<Index>(), blank in select(vec![json!(null), json!([])]),
+        name in select(&["purpose", "actor", "action", "period", "securityLabel", "class", "code", "dataPeriod", "data", "provision"][..]),
+    ) {
+        let mut found = Vec::new();
+        pointers(&consent["provision"], "/provision", &mut found);
+        let mut changed = consent;
+        changed.pointer_mut(at.get(&found[..]).as_str()).expect("a provision")[name] = blank;
+        let errors = fhir::read(&changed, None, &ProvisionContext::default()).expect_err("refused");
+        prop_assert!(errors[0].field.ends_with(name), "{:?}", errors);
+    }
+
+    /// The law of held decisions: until it expires, an answer is what a new one would be.
+    #[test]
+    fn an_answer_holds_until_it_expires(
+        consents in prop::collection::vec(r4(LabelsIn::Any, 2), 1..4), request in request(), known in any::<bool>(), days in 0_i64..3_000,
+        newest in any::<bool>(),
+    ) {
+        let combining = if newest { "newest-wins" } else { "deny-overrides" };
+        let overriding = json!([{"type": "deny", "purpose": [{"code": "HRESCH"}], "period": {"start": "2026-12-24", "end": "2027-01"}}]);
+        let policy = policy(json!({"combining": combining, "breakGlass": {"mode": "forbid"}, "overriding": overriding}));
+        let mut request = request;
+        if !known {
+            request.as_object_mut().expect("an object").remove("resource");
+        }
+        let now: Timestamp = "2019-06-01T12:00:00Z".parse().expect("a time");
+        let first = decision(&consents, &policy, &request, now).expect("read");
+        let later = now + jiff::SignedDuration::from_hours(24 * days);
+        let ends: Option<Timestamp> = first["expiresAt"].as_str().map(|ends| ends.parse().expect("a time"));
+        let mut second = decision(&consents, &policy, &request, later).expect("read");
+        if ends.is_none_or(|ends| later < ends) {
+            second["expiresAt"] = first["expiresAt"].clone();
+            prop_assert_eq!(&first, &second, "at {}", later);
+        }
+        let mut swapped = consents;
+        swapped.reverse();
+        prop_assert_eq!(decision(&swapped, &policy, &request, now), Some(first));
+    }
+
+    #[test]
+    fn no_spelling_of_a_request_decides(
+        consents in prop::collection::vec(r4(LabelsIn::Any, 2), 1..3), request in request(), n in 1_usize..10,
+    ) {
+        let mut spelled = request.clone();
+        for (name, system) in [("purpose", ACT_REASON), ("action", CONSENT_ACTION)] {
+            let mut coding = json!({"system": system, "code": request[name]});
+            spelling(n)(&mut coding);
+            spelled[name] = coding;
+        }
+        let label = json!({"system": CONFIDENTIALITY, "code": request["resource"]["securityLabels"][0]});
+        spelled["resource"]["securityLabels"][0] = label;
+        let (one, other) = (answer(&consents, &lenient(), &request), answer(&consents, &lenient(), &spelled));
+        prop_assert_eq!(one, other);
+    }
+
+    /// An untyped root is read only where all readings of it permit no more than what is read.
+    #[test]
+    fn an_untyped_root_is_never_read_wider_than_any_meaning_of_it(
+        consent in r4(LabelsIn::Any, 1), rule in select(&["OPTIN", "OPTOUT"][..]), request in request(),
+    ) {
+        let mut untyped = consent;
+        untyped["provision"].as_object_mut().expect("an object").remove("type");
+        untyped["policyRule"] = json!({"coding": [{"code": rule}]});
+        let strict = policy(json!({"breakGlass": {"mode": "forbid"}}));
+        let read = answer(std::slice::from_ref(&untyped), &strict, &request);
+        for meaning in ["frame", "exception"] {
+            let policy = policy(json!({"breakGlass": {"mode": "forbid"}, "untypedRoot": meaning}));
+            let meant = answer(std::slice::from_ref(&untyped), &policy, &request);
+            let permits_only = of_type(&untyped, "deny").is_empty();
+            // The exception to an opt-in permits all else, which a frame does not.
+            prop_assert!(read.as_deref() != Some("PERMIT") || meaning == "exception" && permits_only || meant == read, "{meaning}");
+        }
+    }
+}
+
+#[test]
+fn dates_that_overlap_or_are_missing_leave_the_denial() {
+    let newest = policy(json!({"combining": "newest-wins"}));
+    let dated = |effect: &str, date: Option<&str>| {
+        let mut consent = super::generate::consent(json!({"provision": {"type": effect}}));
+        consent["dateTime"] = json!(date.unwrap_or("2024"));
+        if date.is_none() {
+            consent.as_object_mut().expect("an object").remove("dateTime");
+        }
+        consent
+    };
+    let ask = json!({"patient": "Patient/ex-patient", "actor": {"id": "Practitioner/a"}, "purpose": "TREAT"});
+    for (permit, deny, expected) in [
+        (Some("2025-02-01"), Some("2024"), "PERMIT"),
+        (Some("2024-02-01"), Some("2024"), "DENY"),
+        (Some("2024-02-01T10:00:00Z"), Some("2024-02-01"), "DENY"),
+        (Some("2025"), None, "DENY"),
+        (None, Some("2020"), "DENY"),
+    ] {
+        let consents = [dated("permit", permit), dated("deny", deny)];
+        assert_eq!(answer(&consents, &newest, &ask).as_deref(), Some(expected), "{permit:?} {deny:?}");
+    }
+}
+
+#[test]
+fn base_policies_serve_somebody_for_a_purpose_up_to_normal_and_no_device() {
+    let full = json!({"actor": {"id": "Practitioner/a"}, "purpose": "TREAT", "resource": {"securityLabels": ["N"]}});
+    let with = |pointer: &str, value: Value| {
+        let mut request = full.clone();
+        match pointer.rsplit_once('/').expect("a pointer") {
+            (above, name) if value.is_null() => {
+                request.pointer_mut(above).and_then(Value::as_object_mut).expect("there").remove(name);
+            }
+            (above, name) => request.pointer_mut(above).expect("there")[name] = value,
+        }
+        request
+    };
+    for base in ["basic-normal", "all-normal"] {
+        let policy = policy(json!({"basePolicy": base}));
+        let ask = |request: Value| answer(&[], &policy, &request).expect("an answer");
+        assert_eq!(ask(full.clone()), "PERMIT", "{base}");
+        for request in [
+            with("/actor", Value::Null),
+            with("/purpose", Value::Null),
+            with("/resource/securityLabels", json!(["R"])),
+            with("/resource/securityLabels", json!(["PSY"])),
+            with("/resource/securityLabels", json!(["normal"])),
+            with("/actor/role", json!("device")),
+            with("/actor/id", json!("Device/pump")),
+        ] {
+            assert_eq!(ask(request.clone()), "DENY", "{base} {request}");
+        }
+    }
+}
+
+/// A name of MAX_LEVELS levels and lists without end are refused before they cost anything; circles are never walked.
+#[test]
+fn hostile_documents_are_refused_with_the_element() {
+    let mut circle = super::generate::consent(json!({"provision": {"type": "permit", "provision": [
+        {"type": "deny", "actor": [{"reference": {"reference": "#a"}}]}]}}));
+    circle["contained"] = json!([
+        {"resourceType": "PractitionerRole", "id": "a", "practitioner": {"reference": "#b"}},
+        {"resourceType": "Practitioner", "id": "b", "qualification": [{"issuer": {"reference": "#a"}}]},
+    ]);
+    let refused =
+        |consent: &Value| fhir::read(consent, None, &ProvisionContext::default()).expect_err("refused")[0].to_string();
+    assert!(refused(&circle).starts_with("Consent.provision.provision[0].actor[0].reference:"), "{}", refused(&circle));
+    for (element, value, field) in [
+        ("purpose", json!([{"code": "TREAT\u{200b}"}]), "Consent.provision.purpose[0].code"),
+        ("purpose", json!([{"code": "\u{202e}TAERT"}]), "Consent.provision.purpose[0].code"),
+        ("period", json!({"end": "2026-06-30T23:59:60Z"}), ""),
+        ("period", json!({"end": "2026-06-31"}), "Consent.provision.period.end"),
+        ("period", json!({"end": "2026-06-30T10:00:00+25:00"}), "Consent.provision.period.end"),
+        ("period", json!({"end": "2026-06-30T10:00:00[Mars/Base]"}), "Consent.provision.period.end"),
+    ] {
+        let consent = super::generate::consent(json!({"provision": {"type": "permit", element: value}}));
+        let said = fhir::read(&consent, None, &ProvisionContext::default());
+        assert!(said.is_ok() && field.is_empty() || refused(&consent).starts_with(field), "{element} {value}");
+    }
+}
