@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use sha2::{Digest, Sha256};
 
+use super::check::{self, CheckArgs};
 use super::client::{ClientArgs, PatientArgs, short};
 use super::convert::{self, ExportArgs, ImportArgs};
 use super::decide::{self, DecideArgs};
@@ -26,6 +27,8 @@ pub struct ConsentArgs {
 enum ConsentCommand {
     /// Decide a request and print the whole decision as JSON. Ends with 0 for PERMIT and DENY, with 2 for bad input.
     Decide(DecideArgs),
+    /// Tell what a policy makes of documents: which are read, which are refused and why, and what each permits, in words.
+    Check(CheckArgs),
     /// Give a consent, or a new version of it, as the patient or a delegate.
     Put(PutArgs),
     /// Revoke a consent, as the patient or a delegate. It takes effect in the block that carries it.
@@ -87,6 +90,7 @@ struct ListArgs {
 pub async fn run(args: &ConsentArgs) -> Result<ExitCode, CommandError> {
     match &args.command {
         ConsentCommand::Decide(args) => decide::run(args)?,
+        ConsentCommand::Check(args) => return check::run(args),
         ConsentCommand::Put(args) => put(args).await?,
         ConsentCommand::Revoke(args) => revoke(args).await?,
         ConsentCommand::List(args) => list(args).await?,

@@ -10,7 +10,6 @@ use serde_json::json;
 use super::decide::{dialect, in_file, read_as, read_spec};
 use super::files::read_document;
 use super::{BadInput, CommandError};
-use ehrnet_consent::context::ProvisionContext;
 use ehrnet_consent::vocabulary::{FhirVersion, Period, PolicySpec};
 use ehrnet_consent::{self as consent, export, fhir};
 
@@ -23,6 +22,10 @@ pub struct ImportArgs {
     /// Name of the ConsentPolicy.
     #[arg(long)]
     name: String,
+    /// ConsentPolicy manifest that says how the consent is to be read (codeSystems, modules, actorRoles, citedPolicies,
+    /// untypedRoot, organizations, timeZone). What it says of that the new one says as well.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 }
 
 /// Arguments of `ehrnet consent export`.
@@ -43,11 +46,26 @@ pub struct ExportArgs {
 pub fn import(args: &ImportArgs) -> Result<(), CommandError> {
     let json = read_document(&args.file, "Consent")?;
     let wrong = |errors| BadInput(in_file(&args.file, errors));
-    let read = fhir::read(&json, None, &ProvisionContext::default());
+    let reading = args.policy.as_deref().map(read_spec).transpose()?.unwrap_or_default();
+    let policy = consent::validate(&reading).map_err(|errors| {
+        let path = args.policy.as_deref().unwrap_or(&args.file);
+        BadInput(in_file(path, errors))
+    })?;
+    let read = fhir::read(&json, None, policy.context());
     let read = read.map_err(|errors| wrong(read_as(&json, errors)))?;
     let period: Option<Period> =
         json.get("period").cloned().map(serde_json::from_value).transpose().map_err(bad_input)?;
-    let spec = export::policy(&read, period).map_err(|error| wrong(vec![error]))?;
+    let template = export::policy(&read, period).map_err(|error| wrong(vec![error]))?;
+    let spec = PolicySpec {
+        code_systems: reading.code_systems,
+        modules: reading.modules,
+        actor_roles: reading.actor_roles,
+        cited_policies: reading.cited_policies,
+        untyped_root: reading.untyped_root,
+        organizations: reading.organizations,
+        time_zone: reading.time_zone,
+        ..template
+    };
     consent::validate(&spec).map_err(wrong)?;
     let manifest = json!({
         "apiVersion": "ehrnet.dev/v1alpha1", "kind": "ConsentPolicy", "metadata": {"name": args.name},

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod audit;
+mod check;
 mod client;
 pub mod consent;
 mod convert;

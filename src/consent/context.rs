@@ -26,6 +26,9 @@ pub struct ProvisionContext {
     pub cited_policies: BTreeMap<String, ProvisionType>,
     /// Whether a record without confidentiality code counts as one that is as protected as can be.
     pub confidentiality_required: bool,
+    /// Systems of the identifiers that requesters have begin with this where they are known by their certificates alone, which
+    /// also say nothing of organisations but their MSPs. None where requesters may be known by anything.
+    pub certified_identifiers: Option<&'static str>,
 }
 
 /// What a code means that stands for a whole rule.
@@ -52,6 +55,7 @@ impl Default for ProvisionContext {
             modules: Vec::new(),
             cited_policies: BTreeMap::new(),
             confidentiality_required: false,
+            certified_identifiers: None,
         }
     }
 }

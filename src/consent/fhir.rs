@@ -11,7 +11,7 @@ use super::actors::{Contained, grantees};
 use super::code::Code;
 use super::context::ProvisionContext;
 use super::error::FieldError;
-use super::json::{At, first_below, refuse_blanks};
+use super::json::{At, Found, first_below, refuse_blanks};
 use super::policy::digest;
 use super::reference::Subject;
 use super::roots;
@@ -201,7 +201,7 @@ fn check(at: &At, dialect: Option<FhirVersion>) -> Result<FhirVersion, FieldErro
 
 /// An element that changes the meaning of what it stands in, at any depth; or, where it decides, an element of which only an
 /// extension is there (FHIR: the reason why a value is absent).
-fn change_of_meaning(value: &Value, decides: bool) -> Option<(String, &'static str)> {
+fn change_of_meaning(value: &Value, decides: bool) -> Found {
     first_below(value, &|name, below| {
         if matches!(name, "modifierExtension" | "implicitRules") {
             return Some((String::new(), "changes the meaning of the resource and is not understood here"));

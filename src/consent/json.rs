@@ -151,7 +151,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
 /// # Errors
 /// One is there; its path is named.
 pub fn refuse_blanks(at: &At) -> Result<(), FieldError> {
-    fn blank(value: &Value) -> Option<(String, &'static str)> {
+    fn blank(value: &Value) -> Found {
         match value {
             Value::Null => Some((String::new(), "is null: leave it out, or say what holds")),
             Value::Array(entries) if entries.is_empty() => {
@@ -166,8 +166,11 @@ pub fn refuse_blanks(at: &At) -> Result<(), FieldError> {
     }
 }
 
+/// Something wrong in a value: the path to it, and what it is.
+pub type Found = Option<(String, &'static str)>;
+
 /// What `find` finds first in the members or entries of a value, with the path to it; a path is built for that one only.
-pub fn first_below<T>(value: &Value, find: &dyn Fn(&str, &Value) -> Option<(String, T)>) -> Option<(String, T)> {
+pub fn first_below(value: &Value, find: &dyn Fn(&str, &Value) -> Found) -> Found {
     match value {
         Value::Array(entries) => entries.iter().enumerate().find_map(|(i, entry)| {
             let (path, found) = find("", entry)?;

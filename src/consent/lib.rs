@@ -36,6 +36,7 @@ pub mod subject;
 pub mod time;
 pub mod tree;
 pub mod vocabulary;
+pub mod words;
 
 #[cfg(test)]
 mod tests;

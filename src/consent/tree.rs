@@ -276,23 +276,39 @@ impl Builder<'_> {
         let narrows = |role: &&Coding| self.effect == ProvisionType::Permit && super::actors::is_of_certificates(role);
         let described = |who| ActorRule { who, role: actor.role.as_ref().filter(narrows).map(Code::from) };
         let mut rules = Vec::new();
-        if let Some(reference) = &actor.reference {
-            rules.push(described(if names_an_actor(reference) {
-                let key = reference_key(reference).to_owned();
-                let msp_id = self.context.organizations.get(&key).cloned();
-                Who::Reference { key, msp_id }
-            } else {
-                Who::Nobody(self.nobody(&format!("actor[{i}].reference"), CANNOT_BE_COMPARED))
-            }));
-        }
-        let identifier = actor.identifier.as_ref().map(|identifier| self.context.systems.identifier(identifier));
-        rules.extend(identifier.map(|identifier| described(Who::Identifier(identifier))));
+        rules.extend(actor.reference.as_ref().map(|reference| described(self.by_reference(i, reference))));
+        rules.extend(actor.identifier.as_ref().map(|identifier| described(self.by_identifier(i, identifier))));
         rules.extend(actor.msp_id.clone().map(|msp_id| required(Who::Msp(msp_id))));
         rules.extend(actor.attr.clone().map(|attribute| required(Who::Attribute(attribute))));
         if rules.is_empty() {
             rules.push(required(Who::AnyoneInRole));
         }
         rules
+    }
+
+    fn by_reference(&self, i: usize, reference: &str) -> Who {
+        let key = reference_key(reference).to_owned();
+        let msp_id = self.context.organizations.get(&key).cloned();
+        let field = || format!("actor[{i}].reference");
+        if !names_an_actor(reference) {
+            Who::Nobody(self.nobody(&field(), CANNOT_BE_COMPARED))
+        } else if msp_id.is_none() && key.starts_with("Organization/") && self.context.certified_identifiers.is_some() {
+            let message = "is an organisation of which nobody's certificate tells: let the ConsentPolicy say in organizations \
+                           which MSP it is";
+            Who::Nobody(self.nobody(&field(), message))
+        } else {
+            Who::Reference { key, msp_id }
+        }
+    }
+
+    fn by_identifier(&self, i: usize, identifier: &Identifier) -> Who {
+        match self.context.certified_identifiers {
+            Some(certified) if !identifier.system.starts_with(certified) => {
+                let message = "is of a system of which nobody's certificate tells, so it names nobody who asks";
+                Who::Nobody(self.nobody(&format!("actor[{i}].reference.identifier"), message))
+            }
+            _ => Who::Identifier(self.context.systems.identifier(identifier)),
+        }
     }
 
     /// The data of an actor. A record says who wrote it by reference or MSP, never by identifier.

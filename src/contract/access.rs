@@ -234,7 +234,7 @@ async fn evaluate(
     let Some(policy) = policies::in_force(version, scope) else { return failed() };
     let active: Vec<&ConsentVersion> =
         inputs.consents.iter().filter(|consent| consent.status == ConsentStatus::Active).collect();
-    let mut consents = consents::read(tx, &active, policy.context()).await?;
+    let mut consents = consents::read(tx, &active, &policies::certified(policy.context())).await?;
     let Ok(request) = Request::parse(request, policy.context()) else { return failed() };
     for consent in &mut consents {
         // A consent to research permits no care, nor the other way round; what it denies it denies.

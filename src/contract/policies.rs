@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::caller::MSP_SYSTEM;
 use super::error::ContractError;
 use super::keys;
 use super::transaction::Transaction;
@@ -108,10 +109,15 @@ pub(super) async fn context(tx: &mut Transaction<'_>, scope: ConsentScope) -> Re
     for key in candidates(scope) {
         let version: Option<PolicyVersion> = tx.read(&key).await?;
         if let Some(policy) = version.as_ref().and_then(|version| in_force(version, scope)) {
-            return Ok(policy.context().clone());
+            return Ok(certified(policy.context()));
         }
     }
-    Ok(ProvisionContext::default())
+    Ok(certified(&ProvisionContext::default()))
+}
+
+/// What documents are read with where who asks is known by a certificate alone.
+pub(super) fn certified(context: &ProvisionContext) -> ProvisionContext {
+    ProvisionContext { certified_identifiers: Some(MSP_SYSTEM), ..context.clone() }
 }
 
 fn scope_name(scope: Option<ConsentScope>) -> &'static str {

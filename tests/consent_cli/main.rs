@@ -1,6 +1,7 @@
 //! `ehrnet consent decide` as users run it: the real binary, files in, JSON out. One test per settled reading of the
 //! semantics, and what is refused.
 
+mod check;
 mod decisions;
 mod formats;
 mod found;

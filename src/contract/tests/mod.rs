@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod consents;
+mod found;
 mod policies;
 mod privacy;
 mod records;

@@ -1,0 +1,194 @@
+//! `ehrnet consent check`: what a policy makes of documents, before it goes live; without a network.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use ehrnet_consent::words::{Sentence, sentences};
+use ehrnet_consent::{Consent, FieldError, Policy, fhir, json};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::client::OutputArgs;
+use super::decide::read_policy;
+use super::files::read;
+use super::{BadInput, CommandError, NO};
+use ehrnet_consent::subject::Standing;
+use ehrnet_consent::vocabulary::{FhirVersion, ProvisionType};
+
+/// Arguments of `ehrnet consent check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// FHIR Consent resources or Bundles of them, in JSON, or folders with such files.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// ConsentPolicy manifest, in YAML or JSON, under which they are read.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// End with 3 if a document is refused.
+    #[arg(long)]
+    fail_on_refused: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Everything that is said.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    documents: Vec<Document>,
+    read: usize,
+    refused: usize,
+    /// Of those that were read, the ones that can permit something.
+    permitting: usize,
+    /// Why documents are refused, the most frequent cause first.
+    causes: Vec<Cause>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    /// The file, and the entry of a Bundle.
+    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_as: Option<FhirVersion>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counts_for: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<Sentence>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refused: Vec<Refusal>,
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    field: String,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Cause {
+    cause: String,
+    documents: usize,
+}
+
+/// Prints what the policy makes of the documents.
+pub fn run(args: &CheckArgs) -> Result<ExitCode, CommandError> {
+    let policy = args.policy.as_deref().map(read_policy).transpose()?.unwrap_or_default();
+    let mut documents = Vec::new();
+    for path in found(&args.files)? {
+        documents.extend(checked(&path, &policy)?);
+    }
+    let report = report(documents);
+    args.output.print(&report, lines(&report))?;
+    Ok(if args.fail_on_refused && report.refused > 0 { ExitCode::from(NO) } else { ExitCode::SUCCESS })
+}
+
+/// The files; of a folder those that may be documents, in the order of their names.
+fn found(paths: &[PathBuf]) -> Result<Vec<PathBuf>, BadInput> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let wrong = |error: std::io::Error| BadInput::one(format_args!("{}: cannot be read: {error}", path.display()));
+        let entries = std::fs::read_dir(path).map_err(wrong)?.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+        let document = |path: &PathBuf| path.extension().is_some_and(|end| end == "json" || end == "xml");
+        let mut inside: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(document).collect();
+        inside.sort();
+        files.extend(inside);
+    }
+    Ok(files)
+}
+
+/// The documents of a file.
+fn checked(path: &Path, policy: &Policy) -> Result<Vec<Document>, BadInput> {
+    let file = path.display().to_string();
+    let document = match json::parse(&read(path)?, "Consent") {
+        Ok(document) => document,
+        Err(error) => return Ok(vec![refused(file, None, vec![error])]),
+    };
+    let Some(entries) = document["entry"].as_array().filter(|_| document["resourceType"] == "Bundle") else {
+        return Ok(vec![judged(file, &document, policy)]);
+    };
+    let consents = entries.iter().enumerate().map(|(i, entry)| (i, &entry["resource"]));
+    let consents = consents.filter(|(_, resource)| resource["resourceType"] == "Consent");
+    Ok(consents.map(|(i, resource)| judged(format!("{file} entry[{i}]"), resource, policy)).collect())
+}
+
+fn judged(file: String, document: &Value, policy: &Policy) -> Document {
+    let consent = match fhir::read(document, None, policy.context()) {
+        Ok(consent) => consent,
+        Err(errors) => {
+            let version = (document["resourceType"] == "Consent").then(|| fhir::shape(document));
+            return refused(file, version, errors);
+        }
+    };
+    let standing = policy.standing(&consent);
+    let rules = sentences(&consent, standing);
+    let counts_for = Some(counts_for(&consent, standing));
+    Document { file, read_as: Some(consent.version), counts_for, rules, refused: Vec::new() }
+}
+
+fn refused(file: String, read_as: Option<FhirVersion>, errors: Vec<FieldError>) -> Document {
+    let said = ehrnet_consent::said;
+    let refusal = |error: FieldError| Refusal { field: said(&error.field), message: said(&error.message) };
+    let refused = errors.into_iter().map(refusal).collect();
+    Document { file, read_as, counts_for: None, rules: Vec::new(), refused }
+}
+
+fn counts_for(consent: &Consent, standing: Standing) -> &'static str {
+    match standing {
+        _ if !consent.active => "nothing: its status is not active",
+        Standing::Permits => "what it permits and what it denies",
+        Standing::Withholds if !consent.verified => "what it denies only: it is not verified",
+        Standing::Withholds => {
+            "what it denies only: scope or category are not those of a consent to the disclosure of records"
+        }
+        Standing::Elsewhere => "what it denies only: it is about something else than the policy takes",
+    }
+}
+
+fn report(documents: Vec<Document>) -> Report {
+    let mut causes: BTreeMap<String, usize> = BTreeMap::new();
+    for refusal in documents.iter().filter_map(|document| document.refused.first()) {
+        *causes.entry(cause(refusal)).or_default() += 1;
+    }
+    let mut causes: Vec<Cause> = causes.into_iter().map(|(cause, documents)| Cause { cause, documents }).collect();
+    causes.sort_by_key(|cause| std::cmp::Reverse(cause.documents));
+    let refused = documents.iter().filter(|document| !document.refused.is_empty()).count();
+    let permits = |rule: &Sentence| rule.counts && rule.effect == ProvisionType::Permit;
+    let permitting = documents.iter().filter(|document| document.rules.iter().any(permits)).count();
+    Report { read: documents.len() - refused, refused, permitting, causes, documents }
+}
+
+/// The refusal without what is different in each document: the element without its place, and no text of the document.
+fn cause(refusal: &Refusal) -> String {
+    let element = refusal.field.rsplit('.').next().unwrap_or_default();
+    let element = element.split('[').next().unwrap_or_default();
+    let message = refusal.message.split(':').next().unwrap_or_default();
+    let words: Vec<&str> = message.split('"').step_by(2).map(str::trim).collect();
+    format!("{element} {}", words.join(" … "))
+}
+
+fn lines(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for document in &report.documents {
+        let read_as = document.read_as.map_or_else(String::new, |version| format!(" (read as {version:?})"));
+        let outcome = if document.refused.is_empty() { "read" } else { "refused" };
+        lines.push(format!("{}: {outcome}{read_as}", document.file));
+        lines.extend(document.counts_for.map(|counts| format!("  counts for {counts}")));
+        let rule = |rule: &Sentence| {
+            let counts = if rule.counts { "" } else { " (does not count)" };
+            format!("  {}: {}{counts}", rule.path, ehrnet_consent::said(&rule.text))
+        };
+        lines.extend(document.rules.iter().map(rule));
+        lines.extend(document.refused.iter().map(|refusal| format!("  {}: {}", refusal.field, refusal.message)));
+    }
+    let Report { read, refused, permitting, .. } = report;
+    lines.push(format!("{read} read, of which {permitting} can permit something; {refused} refused"));
+    lines.extend(report.causes.iter().map(|cause| format!("  {} × {}", cause.documents, cause.cause)));
+    lines
+}

@@ -1,0 +1,170 @@
+//! What a consent says, in sentences: who, what, for what, and until when.
+
+use super::code::{Code, Labels};
+use super::fhir::Consent;
+use super::subject::Standing;
+use super::time::Period;
+use super::tree::{ActorRule, DataRule, Elements, Node, Who};
+use crate::vocabulary::{DataMeaning, ProvisionType};
+
+/// One rule of a consent.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Sentence {
+    /// Path of the provision.
+    pub path: String,
+    /// Permit or deny.
+    pub effect: ProvisionType,
+    /// Whether it counts: a permit of a consent that is not one to the disclosure of records does not.
+    pub counts: bool,
+    /// The rule in words.
+    pub text: String,
+}
+
+/// Every rule of a consent, in the order of the document. What a provision inherits is said again.
+pub fn sentences(consent: &Consent, standing: Standing) -> Vec<Sentence> {
+    let mut said = Vec::new();
+    below(&consent.root, standing == Standing::Permits, &mut said);
+    if let Some(period) = &consent.period {
+        said.iter_mut().for_each(|sentence| sentence.text += &format!(", all of it {}", span(period)));
+    }
+    said
+}
+
+fn below(node: &Node, permits: bool, said: &mut Vec<Sentence>) {
+    let counts = permits || node.effect == ProvisionType::Deny;
+    said.push(Sentence { path: node.path.clone(), effect: node.effect, counts, text: text(node) });
+    node.children.iter().for_each(|child| below(child, permits, said));
+}
+
+fn text(node: &Node) -> String {
+    let Elements { period, purpose, actor, grantee, action, .. } = &node.elements;
+    let permits = node.effect == ProvisionType::Permit;
+    let verb = if permits { "may" } else { "may not" };
+    let who = actor.as_deref().map_or_else(|| "everybody".to_owned(), |rules| any(rules, who));
+    let only = grantee.as_deref().filter(|_| permits);
+    let only = only.map_or_else(String::new, |rules| format!(" (only as {})", any(rules, self::who)));
+    let action = action.as_deref().map_or_else(|| "see".to_owned(), |codes| any(codes, code));
+    let what = what(&node.elements);
+    let purpose = purpose.as_deref().map_or_else(|| "any purpose".to_owned(), |codes| any(codes, code));
+    let when = period.as_deref().map_or_else(String::new, |period| format!(" {}", span(period)));
+    format!("{who}{only} {verb} {action} {what} for {purpose}{when}")
+}
+
+/// The records that a provision is about.
+fn what(elements: &Elements) -> String {
+    let Elements { labels, class, document_type, code: codes, data_period, data, author, .. } = elements;
+    let kinds = class.as_deref().map_or_else(|| "all records".to_owned(), |codes| any(codes, code));
+    let phrases = [
+        document_type.as_deref().map(|codes| format!("that are documents of type {}", any(codes, code))),
+        codes.as_deref().map(|codes| format!("with content {}", any(codes, code))),
+        labels.as_deref().map(label),
+        data_period.as_deref().map(|period| format!("written {}", span(period))),
+        data.as_deref().map(|rules| format!("that are {}", any(rules, record))),
+        author.as_deref().map(|rules| format!("of {}", any(rules, |rule| rule.reference.clone()))),
+    ];
+    std::iter::once(kinds).chain(phrases.into_iter().flatten()).collect::<Vec<_>>().join(" ")
+}
+
+fn any<T>(entries: &[T], word: impl Fn(&T) -> String) -> String {
+    match entries {
+        [] => "nobody".to_owned(),
+        entries => entries.iter().map(word).collect::<Vec<_>>().join(" or "),
+    }
+}
+
+fn code(code: &Code) -> String {
+    code.code.clone()
+}
+
+fn label(labels: &Labels) -> String {
+    let bound = match labels.declared_by {
+        ProvisionType::Permit => "labelled at most",
+        ProvisionType::Deny => "labelled at least",
+    };
+    format!("{bound} {}", any(&labels.codes, code))
+}
+
+fn who(rule: &ActorRule) -> String {
+    let named = match &rule.who {
+        Who::Reference { key, msp_id: Some(msp_id) } => format!("{key} (MSP {msp_id})"),
+        Who::Reference { key, msp_id: None } => key.clone(),
+        Who::Identifier(identifier) => format!("{}|{}", identifier.system, identifier.value),
+        Who::Msp(msp_id) => format!("everybody of MSP {msp_id}"),
+        Who::Attribute(attribute) => format!("everybody with {}={}", attribute.name, attribute.value),
+        Who::AnyoneInRole => "everybody".to_owned(),
+        Who::Nobody(_) => "nobody".to_owned(),
+    };
+    match &rule.role {
+        Some(role) => format!("{named} in role {}", role.code),
+        None => named,
+    }
+}
+
+fn record(rule: &DataRule) -> String {
+    let reference = &rule.reference;
+    match (&rule.target, rule.meaning) {
+        (Err(_), _) => "no record that could be compared".to_owned(),
+        (Ok(_), DataMeaning::Instance) => reference.clone(),
+        (Ok(_), DataMeaning::Related) => format!("{reference} or linked to it"),
+        (Ok(_), DataMeaning::Dependents) => format!("{reference} or depending on it"),
+        (Ok(_), DataMeaning::Authoredby) => format!("written by {reference}"),
+    }
+}
+
+fn span(period: &Period) -> String {
+    match (&period.text.start, &period.text.end) {
+        (Some(start), Some(end)) => format!("from {start} until {end}"),
+        (Some(start), None) => format!("from {start} on"),
+        (None, Some(end)) => format!("until {end}"),
+        (None, None) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::context::ProvisionContext;
+    use crate::fhir;
+
+    fn said(members: Value) -> Vec<String> {
+        let mut consent = json!({
+            "resourceType": "Consent", "status": "active", "scope": {"coding": [{"code": "patient-privacy"}]},
+            "category": [{"coding": [{"code": "59284-0"}]}],
+        });
+        for (name, value) in members.as_object().expect("members") {
+            consent[name] = value.clone();
+        }
+        let consent = fhir::read(&consent, None, &ProvisionContext::default()).expect("a consent");
+        sentences(&consent, consent.standing(&[])).into_iter().map(|sentence| sentence.text).collect()
+    }
+
+    #[test]
+    fn a_rule_says_who_what_for_what_and_until_when() {
+        let provision = json!({
+            "type": "permit", "purpose": [{"code": "TREAT"}], "period": {"end": "2027"},
+            "securityLabel": [{"code": "N"}],
+            "provision": [{"type": "deny", "actor": [{"reference": {"reference": "Practitioner/7"}}], "class": [{"code": "Media"}]}],
+        });
+        assert_eq!(
+            said(json!({"provision": provision})),
+            [
+                "everybody may see all records labelled at most N for TREAT until 2027",
+                "Practitioner/7 may not see Media labelled at most N for TREAT until 2027",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_grantee_and_a_custodian_are_said() {
+        let said = said(json!({
+            "decision": "deny", "grantee": [{"reference": "Practitioner/7"}], "period": {"start": "2026"},
+            "provision": [{"actor": [{"role": {"coding": [{"code": "CST"}]}, "reference": {"reference": "Organization/mercy"}}]}],
+        }));
+        assert_eq!(
+            said[1],
+            "everybody (only as Practitioner/7) may see all records of Organization/mercy for any purpose, all of it from 2026 on"
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! `ehrnet consent check`: what a policy makes of a folder of documents; and consents made of modules.
+
+use super::*;
+
+fn run(arguments: &[&str], folder: &TempDir) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ehrnet"));
+    command.args(["consent"]).args(arguments).current_dir(folder.path()).output().expect("the binary runs")
+}
+
+fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
+    let folder = TempDir::new().expect("a folder");
+    std::fs::create_dir(folder.path().join("documents")).expect("a folder");
+    for (name, bytes) in files {
+        std::fs::write(folder.path().join(name), bytes).expect("written");
+    }
+    folder
+}
+
+fn manifest(spec: &Value) -> Vec<u8> {
+    let policy =
+        json!({"apiVersion": "ehrnet.dev/v1alpha1", "kind": "ConsentPolicy", "metadata": {"name": "p"}, "spec": spec});
+    policy.to_string().into_bytes()
+}
+
+#[test]
+fn a_folder_of_documents_is_judged_before_it_goes_live() {
+    let treatment = r4(json!({"type": "permit", "purpose": codes(ACT_REASON, &["TREAT"]), "period": {"end": "2027"}}));
+    let untyped = |reference: &str| {
+        let provision = json!({"actor": [{"reference": {"reference": reference}}]});
+        member(r4(provision), "policyRule", json!({"coding": [{"code": "OPTIN"}]})).to_string().into_bytes()
+    };
+    let operation = member(permit_all(), "scope", scope("treatment"));
+    let bundle = json!({"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Patient"}}, {"resource": operation}]});
+    let folder = folder(&[
+        ("documents/a.json", treatment.to_string().into_bytes()),
+        ("documents/b.json", untyped("Practitioner/1")),
+        ("documents/c.json", untyped("Practitioner/2")),
+        ("documents/d.json", bundle.to_string().into_bytes()),
+        ("documents/e.xml", b"<Consent xmlns=\"http://hl7.org/fhir\"/>".to_vec()),
+        ("documents/f.json", "\u{feff}{}".into()),
+        ("documents/notes.txt", b"not looked at".to_vec()),
+    ]);
+    let output = run(&["check", "documents", "--fail-on-refused"], &folder);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    for line in [
+        "documents/a.json: read (read as R4)\n  counts for what it permits and what it denies\n  provision: everybody may see all records for TREAT until 2027\n",
+        "documents/b.json: refused (read as R4)\n  Consent.provision.type: is required",
+        "documents/d.json entry[1]: read (read as R4)\n  counts for what it denies only",
+        "all records for any purpose (does not count)",
+        "documents/e.xml: refused\n  Consent: is XML",
+        "documents/f.json: refused\n  Consent: begins with a byte order mark",
+        "2 read, of which 1 can permit something; 4 refused\n  2 × type is required\n",
+    ] {
+        assert!(said.contains(line), "{line}\nis not in\n{said}");
+    }
+    assert!(!said.contains("notes"), "{said}");
+    let json = run(&["check", "documents", "--output", "json"], &folder);
+    assert_eq!(json.status.code(), Some(0));
+    let report: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!((&report["read"], &report["refused"], &report["permitting"]), (&json!(2), &json!(4), &json!(1)));
+    assert_eq!(report["documents"][0]["rules"][0]["effect"], "permit");
+    assert_eq!(report["causes"][0], json!({"cause": "type is required", "documents": 2}));
+    std::fs::write(folder.path().join("policy.json"), manifest(&json!({"untypedRoot": "exception"}))).expect("written");
+    let output = run(&["check", "documents", "--policy", "policy.json"], &folder);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("policyRule: everybody may see") && said.contains("provision: Practitioner/1 may not see"),
+        "{said}"
+    );
+}
+
+/// A system of modules as national consents use them: each code is a rule of its own.
+fn national() -> Value {
+    let system = "urn:oid:1.2.3.4";
+    json!({
+        "codeSystems": [{"url": system, "aliases": ["https://national.example/modules"], "codes": ["care", "study", "bills"]}],
+        "modules": [
+            {"code": {"system": system, "code": "care"}, "class": [{"code": "Observation"}], "purpose": [{"code": "TREAT"}]},
+            {"code": {"system": system, "code": "study"}, "purpose": [{"code": "HRESCH"}]},
+        ],
+    })
+}
+
+fn of_modules(effect: &str, system: &str, modules: &[&str]) -> Value {
+    let nested: Vec<Value> = modules
+        .iter()
+        .map(|code| json!({"type": effect, "period": {"end": "2030"}, "code": [{"coding": codes(system, &[code])}]}))
+        .collect();
+    r4(json!({"type": if effect == "permit" { "deny" } else { "permit" }, "provision": nested}))
+}
+
+#[test]
+fn a_module_is_the_rule_that_the_policy_says_it_is() {
+    let consent = of_modules("permit", "https://national.example/modules/", &["care", "study"]);
+    let ask = |purpose: &str, class: &str| {
+        let request =
+            json!({"actor": {"id": "Practitioner/7"}, "purpose": purpose, "resource": {"class": class, "codes": []}});
+        decide(std::slice::from_ref(&consent), Some(national()), request)
+    };
+    assert_eq!(ask("TREAT", "Observation")["decision"], "PERMIT");
+    assert_eq!(ask("TREAT", "Observation")["matchedPath"], "provision.provision[0]");
+    assert_eq!(ask("TREAT", "Media")["decision"], "DENY");
+    assert_eq!(ask("HRESCH", "Media")["decision"], "PERMIT");
+    assert_eq!(ask("HMARKT", "Observation")["decision"], "DENY");
+    let request = json!({"actor": {"id": "Practitioner/7"}, "purpose": "TREAT", "resource": {"class": "Observation", "codes": []}});
+    assert_eq!(
+        decision(std::slice::from_ref(&consent), None, request),
+        "DENY",
+        "without the policy they are codes of content"
+    );
+}
+
+#[test]
+fn a_module_that_nobody_declared_permits_nothing_and_is_refused_in_a_denial() {
+    let permit = of_modules("permit", "urn:oid:1.2.3.4", &["bills"]);
+    let request = json!({"actor": {"id": "Practitioner/7"}, "purpose": "TREAT", "resource": {"class": "Observation", "codes": []}});
+    assert_eq!(decision(&[permit], Some(national()), request.clone()), "DENY");
+    let deny = of_modules("deny", "urn:oid:1.2.3.4", &["bills"]);
+    let said = Run::new().consent(&deny).policy(&national()).request(&request).refusal();
+    assert!(said.contains("Consent.provision.provision[0].code[0]: is not one of the policy's modules"), "{said}");
+    let both = json!({"type": "permit", "purpose": codes(ACT_REASON, &["TREAT"]), "code": [{"coding": codes("urn:oid:1.2.3.4", &["care"])}]});
+    let said = Run::new().consent(&r4(both)).policy(&national()).request(&request).refusal();
+    assert!(said.contains("Consent.provision.purpose: stands beside a module"), "{said}");
+}
+
+#[test]
+fn an_import_takes_modules_and_keeps_every_decision() {
+    let consent = of_modules("permit", "urn:oid:1.2.3.4", &["care", "study"]);
+    let folder = folder(&[("consent.json", consent.to_string().into_bytes()), ("policy.json", manifest(&national()))]);
+    let imported = run(&["import", "consent.json", "--name", "national", "--policy", "policy.json"], &folder);
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    std::fs::write(folder.path().join("imported.yaml"), &imported.stdout).expect("written");
+    let exported = run(&["export", "imported.yaml", "--patient", "Patient/1"], &folder);
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    let back: Value = serde_json::from_slice(&exported.stdout).expect("JSON");
+    for (purpose, class) in [("TREAT", "Observation"), ("TREAT", "Media"), ("HRESCH", "Media"), ("HMARKT", "Media")] {
+        let request =
+            json!({"actor": {"id": "Practitioner/7"}, "purpose": purpose, "resource": {"class": class, "codes": []}});
+        let before = decision(std::slice::from_ref(&consent), Some(national()), request.clone());
+        assert_eq!(decision(std::slice::from_ref(&back), None, request), before, "{purpose} {class}");
+    }
+}
+
+#[test]
+fn the_policy_says_what_roles_and_cited_policies_mean() {
+    let role = json!({"coding": codes("urn:roles", &["reader"])});
+    let named = |role: Value| {
+        r4(json!({"type": "permit", "actor": [{"role": role, "reference": {"reference": "Practitioner/7"}}]}))
+    };
+    let request = json!({"actor": {"id": "Practitioner/7"}});
+    let said = Run::new().consent(&named(role.clone())).request(&request).refusal();
+    assert!(said.contains("Consent.provision.actor[0].role: is not known here: let the ConsentPolicy say"), "{said}");
+    let means =
+        |part: &str| Some(json!({"actorRoles": [{"role": {"system": "urn:roles", "code": "reader"}, "as": part}]}));
+    assert_eq!(decision(&[named(role.clone())], means("recipient"), request.clone()), "PERMIT");
+    assert_eq!(decision(&[named(role)], means("bystander"), request.clone()), "DENY");
+
+    let mut cites = member(permit_all(), "policy", json!([{"uri": "https://law.example/opt-in"}]));
+    cites.as_object_mut().expect("an object").remove("provision");
+    let said = Run::new().consent(&cites).request(&request).refusal();
+    assert!(said.contains("Consent.provision.type: no computable base"), "{said}");
+    let cited = json!({"citedPolicies": [{"uri": "https://law.example/opt-in", "decision": "permit"}]});
+    assert_eq!(decision(&[cites], Some(cited), request), "PERMIT");
+}
