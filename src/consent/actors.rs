@@ -113,7 +113,15 @@ impl<'a> Contained<'a> {
     /// Those of `consent`.
     pub fn of(consent: &At<'a>) -> Result<Self, FieldError> {
         let list = consent.get("contained").map(|list| list.list()).transpose()?.unwrap_or_default();
-        Ok(Self(list.iter().filter_map(|at| Some((at.value["id"].as_str()?, at.value))).collect()))
+        let mut by_id = BTreeMap::new();
+        for at in &list {
+            if let Some(id) = at.value["id"].as_str()
+                && by_id.insert(id, at.value).is_some()
+            {
+                return Err(FieldError::new(format!("{}.id", at.path), "is that of another contained resource"));
+            }
+        }
+        Ok(Self(by_id))
     }
 
     /// The identifiers of the resource that `#id` refers to. Nothing is followed further, so nothing can go in a circle.

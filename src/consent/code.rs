@@ -51,6 +51,12 @@ impl Code {
         self.meant().is_none_or(|meant| meant == system)
     }
 
+    /// Whether it is one of these codes of a system, or is written like one and is not known to be something else.
+    pub fn is_perhaps(&self, system: &str, codes: &[impl AsRef<str>]) -> bool {
+        (!self.known || self.may_be_of(system))
+            && codes.iter().any(|code| code.as_ref().eq_ignore_ascii_case(&self.code))
+    }
+
     /// Whether a request that says `self` means `rule`. For a permit a bare code means that code of any system, and of
     /// two systems both must be the same; for a denial two codes are different only if both systems are known to be.
     pub fn names(&self, rule: &Self, effect: ProvisionType) -> bool {
@@ -130,6 +136,8 @@ impl Systems {
         let (meant, known) = match &system {
             Some(system) => {
                 let (meant, known) = self.meant(system);
+                // A code that its system does not have is of another one, whatever the document says.
+                let known = known && self.may_have(&meant, &code, element);
                 (Some(meant), known)
             }
             None => {
@@ -143,6 +151,17 @@ impl Systems {
     /// The codes of a system that a policy declares, by the name that counts; none within where any code will do.
     pub fn declared(&self, system: &str) -> Option<&Option<BTreeSet<String>>> {
         self.codes.get(system)
+    }
+
+    /// Whether a system has this code, as far as its codes are listed for the element.
+    fn may_have(&self, system: &str, code: &str, element: CodedElement) -> bool {
+        if let Some(declared) = self.codes.get(system) {
+            return declared.as_ref().is_none_or(|codes| codes.contains(code));
+        }
+        match element.closed_systems().iter().find(|(closed, _)| *closed == system) {
+            Some((_, codes)) => codes.contains(&code),
+            None => element.closed_systems().is_empty() || element.open(),
+        }
     }
 
     /// Whether a label is one that somebody defined.
@@ -280,12 +299,20 @@ mod tests {
     fn a_denial_matches_unless_both_systems_are_known_and_differ() {
         let deny = ProvisionType::Deny;
         let hiv = code(Some(ACT_CODE), "HIV");
+        // A system that does not have the code cannot be meant.
+        assert!(hiv.names(&code(Some(ACT_REASON), "HIV"), deny));
         for rule in [None, Some("urn:a"), Some("urn:oid:2.16.840.1.113883.5.4"), Some("http://hl7.org/fhir/v3/ActCode")]
         {
             assert!(hiv.names(&code(rule, "hiv"), deny), "{rule:?}");
         }
         assert!(code(None, "HIV").names(&hiv, deny) && code(Some("urn:b"), "HIV").names(&hiv, deny));
-        assert!(!hiv.names(&code(Some("http://loinc.org"), "HIV"), deny) && !hiv.names(&code(None, "PSY"), deny));
+        let of_content = |system: &str, code: &str| {
+            let coding = Coding { system: Some(system.to_owned()), code: code.to_owned(), display: None };
+            Systems::default().code(&coding, CodedElement::Code)
+        };
+        let (loinc, snomed) = (of_content("http://loinc.org", "1"), of_content("http://snomed.info/sct", "1"));
+        assert!(!loinc.names(&snomed, deny) && loinc.names(&of_content("urn:a", "1"), deny));
+        assert!(!hiv.names(&code(None, "PSY"), deny));
     }
 
     #[test]

@@ -56,10 +56,7 @@ enum BreakGlass {
 impl BreakGlass {
     fn of(policy: &Policy, request: &Request) -> Self {
         let rules = &policy.break_glass;
-        let asked = request
-            .purpose
-            .as_ref()
-            .is_some_and(|purpose| purpose.may_be_of(ACT_REASON) && rules.purposes.contains(&purpose.code));
+        let asked = request.purpose.as_ref().is_some_and(|purpose| purpose.is_perhaps(ACT_REASON, &rules.purposes));
         let authorized = request.actor.as_ref().is_some_and(|actor| {
             actor.attributes.get(BREAK_GLASS_ATTRIBUTE).is_some_and(|value| value == "true")
                 || rules.group.as_ref().is_some_and(|group| actor.in_group(group))

@@ -241,14 +241,14 @@ pub fn essential(json: &Value, patient: &str) -> Value {
 fn contained_actor(consent: &Value, entry: &Value) -> Option<Value> {
     let reference = json!(format!("#{}", entry["id"].as_str()?));
     let identifiers = entry["identifier"].as_array()?.iter();
+    let whole = |identifier: &&Value| identifier["system"].is_string() && identifier["value"].is_string();
     let identifiers: Vec<Value> = identifiers
-        .map(|identifier| json!({"system": identifier.get("system"), "value": identifier.get("value")}))
+        .filter(whole)
+        .map(|identifier| json!({"system": identifier["system"], "value": identifier["value"]}))
         .collect();
-    let whole =
-        identifiers.iter().all(|identifier| identifier["system"].is_string() && identifier["value"].is_string());
     let named = mentions(&consent["provision"], &reference) || mentions(&consent["grantee"], &reference);
     let kept = json!({"resourceType": entry["resourceType"], "id": entry["id"], "identifier": identifiers});
-    (named && whole && !identifiers.is_empty()).then_some(kept)
+    (named && !identifiers.is_empty()).then_some(kept)
 }
 
 fn mentions(value: &Value, text: &Value) -> bool {

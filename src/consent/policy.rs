@@ -216,7 +216,18 @@ fn provision(
         errors.push(error);
     }
     let node = build(&Placed::new(typed, path, path), None, context, errors);
+    // A patient's permit may name nobody; in a policy it is a typing error.
+    incomparable(&node, errors);
     (errors.len() == before).then_some(node)
+}
+
+fn incomparable(node: &Node, errors: &mut Vec<FieldError>) {
+    for error in node.elements.incomparable() {
+        if !errors.contains(error) {
+            errors.push(error.clone());
+        }
+    }
+    node.children.iter().for_each(|child| incomparable(child, errors));
 }
 
 fn root_effect(root: &Provision, path: &str, version: FhirVersion) -> Result<ProvisionType, FieldError> {

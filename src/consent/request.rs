@@ -106,7 +106,7 @@ impl Request {
 
 /// Whether a purpose is research: `HRESCH` or one of its kinds (v3-ActReason).
 pub fn is_research(purpose: &Code) -> bool {
-    purpose.may_be_of(ACT_REASON) && RESEARCH_CODES.contains(&purpose.code.as_str())
+    purpose.is_perhaps(ACT_REASON, RESEARCH_CODES)
 }
 
 fn text(at: &At, name: &str) -> Result<Option<String>, FieldError> {

@@ -404,7 +404,7 @@ impl Elements {
     }
 
     /// What names nobody and no record, also where it was inherited.
-    fn incomparable(&self) -> impl Iterator<Item = &FieldError> {
+    pub fn incomparable(&self) -> impl Iterator<Item = &FieldError> {
         let actors = self.actor.iter().flat_map(|actors| actors.iter()).filter_map(|rule| match &rule.who {
             Who::Nobody(why) => Some(&**why),
             _ => None,

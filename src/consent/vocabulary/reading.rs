@@ -53,7 +53,7 @@ pub struct CodeSystemSpec {
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schemars", schemars(extend("x-kubernetes-validations" = [
     {"rule": "has(self.code.system)", "message": "the code of a module needs its system"},
-    {"rule": "has(self.__class__) || has(self.purpose) || has(self.action)", "message": "a module needs class, purpose or action: it must say what it means"}
+    {"rule": "has(self.class) || has(self.purpose) || has(self.action)", "message": "a module needs class, purpose or action: it must say what it means"}
 ])))]
 pub struct ModuleSpec {
     /// The code, as `provision.code` of a document has it.

@@ -275,6 +275,18 @@ pub const REFUSED: &[Refusal] = &[
     ("ConsentPolicy", "{retention: {auditYears: 5}}", "spec.retention.auditYears", "greater than or equal to 6"),
     ("ConsentPolicy", "{retention: {blockToLive: 5}}", "spec.retention", "set privateCollection as well"),
     ("ConsentPolicy", "{timeZone: '../etc'}", "spec.timeZone", "should match"),
+    ("ConsentPolicy", "{untypedRoot: perhaps}", "spec.untypedRoot", "supported values"),
+    ("ConsentPolicy", "{category: [{code: BILLS}]}", "spec.category[0]", "is no category of its code system"),
+    ("ConsentPolicy", "{overriding: [{type: permit, purpose: []}]}", "spec.overriding[0].purpose", "at least 1 items"),
+    ("ConsentPolicy", "{codeSystems: [{url: 'urn:x', codes: []}]}", "spec.codeSystems[0].codes", "at least 1 items"),
+    ("ConsentPolicy", "{modules: [{code: {system: 'urn:x', code: A}}]}", "spec.modules[0]", "must say what it means"),
+    (
+        "ConsentPolicy",
+        "{modules: [{code: {code: A}, action: [{code: access}]}]}",
+        "spec.modules[0]",
+        "needs its system",
+    ),
+    ("ConsentPolicy", "{actorRoles: [{role: {code: X}, as: reader}]}", "spec.actorRoles[0].as", "supported values"),
 ];
 
 /// Kind, spec, merge patch, field and part of the message of the refusal.
