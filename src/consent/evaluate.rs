@@ -94,7 +94,7 @@ impl<'a> Evaluation<'a> {
         let overriding = self.policy.overriding.iter();
         let overriding = overriding.map(|node| Ok((&node.key, self.subtree(node, &Layer::overriding())?)));
         let overriding = strictest(nothing(), overriding.collect::<Result<Vec<_>, _>>()?)?;
-        Ok(self.base().under(self.break_the_glass(self.consents(consents)?)).under(overriding))
+        self.base().under(self.break_the_glass(self.consents(consents)?))?.under(overriding)
     }
 
     /// The base policy. What it permits it permits to somebody for a purpose, up to what is normally protected, and to no
@@ -159,7 +159,7 @@ impl<'a> Evaluation<'a> {
             Combining::DenyOverrides => strictest(nothing(), lists(&applicable)?),
             Combining::NewestWins => {
                 by_age(&applicable).into_iter().rev().try_fold(Rules::always(nothing()), |older, of_one_age| {
-                    Ok(older.under(strictest(nothing(), lists(of_one_age)?)?))
+                    older.under(strictest(nothing(), lists(of_one_age)?)?)
                 })
             }
         }
@@ -218,7 +218,7 @@ impl<'a> Evaluation<'a> {
             }
             matched => self.own(root, matched, &layer),
         };
-        Ok(own.under(self.children(root, &layer)?))
+        own.under(self.children(root, &layer)?)
     }
 
     /// Whether a provision matches. When it may next begin or end to do so is heeded.
@@ -237,7 +237,7 @@ impl<'a> Evaluation<'a> {
     /// What a nested provision says, with all below it.
     fn subtree(&self, node: &'a Node, layer: &Layer<'a>) -> Result<Rules<'a>, TooEntangled> {
         let own = self.own(node, self.matched(node, false), layer);
-        if node.children.is_empty() { Ok(own) } else { Ok(own.under(self.children(node, layer)?)) }
+        if node.children.is_empty() { Ok(own) } else { own.under(self.children(node, layer)?) }
     }
 
     fn children(&self, node: &'a Node, layer: &Layer<'a>) -> Result<Rules<'a>, TooEntangled> {

@@ -224,9 +224,18 @@ impl<'a> Rules<'a> {
 
     /// The list with `upper` above it: where `upper` says nothing, this one decides. Rules that `upper` undoes as a whole
     /// are left out; rules that it only repeats stay, as the consent wrote them.
-    pub fn under(mut self, mut upper: Self) -> Self {
+    pub fn under(mut self, mut upper: Self) -> Result<Self, TooEntangled> {
+        let silent = |rule: &Rule| rule.outcome.decision == RuleDecision::NotApplicable;
+        let gaps = upper.rules.iter().filter(|rule| silent(rule)).count();
+        if gaps > 0 {
+            return if gaps * (self.rules.len() + 1) > MAX_PAIRS {
+                Err(TooEntangled)
+            } else {
+                Ok(self.in_gaps_of(upper))
+            };
+        }
         if upper.default.decision != RuleDecision::NotApplicable {
-            return upper;
+            return Ok(upper);
         }
         self.rules.retain(|rule| !upper.rules.iter().any(|above| rule.is_undone_by(above)));
         let decision = self.default.decision;
@@ -236,7 +245,23 @@ impl<'a> Rules<'a> {
             upper.rules.drain(..said_already);
         }
         self.rules.append(&mut upper.rules);
-        self
+        Ok(self)
+    }
+
+    /// The same where `upper` says nothing of some records by a rule of its own: this list, for these records, in its place.
+    fn in_gaps_of(self, upper: Self) -> Self {
+        let below = self.with_default();
+        let mut result =
+            if upper.default.decision == RuleDecision::NotApplicable { self } else { Self::always(upper.default) };
+        for rule in upper.rules {
+            if rule.outcome.decision == RuleDecision::NotApplicable {
+                let in_gap = |lower: &Rule<'a>| Rule { term: rule.term.and(&lower.term), outcome: lower.outcome };
+                result.rules.extend(below.iter().map(in_gap));
+            } else {
+                result.rules.push(rule);
+            }
+        }
+        result
     }
 
     /// The list with every outcome replaced.

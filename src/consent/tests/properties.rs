@@ -259,6 +259,23 @@ fn a_root_that_permits_break_glass_denies_other_data_as_a_consent_and_only_where
     }
 }
 
+/// Found by the property above: what a consent that may not permit leaves open, the base policy decides.
+#[test]
+fn a_consent_that_is_not_verified_leaves_what_it_would_permit_to_the_base_policy() {
+    let data = json!([{"meaning": "instance", "reference": {"reference": "Observation/1"}}]);
+    let unverified = consent(json!({
+        "verification": [{"verified": false}], "provision": {"type": "permit", "data": data},
+    }));
+    let ask = |resource: Value| json!({"actor": {"id": "Practitioner/a"}, "purpose": "TREAT", "resource": resource});
+    let policy = policy(json!({"basePolicy": "basic-normal"}));
+    let open = decide(std::slice::from_ref(&unverified), &policy, &ask(json!({})));
+    for (id, decision) in [("Observation/1", "PERMIT"), ("Observation/2", "DENY")] {
+        let record = json!({"id": id, "securityLabels": ["N"]});
+        assert_eq!(decide(std::slice::from_ref(&unverified), &policy, &ask(record.clone()))["decision"], decision);
+        assert_eq!(permitted_by(&open, &record), decision == "PERMIT", "{open}");
+    }
+}
+
 #[test]
 fn what_takes_too_much_work_is_a_denial_with_reason_error() {
     let many = |element: &str| {
