@@ -80,7 +80,7 @@ pub async fn four_bft_orderers_become_ready(scene: Scene) {
     let physician = scene.contract_client("physician").await;
     let ask = RequestAccess { patient: "5a".repeat(32), purpose: "TREAT".into(), ..RequestAccess::default() };
     let answer = access::request(&physician.contract, &ask, None).await.expect("an answer");
-    assert_eq!(answer.reason.as_deref(), Some("no-consent"));
+    assert_eq!(answer.reason.as_deref(), Some("no-policy"));
 }
 
 /// What `kubectl get` shows is what the status says, with every channel of a node.
