@@ -169,3 +169,18 @@ fn both_dialects_keep_their_paths() {
         assert_eq!(detail.decision.expect("a decision").matched_path.as_deref(), Some(path));
     }
 }
+
+/// What stands twice is the first to one reader and the last to another.
+#[test]
+fn a_name_given_twice_in_private_input_is_refused() {
+    let mut world = World::new();
+    let caller = world.patient(1);
+    let mut call = world.call(&caller, &put(1), Some(&consent_secret(1, permits("TREAT"))));
+    for input in call.transient.values_mut() {
+        let text = String::from_utf8_lossy(input)
+            .replace("\"type\":\"permit\"", "\"type\":\"deny\",\"t\\u0079pe\":\"permit\"");
+        *input = text.into_bytes();
+    }
+    let refused = world.run(&call).expect_err("twice");
+    assert!(refused.status == 400 && refused.message.contains("resource.provision.type: is given twice"), "{refused}");
+}
