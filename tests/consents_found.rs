@@ -174,7 +174,7 @@ fn ask(corpus: &Corpus, found: &Found, probe: &Probe, request: &Value) -> Result
         return Ok(Outcome::Refused(message));
     }
     let consent = fhir::read(&found.document, None, policy.context()).expect("was read before");
-    let request = match Request::parse(request, &policy.context().zone) {
+    let request = match Request::parse(request, policy.context()) {
         Ok(request) => request,
         Err(error) => return Ok(Outcome::Refused(error.to_string())),
     };
