@@ -170,6 +170,11 @@ impl Network {
         contains(Path::new(self.peers[at].setting("CORE_PEER_FILESYSTEMPATH")), text.as_bytes())
     }
 
+    /// Waits until a text lies in no file of a peer any more. Its height tells of the block a moment before.
+    async fn forgets(&self, at: usize, text: &str) {
+        eventually(&format!("peer {at} keeps {text} no more"), async || !self.keeps(at, text)).await;
+    }
+
     /// The commit hashes of every block of a peer, which are equal where state and verdicts are.
     async fn commit_hashes(&self, at: usize) -> Vec<Vec<u8>> {
         let client = self.peer(at);
@@ -397,7 +402,8 @@ async fn private_data_is_its_members_until_it_is_purged() {
     assert_eq!(network.transact(&[0, 1], &call(&["put", "k", "1"])).await, Code::Valid);
     network.level().await;
     assert_eq!(network.ask(0, 0, &["getPrivate", "short", "s"]).await.expect("over"), "");
-    assert!(!network.keeps(0, "shortlived") && !network.keeps(1, "shortlived"));
+    network.forgets(0, "shortlived").await;
+    network.forgets(1, "shortlived").await;
 
     // What is purged is nowhere, also after a restart, and the rest stays.
     assert_eq!(network.transact(&[0, 1], &call(&["purge", "shared", "p"])).await, Code::Valid);
@@ -409,7 +415,7 @@ async fn private_data_is_its_members_until_it_is_purged() {
     for member in [0, 1] {
         assert_eq!(network.ask(member, member, &["getPrivate", "shared", "p"]).await.expect("purged"), "");
         assert_eq!(network.ask(member, member, &["getPrivate", "lazy", "q"]).await.expect("kept"), "pulled");
-        assert!(!network.keeps(member, CANARY));
+        network.forgets(member, CANARY).await;
     }
     assert_eq!(network.commit_hashes(0).await, network.commit_hashes(2).await);
 }

@@ -31,17 +31,34 @@ where
 }
 
 /// Channels that list a peer with fewer blocks than it has by now, where it has just the blocks that the channel is known to
-/// have: nothing moves any more, and what they list is brought up to date once. On a busy channel the peer is ahead.
-pub fn caught_up(world: &World, namespace: &str, peer: &str) -> Vec<Target> {
-    let Some(status) = world.peers.get(namespace, peer).and_then(|peer| peer.status.clone()) else { return Vec::new() };
-    let lists = |channel: &Channel| {
-        let here = status.channels.iter().find(|here| here.name == channel.spec.channel_name)?;
-        let known = channel.status.as_ref().filter(|known| known.height == Some(here.height))?;
-        let listed = known.nodes.iter().find(|node| node.kind == NodeKind::Peer && node.name == peer)?;
-        (listed.height < Some(here.height)).then_some(())
+/// have: nothing moves any more, and what they list is brought up to date once. On a busy channel the peer is ahead. `changed`
+/// is the Channel or the Peer that has just told something new.
+pub fn outdated(world: &World, changed: &Target) -> Vec<Target> {
+    let namespace = &changed.namespace;
+    let channels: Vec<String> = match changed.kind {
+        Kind::Channel => vec![changed.name.clone()],
+        Kind::Peer => {
+            world.peers.get(namespace, &changed.name).map(|peer| peer.spec.channels.clone()).unwrap_or_default()
+        }
+        _ => Vec::new(),
     };
-    let channels = world.channels.list(namespace).into_iter().filter(|channel| lists(channel).is_some());
-    channels.map(|channel| target(Kind::Channel, &*channel)).collect()
+    let channels = channels.iter().filter_map(|name| world.channels.get(namespace, name));
+    channels
+        .filter(|channel| lists_too_little(world, channel))
+        .map(|channel| target(Kind::Channel, &*channel))
+        .collect()
+}
+
+fn lists_too_little(world: &World, channel: &Channel) -> bool {
+    let namespace = channel.namespace().unwrap_or_default();
+    let known = channel.status.as_ref();
+    let nodes = known.into_iter().flat_map(|known| &known.nodes).filter(|node| node.kind == NodeKind::Peer);
+    nodes.into_iter().any(|listed| {
+        let peer = world.peers.get(&namespace, &listed.name);
+        let has = peer.iter().filter_map(|peer| peer.status.as_ref()).flat_map(|status| &status.channels);
+        let mut here = has.filter(|here| here.name == channel.spec.channel_name).map(|here| here.height);
+        here.any(|here| known.is_some_and(|known| known.height == Some(here)) && listed.height < Some(here))
+    })
 }
 
 /// A hospital concerns its nodes, its channels, and hospitals that claim the same MSP.

@@ -349,13 +349,13 @@ impl<K: Cached + Resource<DynamicType = ()>, S: Kept<K>> Feed<K, S> {
             && private(&before.open(), after)
         {
             targets.retain(|target| writers.contains(target));
-            let peers = writers.iter().filter(|writer| writer.kind == Kind::Peer);
-            let channels = peers.flat_map(|peer| super::affected::caught_up(&self.world, &peer.namespace, &peer.name));
-            targets.extend(channels.collect::<Vec<_>>());
         }
         if change.is_echo() || change.while_written {
             // Whoever wrote it went on from there, or will when its write ends.
             targets.retain(|target| !writers.contains(target));
+        }
+        if matches!(self.origin, Origin::Declared(_)) {
+            targets.extend(writers.iter().flat_map(|changed| super::affected::outdated(&self.world, changed)));
         }
         if !targets.is_empty() {
             let name = states().next().map(|object| object.name_any());
