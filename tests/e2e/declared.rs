@@ -55,6 +55,11 @@ pub fn chaincode(name: &str, channel: &str, mut spec: Value) -> Value {
     object("Chaincode", name, spec)
 }
 
+/// A consent policy that permits nothing by itself. Without one in force the contract permits nothing at all.
+pub fn consent_policy(name: &str, contract: &str) -> Value {
+    object("ConsentPolicy", name, json!({"contractRef": {"name": contract}, "basePolicy": "deny"}))
+}
+
 /// One hospital with one orderer and one peer on the channel `care`.
 pub fn clinic() -> Vec<Value> {
     vec![

@@ -19,7 +19,7 @@ use kube::api::{DynamicObject, EvictParams, ListParams};
 use serde_json::{Value, json};
 
 use crate::chain;
-use crate::declared::{chaincode, channel, hospital, identity, orderer, peer as declared_peer};
+use crate::declared::{chaincode, channel, consent_policy, hospital, identity, orderer, peer as declared_peer};
 use crate::load::{Done, Load, longest_gap};
 use crate::scene::{Scene, eventually, is_ready};
 use crate::scrape;
@@ -36,7 +36,8 @@ fn three_hospitals() -> Vec<Value> {
     care["spec"]["batch"] = json!({"timeout": "250ms"});
     let collections = collection::ALL.map(|name| json!({"name": name, "requiredPeerCount": 1}));
     let two = json!({"outOf": {"count": 2, "hospitals": HOSPITALS}});
-    let mut network = vec![care, chaincode("ehr", "care", json!({"endorsement": two, "collections": collections}))];
+    let contract = chaincode("ehr", "care", json!({"endorsement": two, "collections": collections}));
+    let mut network = vec![care, contract, consent_policy("treatment", "ehr")];
     for name in HOSPITALS {
         let peer = declared_peer(&format!("{name}-peer"), name, &["care"]);
         network.extend([hospital(name), orderer(&format!("{name}-orderer"), name), peer]);
