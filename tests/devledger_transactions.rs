@@ -402,8 +402,7 @@ async fn private_data_is_its_members_until_it_is_purged() {
     assert_eq!(network.transact(&[0, 1], &call(&["put", "k", "1"])).await, Code::Valid);
     network.level().await;
     assert_eq!(network.ask(0, 0, &["getPrivate", "short", "s"]).await.expect("over"), "");
-    network.forgets(0, "shortlived").await;
-    network.forgets(1, "shortlived").await;
+    tokio::join!(network.forgets(0, "shortlived"), network.forgets(1, "shortlived"));
 
     // What is purged is nowhere, also after a restart, and the rest stays.
     assert_eq!(network.transact(&[0, 1], &call(&["purge", "shared", "p"])).await, Code::Valid);
