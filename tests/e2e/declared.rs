@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use ehrnet_api::Kind;
+use kube::Client;
 use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::core::ApiResource;
-use kube::{Api, Client};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::resources::api;
 use crate::scene::LIMIT;
 
 const MANAGER: &str = "ehrnet-test";
@@ -89,23 +88,9 @@ pub fn name_of(object: &Value) -> &str {
     object["metadata"]["name"].as_str().expect("a name")
 }
 
-/// How the server calls a kind of `ehrnet.dev`.
-pub fn resource(kind: &str) -> ApiResource {
-    Kind::parse(kind).unwrap_or_else(|| panic!("{kind} is no declared kind")).resource()
-}
-
-/// Every kind of `ehrnet.dev`.
-pub fn kinds() -> Vec<String> {
-    Kind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect()
-}
-
-pub fn access(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
-    Api::namespaced_with(client.clone(), namespace, &resource(kind))
-}
-
 /// `kubectl apply --server-side` of one object.
 pub async fn apply(client: &Client, namespace: &str, object: &Value) -> DynamicObject {
-    let (api, name) = (access(client, namespace, kind_of(object)), name_of(object));
+    let (api, name) = (api(client, namespace, kind_of(object)), name_of(object));
     let until = Instant::now() + LIMIT;
     loop {
         match api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await {

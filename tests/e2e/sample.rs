@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::declared::{self, chaincode, channel, hospital, identity, kind_of, name_of, orderer, peer, two_hospitals};
+use crate::resources::resource;
 use crate::scene::{Scene, condition, status};
 
 /// The sample, all at once: ready, every node once, nothing written twice, in a namespace that admits only `restricted`.
@@ -121,7 +122,7 @@ fn nodes(channel: &DynamicObject) -> Vec<Value> {
 
 /// One line of `kubectl get`, as the server prints it.
 pub async fn row(scene: &Scene, kind: &str, name: &str) -> BTreeMap<String, Value> {
-    let resource = declared::resource(kind);
+    let resource = resource(kind);
     let path = format!("/apis/{}/namespaces/{}/{}/{name}", resource.api_version, scene.namespace, resource.plural);
     let request = Request::get(path).header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io").body(Vec::new());
     let table: Value = scene.client.request(request.expect("a request")).await.expect("a table");

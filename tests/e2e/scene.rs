@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ehrnet_api::Kind;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::api::{DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
 use crate::cluster::{Cluster, SYSTEM};
-use crate::declared::{self, access, kind_of, name_of};
+use crate::declared::{self, kind_of, name_of};
 use crate::resources::{self, Resources};
 
 /// Nothing may take longer. A loaded machine is slow, and only what hangs should fail.
@@ -75,7 +76,7 @@ impl Scene {
     }
 
     pub fn of_kind(&self, kind: &str) -> Api<DynamicObject> {
-        access(&self.client, &self.namespace, kind)
+        resources::api(&self.client, &self.namespace, kind)
     }
 
     /// Applies everything at the same time.
@@ -100,8 +101,8 @@ impl Scene {
 
     /// Shows all declared resources to `enough` after each change, until it says yes.
     pub async fn follow(&self, enough: impl FnMut(&Resources) -> bool) {
-        let kinds = declared::kinds().into_iter().map(|kind| (kind.clone(), self.of_kind(&kind)));
-        if tokio::time::timeout(LIMIT, resources::follow(kinds, enough)).await.is_err() {
+        let seen = resources::follow(&self.client, &self.namespace, enough);
+        if tokio::time::timeout(LIMIT, seen).await.is_err() {
             panic!("not seen within {LIMIT:?}\n{}", self.situation().await);
         }
     }
@@ -168,8 +169,8 @@ impl Scene {
     /// What is known of the namespace, for a failure.
     pub async fn situation(&self) -> String {
         let mut text = String::new();
-        for kind in declared::kinds() {
-            for object in self.of_kind(&kind).list(&ListParams::default()).await.expect("a list") {
+        for kind in Kind::ALL.iter().map(|kind| kind.as_str()) {
+            for object in self.of_kind(kind).list(&ListParams::default()).await.expect("a list") {
                 // Writing to a String cannot fail.
                 let _ = writeln!(text, "{kind} {}: {}", object.name_any(), open_conditions(&object));
             }

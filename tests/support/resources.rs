@@ -1,12 +1,14 @@
-//! The resources of a namespace as somebody who watches them sees them.
+//! The resources of a namespace: access to them by kind, and how they look to somebody who watches them.
 
 use std::collections::BTreeMap;
 
+use ehrnet_api::Kind;
 use futures::StreamExt;
 use kube::api::DynamicObject;
+use kube::core::ApiResource;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 
 /// Kind and name of a resource.
 pub type Id = (String, String);
@@ -14,13 +16,21 @@ pub type Id = (String, String);
 /// All that are there.
 pub type Resources = BTreeMap<Id, DynamicObject>;
 
-/// Shows the resources of these kinds to `enough` after each change, until it says yes.
-pub async fn follow(
-    kinds: impl IntoIterator<Item = (String, Api<DynamicObject>)>,
-    mut enough: impl FnMut(&Resources) -> bool,
-) {
-    let watches = kinds.into_iter().map(|(kind, api)| {
-        watcher(api, watcher::Config::default()).default_backoff().map(move |event| (kind.clone(), event)).boxed()
+/// How the server calls a kind of `ehrnet.dev`.
+pub fn resource(kind: &str) -> ApiResource {
+    Kind::parse(kind).unwrap_or_else(|| panic!("{kind} is no declared kind")).resource()
+}
+
+/// Access to a kind of `ehrnet.dev` in a namespace.
+pub fn api(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &resource(kind))
+}
+
+/// Shows the resources of all kinds in a namespace to `enough` after each change, until it says yes.
+pub async fn follow(client: &Client, namespace: &str, mut enough: impl FnMut(&Resources) -> bool) {
+    let watches = Kind::ALL.iter().map(|kind| {
+        let events = watcher(api(client, namespace, kind.as_str()), watcher::Config::default()).default_backoff();
+        events.map(move |event| (kind.as_str().to_owned(), event)).boxed()
     });
     let mut events = futures::stream::select_all(watches);
     let mut resources = Resources::new();

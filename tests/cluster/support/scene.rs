@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ehrnet_api::Kind;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
@@ -231,11 +230,9 @@ pub fn is_ready(object: &DynamicObject) -> bool {
 }
 
 async fn follow(client: Client, namespace: String, resources: watch::Sender<Resources>) {
-    let watched =
-        Kind::ALL.iter().map(|kind| (kind.as_str().to_owned(), objects::api(&client, &namespace, kind.as_str())));
     let show = |now: &Resources| {
         resources.send_replace(now.clone());
         false
     };
-    resources::follow(watched, show).await;
+    resources::follow(&client, &namespace, show).await;
 }
