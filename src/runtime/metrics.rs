@@ -3,7 +3,7 @@
 //! Invariant: label values come from fixed sets (kinds, verbs, results) or from the resources' own names; nothing that a
 //! user types freely becomes a label, so that the number of series is bounded by the number of resources.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,11 +59,8 @@ pub struct Certificate {
     pub certificate: &'static str,
 }
 
-impl Certificate {
-    fn is_of(&self, namespace: &str, kind: &str, name: &str) -> bool {
-        self.namespace == namespace && self.kind == kind && self.name == name
-    }
-}
+/// Namespace, kind and name of the resource that certificates were issued for.
+type Owner = (String, String, String);
 
 /// All metrics of the process. Clones share them.
 #[derive(Clone, Debug)]
@@ -79,8 +76,8 @@ struct Inner {
     ledger_writes: Family<Act, Counter>,
     ends: Family<Certificate, Gauge>,
     renewals: Family<Certificate, Gauge>,
-    /// All certificates that stand in the two before: a family does not tell what it holds.
-    certificates: Mutex<HashSet<Certificate>>,
+    /// All certificates that stand in the two before, by owner: a family does not tell what it holds.
+    certificates: Mutex<BTreeMap<Owner, HashSet<Certificate>>>,
     leader: Gauge,
 }
 
@@ -152,12 +149,15 @@ impl Metrics {
     /// A certificate ends at `not_after` and is renewed at `renewal`, both in seconds since 1970. A CA takes the place of the
     /// one that its resource had before, whatever Secret that was in.
     pub fn certificate(&self, certificate: Certificate, not_after: i64, renewal: Option<i64>) {
-        self.forget(|known| {
-            let same = known.certificate == certificate.certificate && known.certificate != "leaf";
-            same && known.secret != certificate.secret
-                && known.is_of(&certificate.namespace, &certificate.kind, &certificate.name)
-        });
-        let mut known = self.0.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = (certificate.namespace.clone(), certificate.kind.clone(), certificate.name.clone());
+        let mut certificates = self.0.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = certificates.entry(owner).or_default();
+        if certificate.certificate != "leaf" {
+            let replaced = |other: &Certificate| {
+                other.certificate == certificate.certificate && other.secret != certificate.secret
+            };
+            known.extract_if(replaced).for_each(|other| self.withdraw(&other));
+        }
         self.0.ends.get_or_create(&certificate).set(not_after);
         match renewal {
             Some(renewal) => {
@@ -173,26 +173,25 @@ impl Metrics {
     /// A resource is gone, and nothing is said of its certificates any more. What the resources of a namespace share goes
     /// with the last of them.
     pub fn certificates_gone(&self, namespace: &str, kind: &str, name: &str) {
-        self.forget(|certificate| certificate.is_of(namespace, kind, name));
-        let is_shared = |certificate: &Certificate| certificate.kind.is_empty();
-        let known = self.0.certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = !known.iter().any(|certificate| certificate.namespace == namespace && !is_shared(certificate));
-        drop(known);
-        if last {
-            self.forget(|certificate| certificate.namespace == namespace && is_shared(certificate));
+        let mut certificates = self.0.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone =
+            certificates.remove(&(namespace.to_owned(), kind.to_owned(), name.to_owned())).unwrap_or_default();
+        let first: Owner = (namespace.to_owned(), String::new(), String::new());
+        let left: Vec<Owner> = certificates
+            .range(first..)
+            .map(|(owner, _)| owner.clone())
+            .take_while(|(of, ..)| of == namespace)
+            .collect();
+        if left.iter().all(|(_, kind, _)| kind.is_empty()) {
+            gone.extend(left.iter().filter_map(|owner| certificates.remove(owner)).flatten());
         }
+        gone.iter().for_each(|certificate| self.withdraw(certificate));
     }
 
-    fn forget(&self, goes: impl Fn(&Certificate) -> bool) {
-        let mut known = self.0.certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|certificate| {
-            let goes = goes(certificate);
-            if goes {
-                self.0.ends.remove(certificate);
-                self.0.renewals.remove(certificate);
-            }
-            !goes
-        });
+    /// Takes a certificate out of the text.
+    fn withdraw(&self, certificate: &Certificate) {
+        self.0.ends.remove(certificate);
+        self.0.renewals.remove(certificate);
     }
 
     /// Whether this process holds the lease.
