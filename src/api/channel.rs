@@ -206,7 +206,7 @@ pub struct BatchSpec {
 }
 
 fn batch_timeout() -> GoDuration {
-    GoDuration::millis(200)
+    GoDuration::millis(500)
 }
 fn max_message_count() -> u32 {
     500

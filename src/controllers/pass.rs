@@ -111,7 +111,7 @@ pub async fn recognise(ctx: &Context, target: &Target, uid: Option<&str>) {
 }
 
 /// How long a status may wait that tells nothing but how far something is: the next one tells more.
-const UNHURRIED: Duration = Duration::from_secs(1);
+const UNHURRIED: Duration = Duration::from_millis(300);
 
 /// Writes a status where it differs, and tells people about a `Ready` that changed. One that does not matter to others yet
 /// waits for the next, so that not every state on the way is written; the outcome says when it is written at the latest.

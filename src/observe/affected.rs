@@ -95,10 +95,13 @@ fn contracts(world: &World, namespace: &str, channel: &str) -> Vec<Target> {
     chaincodes.map(|chaincode| target(Kind::Chaincode, &*chaincode)).collect()
 }
 
-/// A channel and the peers that have it: their heights stand in their status.
+/// A channel, the peers that have it and its orderers: their heights stand in their status.
 fn ledgers(world: &World, namespace: &str, channel: &str) -> Vec<Target> {
     let peers = world.peers.list(namespace).into_iter().filter(|peer| peer.spec.channels.iter().any(|c| c == channel));
     let mut targets: Vec<_> = peers.map(|peer| target(Kind::Peer, &*peer)).collect();
+    let declared = world.channels.get(namespace, channel);
+    let orderers = declared.iter().flat_map(|channel| &channel.spec.consensus.orderers);
+    targets.extend(orderers.map(|orderer| Target::new(Kind::Orderer, namespace, orderer)));
     targets.push(Target::new(Kind::Channel, namespace, channel));
     targets
 }

@@ -231,7 +231,7 @@ impl Starter<'_> {
             + 'static,
     {
         let private: Option<fn(&K, &K) -> bool> = match kind {
-            Kind::Orderer | Kind::Peer => Some(super::affected::is_progress),
+            Kind::Channel | Kind::Orderer | Kind::Peer => Some(super::affected::is_progress),
             _ => None,
         };
         for (shard, api) in self.shards::<DeserializeGuard<K>>() {

@@ -93,7 +93,7 @@ pub async fn fills_in_the_defaults(cluster: Arc<TestCluster>) {
             "Channel",
             CHANNEL,
             json!({
-                "batch": {"timeout": "200ms", "maxMessageCount": 500, "absoluteMaxBytes": 10_485_760, "preferredMaxBytes": 2_097_152},
+                "batch": {"timeout": "500ms", "maxMessageCount": 500, "absoluteMaxBytes": 10_485_760, "preferredMaxBytes": 2_097_152},
                 "policies": {"lifecycleEndorsement": "MAJORITY"},
                 "capabilities": {"channel": "V3_0", "orderer": "V2_0", "application": "V2_5"},
             }),
