@@ -4,6 +4,8 @@ use std::fmt::{self, Write};
 
 /// Characters of a field or of a message that are said: more is a line that nobody reads, or somebody's text.
 const MAX_SAID: usize = 400;
+/// Errors of one document that are told: who has mended these sees the next ones.
+pub const MAX_ERRORS: usize = 100;
 
 /// One wrong field: a path as Kubernetes and FHIR write it, and what is wrong there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

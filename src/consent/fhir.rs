@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::actors::{Contained, grantees};
 use super::code::Code;
 use super::context::ProvisionContext;
-use super::error::FieldError;
+use super::error::{FieldError, MAX_ERRORS};
 use super::json::{At, Found, first_below, refuse_blanks};
 use super::policy::digest;
 use super::reference::Subject;
@@ -165,15 +165,15 @@ pub fn read(
         ..error
     };
     let already = |error: FieldError| if error.field.starts_with("Consent") { error } else { within(error) };
-    let placed = roots::read(&at, version, context).map_err(|error| vec![already(error)])?;
-    let grantee = Contained::of(&at).and_then(|contained| grantees(&at, &contained)).map_err(|error| vec![error])?;
+    let contained = Contained::of(&at).map_err(|error| vec![error])?;
+    let placed = roots::read(&at, version, &contained, context).map_err(|error| vec![already(error)])?;
+    let grantee = grantees(&at, &contained).map_err(|error| vec![error])?;
     let mut errors = Vec::new();
     let root = build(&placed, grantee.as_deref(), context, &mut errors);
-    // What several denials inherit is wrong once.
-    errors.dedup();
     let mut errors: Vec<FieldError> = errors.into_iter().map(within).collect();
     let consent = read_rest(&at, version, context, (placed.provision(), root, grantee));
     let consent = consent.map_err(|error| errors.push(error));
+    errors.truncate(MAX_ERRORS);
     consent.ok().filter(|_| errors.is_empty()).ok_or(errors)
 }
 

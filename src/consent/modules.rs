@@ -3,7 +3,8 @@
 
 use super::context::{Module, ProvisionContext};
 use super::error::FieldError;
-use super::placed::Placed;
+use super::placed::{MAX_COPIES, Placed};
+use super::tree::MAX_PROVISIONS;
 use crate::vocabulary::code_systems::CodedElement;
 use crate::vocabulary::{Coding, ProvisionType};
 
@@ -12,7 +13,9 @@ pub fn expand(root: Placed, context: &ProvisionContext) -> Result<Placed, FieldE
     if context.modules.is_empty() {
         return Ok(root);
     }
-    let mut expanded = expand_one(root, context)?;
+    let provisions = MAX_PROVISIONS.saturating_sub(root.size().provisions);
+    let mut expansion = Expansion { context, provisions, entries: MAX_COPIES };
+    let mut expanded = expansion.one(root)?;
     match expanded.pop() {
         Some(one) if expanded.is_empty() => Ok(one),
         Some(one) => Err(one.error("code", "names several modules, which only a nested provision can")),
@@ -20,31 +23,60 @@ pub fn expand(root: Placed, context: &ProvisionContext) -> Result<Placed, FieldE
     }
 }
 
-/// The provisions that one stands for: one for each module among its codes, and one for its other codes.
-fn expand_one(mut placed: Placed, context: &ProvisionContext) -> Result<Vec<Placed>, FieldError> {
-    let mut children = Vec::new();
-    for child in std::mem::take(&mut placed.children) {
-        children.extend(expand_one(child, context)?);
-    }
-    placed.children = children;
-    let (modules, others) = split(&placed, context)?;
-    if modules.is_empty() {
-        return Ok(vec![placed]);
-    }
-    let mut expanded = Vec::new();
-    if !others.is_empty() {
-        let mut rest = placed.clone();
-        rest.own.code = others;
-        expanded.push(rest);
-    }
-    for module in modules {
-        expanded.push(stands_for(&placed, module)?);
-    }
-    Ok(expanded)
+struct Expansion<'e> {
+    context: &'e ProvisionContext,
+    /// Provisions that may still be added.
+    provisions: usize,
+    /// Entries of lists that may still be copied.
+    entries: usize,
 }
 
-/// The modules among the codes of a provision, and its other codes. A denial of a module that nobody declared would deny
-/// nothing.
+impl Expansion<'_> {
+    /// The provisions that one stands for: one for each module among its codes, and one for its other codes.
+    fn one(&mut self, mut placed: Placed) -> Result<Vec<Placed>, FieldError> {
+        let mut children = Vec::new();
+        for child in std::mem::take(&mut placed.children) {
+            children.extend(self.one(child)?);
+        }
+        placed.children = children;
+        let (modules, others) = split(&placed, self.context)?;
+        if modules.is_empty() {
+            return Ok(vec![placed]);
+        }
+        placed.own.code.clear();
+        self.afford(&placed, modules.len() + usize::from(!others.is_empty()) - 1)?;
+        let mut expanded = Vec::new();
+        if !others.is_empty() {
+            let mut rest = placed.clone();
+            rest.own.code = others;
+            expanded.push(rest);
+        }
+        for module in modules {
+            expanded.push(stands_for(&placed, module)?);
+        }
+        Ok(expanded)
+    }
+
+    /// Counts the copies before they are made: levels multiply.
+    fn afford(&mut self, placed: &Placed, copies: usize) -> Result<(), FieldError> {
+        let size = placed.size();
+        let left = |left: usize, each: usize| left.checked_sub(copies.checked_mul(each)?);
+        match (left(self.provisions, size.provisions), left(self.entries, size.entries)) {
+            (Some(provisions), Some(entries)) => {
+                (self.provisions, self.entries) = (provisions, entries);
+                Ok(())
+            }
+            _ => {
+                let message = format_args!(
+                    "stands for too much: with it the document has more than {MAX_PROVISIONS} rules, or more than {MAX_COPIES} \
+                     entries are repeated in them"
+                );
+                Err(placed.error("code", message))
+            }
+        }
+    }
+}
+
 fn split<'c>(placed: &Placed, context: &'c ProvisionContext) -> Result<(Vec<&'c Module>, Vec<Coding>), FieldError> {
     let (mut modules, mut others) = (Vec::new(), Vec::new());
     for (i, coding) in placed.own.code.iter().enumerate() {
@@ -52,6 +84,7 @@ fn split<'c>(placed: &Placed, context: &'c ProvisionContext) -> Result<(Vec<&'c 
         let same = |module: &&Module| module.code == code;
         let of_system = |module: &Module| code.meant().is_none_or(|system| module.code.meant() == Some(system));
         match context.modules.iter().find(same) {
+            Some(module) if modules.iter().any(|other: &&Module| std::ptr::eq(*other, module)) => {}
             Some(module) => modules.push(module),
             None if placed.own.type_ == Some(ProvisionType::Deny) && context.modules.iter().any(of_system) => {
                 let message =
@@ -66,7 +99,6 @@ fn split<'c>(placed: &Placed, context: &'c ProvisionContext) -> Result<(Vec<&'c 
 
 fn stands_for(placed: &Placed, module: &Module) -> Result<Placed, FieldError> {
     let mut rule = placed.clone();
-    rule.own.code.clear();
     for (own, of_module, name) in [
         (&mut rule.own.class, &module.class, "class"),
         (&mut rule.own.purpose, &module.purpose, "purpose"),

@@ -5,6 +5,9 @@ use super::error::FieldError;
 use super::tree::below;
 use crate::vocabulary::{Provision, ProvisionType};
 
+/// Entries of lists that putting a tree in order may copy: a bound on the memory that a document may ask for.
+pub const MAX_COPIES: usize = 100_000;
+
 /// A provision, where it stands, and what is nested in it.
 #[derive(Clone, Debug)]
 pub struct Placed {
@@ -51,8 +54,23 @@ impl Placed {
         FieldError::new(format!("{}{dot}{element}", self.prefix), message)
     }
 
-    /// Provisions in the tree.
-    pub fn len(&self) -> usize {
-        1 + self.children.iter().map(Self::len).sum::<usize>()
+    /// Provisions in the tree, and entries of the lists in them.
+    pub fn size(&self) -> Size {
+        let Provision { purpose, actor, action, security_label, class, document_type, code, data, .. } = &self.own;
+        let lists = [purpose, action, security_label, class, document_type, code];
+        let entries = lists.iter().map(|list| list.len()).sum::<usize>() + actor.len() + data.len();
+        self.children.iter().map(Self::size).fold(Size { provisions: 1, entries }, |one, other| Size {
+            provisions: one.provisions + other.provisions,
+            entries: one.entries + other.entries,
+        })
     }
+}
+
+/// How much a tree is.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Provisions.
+    pub provisions: usize,
+    /// Entries of their lists.
+    pub entries: usize,
 }

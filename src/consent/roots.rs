@@ -5,33 +5,35 @@
 //! around what is nested in it. Only where all ways come to the same is it read; else it is refused, or the policy says which
 //! it is.
 
+use super::actors::Contained;
 use super::context::ProvisionContext;
 use super::error::FieldError;
 use super::fhir::{filled_list, read_coding};
 use super::json::At;
 use super::modules;
-use super::placed::Placed;
-use super::provisions::{provision_type, read_provision};
-use super::tree::{MAX_PROVISIONS, check_size, give_types};
+use super::placed::{MAX_COPIES, Placed};
+use super::provisions::{Reader, provision_type};
+use super::tree::{check_size, give_types};
 use crate::vocabulary::code_systems::{ACT_CODE, CodedElement};
 use crate::vocabulary::{FhirVersion, Provision, ProvisionType, UntypedRoot};
 
 /// The provisions of a consent as a tree in which everything has its type; the paths begin below `Consent`.
-pub fn read(at: &At, version: FhirVersion, context: &ProvisionContext) -> Result<Placed, FieldError> {
+pub fn read(
+    at: &At,
+    version: FhirVersion,
+    contained: &Contained,
+    context: &ProvisionContext,
+) -> Result<Placed, FieldError> {
+    let reader = Reader::new(contained, context);
     let placed = match version {
-        FhirVersion::R4 => read_single(at, context)?,
-        FhirVersion::R5 => read_exceptions(at, context)?,
+        FhirVersion::R4 => read_single(at, reader, context)?,
+        FhirVersion::R5 => read_exceptions(at, reader)?,
     };
-    modules::expand(placed, context).and_then(|placed| match placed.len() {
-        n if n > MAX_PROVISIONS => {
-            Err(placed.error("provision", format_args!("stands for {n} rules, at most {MAX_PROVISIONS} are allowed")))
-        }
-        _ => Ok(placed),
-    })
+    modules::expand(placed, context)
 }
 
 /// R4: one root provision.
-fn read_single(at: &At, context: &ProvisionContext) -> Result<Placed, FieldError> {
+fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Result<Placed, FieldError> {
     let base = policy_rule(at, context)?;
     let no_base = || {
         let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision), \
@@ -41,7 +43,7 @@ fn read_single(at: &At, context: &ProvisionContext) -> Result<Placed, FieldError
     let Some(root) = at.get("provision") else {
         return Ok(Placed::base(base.ok_or_else(no_base)?, "policyRule", Vec::new()));
     };
-    let mut provision = read_provision(&root, at, context, 0)?;
+    let mut provision = reader.provision(&root, 0)?;
     let stated = provision.type_;
     check_size(&provision, "provision")?;
     give_types(&mut provision, stated.unwrap_or(ProvisionType::Deny), FhirVersion::R4, "provision")?;
@@ -56,8 +58,8 @@ fn read_single(at: &At, context: &ProvisionContext) -> Result<Placed, FieldError
             Ok(placed)
         }
         UntypedRoot::Exception => Ok(exception(placed, base.ok_or_else(no_base)?)),
-        UntypedRoot::Frame if !placed.children.is_empty() => Ok(frame(placed)),
-        UntypedRoot::Refuse if !placed.children.is_empty() && placed.permits_only() => Ok(frame(placed)),
+        UntypedRoot::Frame if !placed.children.is_empty() => frame(placed),
+        UntypedRoot::Refuse if !placed.children.is_empty() && placed.permits_only() => frame(placed),
         UntypedRoot::Refuse | UntypedRoot::Frame if base.is_none() => Err(no_base()),
         UntypedRoot::Refuse | UntypedRoot::Frame => Err(FieldError::new(
             "provision.type",
@@ -70,13 +72,18 @@ fn read_single(at: &At, context: &ProvisionContext) -> Result<Placed, FieldError
 
 /// A frame grants nothing itself. Its labels are a ceiling for what is nested in it, and no condition of its own denial,
 /// which then holds for every label.
-fn frame(mut root: Placed) -> Placed {
+fn frame(mut root: Placed) -> Result<Placed, FieldError> {
     let labels = std::mem::take(&mut root.own.security_label);
+    if labels.len() * root.children.len() > MAX_COPIES {
+        let message =
+            format_args!("has too many labels: with all that is nested in it they are more than {MAX_COPIES}");
+        return Err(root.error("securityLabel", message));
+    }
     for child in root.children.iter_mut().filter(|child| child.own.security_label.is_empty()) {
         child.own.security_label.clone_from(&labels);
     }
     root.own.type_ = Some(ProvisionType::Deny);
-    root
+    Ok(root)
 }
 
 /// The base, with the root as its exception. What is nested in the root and denies is no exception to a permit: it holds
@@ -95,7 +102,7 @@ fn exception(mut root: Placed, base: ProvisionType) -> Placed {
 }
 
 /// R5: a base decision and a list of exceptions to it.
-fn read_exceptions(at: &At, context: &ProvisionContext) -> Result<Placed, FieldError> {
+fn read_exceptions(at: &At, mut reader: Reader) -> Result<Placed, FieldError> {
     let decision = at.get("decision").ok_or_else(|| {
         let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision)";
         FieldError::new("decision", message)
@@ -110,7 +117,7 @@ fn read_exceptions(at: &At, context: &ProvisionContext) -> Result<Placed, FieldE
     let mut provision = Provision::default();
     for child in filled_list(at, "provision")? {
         refuse_types(&child, 0)?;
-        provision.provision.push(read_provision(&child, at, context, 1)?);
+        provision.provision.push(reader.provision(&child, 1)?);
     }
     check_size(&provision, "")?;
     give_types(&mut provision, effect, FhirVersion::R5, "")?;
