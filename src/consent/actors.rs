@@ -13,7 +13,7 @@ use super::error::FieldError;
 use super::fhir::{filled_list, known, read_concept};
 use super::json::At;
 use crate::vocabulary::code_systems::{CodedElement, PARTICIPATION_TYPE, ROLE_CLASS, ROLE_CODE};
-use crate::vocabulary::{Actor, Coding, Identifier, Part};
+use crate::vocabulary::{Actor, Coding, Doubt, Identifier, Part};
 
 /// Systems, by the end of their URL, whose roles are known here besides participation types.
 const ROLE_SYSTEMS: &[&str] = &[
@@ -106,6 +106,35 @@ pub fn part_of(actor: &Actor) -> Part {
     }
 }
 
+/// Members of a contained resource that describe who it is, and name nobody else.
+const DESCRIPTIVE: &[&str] = &[
+    "active",
+    "address",
+    "alias",
+    "birthDate",
+    "communication",
+    "description",
+    "extension",
+    "gender",
+    "id",
+    "identifier",
+    "language",
+    "meta",
+    "name",
+    "photo",
+    "resourceType",
+    "telecom",
+    "text",
+    "type",
+];
+
+/// Why a denial of a contained actor is refused that is named by more than whole identifiers.
+const NAMED_OTHERWISE: Doubt = Doubt {
+    element: "reference",
+    why: "is contained and named otherwise than by identifiers with system and value, which a denial may not leave out: name \
+          everybody whom it means by Type/id or identifier",
+};
+
 /// Resources that a document contains, by their id.
 pub struct Contained<'a>(BTreeMap<&'a str, &'a Value>);
 
@@ -124,15 +153,20 @@ impl<'a> Contained<'a> {
         Ok(Self(by_id))
     }
 
-    /// The identifiers of the resource that `#id` refers to. Nothing is followed further, so nothing can go in a circle.
-    fn identifiers(&self, reference: &str) -> Vec<Identifier> {
-        let resource = reference.strip_prefix('#').and_then(|id| self.0.get(id));
-        let list = resource.and_then(|resource| resource["identifier"].as_array()).into_iter().flatten();
+    /// The identifiers of the resource that `#id` refers to, and whether nothing else in it names somebody. Nothing is followed
+    /// further, so nothing can go in a circle.
+    fn identifiers(&self, reference: &str) -> (Vec<Identifier>, bool) {
+        let resource =
+            reference.strip_prefix('#').and_then(|id| self.0.get(id)).and_then(|resource| resource.as_object());
+        let list = resource.and_then(|resource| resource.get("identifier")?.as_array()).map_or(&[][..], Vec::as_slice);
         let whole = |identifier: &Value| {
             let part = |name: &str| identifier[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
             Some(Identifier { system: part("system")?, value: part("value")? })
         };
-        list.filter_map(whole).collect()
+        let identifiers: Vec<Identifier> = list.iter().filter_map(whole).collect();
+        let describes = |name: &String| DESCRIPTIVE.contains(&name.as_str()) || name.starts_with('_');
+        let only = identifiers.len() == list.len() && resource.is_some_and(|resource| resource.keys().all(describes));
+        (identifiers, only)
     }
 }
 
@@ -185,9 +219,10 @@ pub fn read_reference(at: &At, contained: &Contained) -> Result<Vec<Actor>, Fiel
     if text.is_none() && identifier.is_none() {
         return Err(at.error("needs a reference or an identifier: a display text cannot be compared"));
     }
-    let inside = text.as_deref().map(|text| contained.identifiers(text)).unwrap_or_default();
+    let (inside, only) = text.as_deref().map(|text| contained.identifiers(text)).unwrap_or_default();
     if !inside.is_empty() {
-        let by = |identifier| Actor { identifier: Some(identifier), ..Actor::default() };
+        let doubt = (!only).then_some(NAMED_OTHERWISE);
+        let by = |identifier| Actor { identifier: Some(identifier), doubt, ..Actor::default() };
         return Ok(inside.into_iter().chain(identifier).map(by).collect());
     }
     Ok(vec![Actor { reference: text, identifier, ..Actor::default() }])

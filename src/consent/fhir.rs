@@ -309,10 +309,15 @@ fn one_of<'a>(at: &At<'a>, r4: &str, r5: &str) -> Result<Option<At<'a>>, FieldEr
     }
 }
 
-/// A patient known by identifier only is nobody that a request could name.
+/// A patient known by identifier only is nobody that a request could name. Somebody who is no patient is refused: the consent
+/// would be of nobody, and so would its denials.
 fn patient_key(at: &At) -> Result<Option<Subject>, FieldError> {
     at.object()?;
-    Ok(at.get("reference").map(|reference| reference.token()).transpose()?.and_then(Subject::parse))
+    let Some(reference) = at.get("reference") else { return Ok(None) };
+    match Subject::parse(reference.token()?) {
+        Some(subject) if !subject.is_patient() => Err(reference.error("must be of a patient: write Patient/id")),
+        subject => Ok(subject),
+    }
 }
 
 /// Refuses elements that are neither evaluated nor allowed to be ignored. `_x` carries extensions of the primitive `x`.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::code::Code;
 use super::reference::Subject;
-use super::request::{Record, Request, Requester};
+use super::request::{Author, Record, Request, Requester};
 use super::rules::{About, Element, Term};
 use super::tree::{ActorRule, DataRule, Elements, Node, Who};
 use crate::vocabulary::{DataMeaning, ProvisionType};
@@ -137,13 +137,15 @@ fn same(one: &Subject, other: &Subject, effect: ProvisionType) -> bool {
     if effect == ProvisionType::Deny { one.may_be(other) } else { one.is(other) }
 }
 
-/// Whether an author is the one that a rule names. An MSP cannot be compared with what the policy does not map to one: such a
-/// denial holds.
-fn wrote(author: &str, target: &Subject, rule: &DataRule, effect: ProvisionType) -> bool {
-    match (Subject::parse(author), &rule.msp_id) {
-        (Some(author), _) if author.is(target) => true,
-        (Some(_), _) => false,
-        (None, Some(msp_id)) => author == msp_id,
-        (None, None) => effect == ProvisionType::Deny,
+/// Whether an author is the one that a rule names. Where one is an MSP and the other nobody maps to one, they cannot be
+/// compared: such a denial holds.
+fn wrote(author: &Author, target: &Subject, rule: &DataRule, effect: ProvisionType) -> bool {
+    let of_msp = |msp_id: &Option<String>| msp_id.is_some() && author.msp_id == *msp_id;
+    if same(&author.named, target, effect) || of_msp(&rule.msp_id) {
+        return true;
     }
+    let by_name = (!target.has_type()).then(|| target.key.clone());
+    let both_typed = author.named.has_type() && target.has_type();
+    let both_msps = author.msp_id.is_some() && rule.msp_id.is_some();
+    effect == ProvisionType::Deny && (of_msp(&by_name) || author.may_be_an_msp() && !both_typed && !both_msps)
 }

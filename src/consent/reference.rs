@@ -43,6 +43,16 @@ impl Subject {
         Self { key: name.to_owned(), base: None }
     }
 
+    /// Whether it is a patient.
+    pub fn is_patient(&self) -> bool {
+        self.key.starts_with("Patient/")
+    }
+
+    /// Whether it has a type.
+    pub fn has_type(&self) -> bool {
+        self.key.contains('/')
+    }
+
     /// Whether both name the same. One that names no server may be on any.
     pub fn is(&self, other: &Self) -> bool {
         self.key == other.key && self.may_share_a_server(other)

@@ -54,9 +54,10 @@ pub struct Requester {
 impl Requester {
     /// Whether the reference with this key names the requester. For a denial, a name without a type may be of any.
     pub fn is_named(&self, key: &str, effect: ProvisionType) -> bool {
-        let id = key.rsplit_once('/').map(|(_, id)| id);
-        let untyped = |name: &String| effect == ProvisionType::Deny && Some(name.as_str()) == id;
-        self.names.iter().any(|name| name == key || untyped(name))
+        let untyped = |name: &str| !name.contains('/') || !key.contains('/');
+        let id = |name: &str| name.rsplit('/').next().map(str::to_owned);
+        let may_be = |name: &str| effect == ProvisionType::Deny && untyped(name) && id(name) == id(key);
+        self.names.iter().any(|name| name == key || may_be(name))
     }
 
     /// Whether the requester is a device.
@@ -82,10 +83,32 @@ pub struct Record {
     pub codes: Option<Vec<Code>>,
     /// Confidentiality and sensitivity.
     pub labels: Option<RecordLabels>,
-    /// Authors, as references or MSP identifiers.
-    pub author: Option<Vec<String>>,
+    /// Who wrote it.
+    pub author: Option<Vec<Author>>,
     /// When it was written.
     pub authored_on: Option<TimeRange>,
+}
+
+/// Who wrote a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// As the record names them: a name without a type is an MSP.
+    pub named: Subject,
+    /// The MSP, if that is known.
+    pub msp_id: Option<String>,
+}
+
+impl Author {
+    fn new(name: &str, context: &ProvisionContext) -> Self {
+        let named = Subject::parse(name).unwrap_or_else(|| Subject::untyped(name));
+        let untyped = (!named.has_type()).then(|| name.to_owned());
+        Self { msp_id: context.organizations.get(&named.key).cloned().or(untyped), named }
+    }
+
+    /// Whether the author may be an MSP or an organisation that is one.
+    pub fn may_be_an_msp(&self) -> bool {
+        !self.named.has_type() || self.named.key.starts_with("Organization/")
+    }
 }
 
 impl Request {
@@ -208,7 +231,7 @@ fn record(at: &At, context: &ProvisionContext) -> Result<Record, FieldError> {
         class: codes(at, "class", CodedElement::Class, context)?,
         codes: codes(at, "codes", CodedElement::Code, context)?,
         labels: labels.map(|codes| RecordLabels::new(codes, &context.systems, context.confidentiality_required)),
-        author: texts(at, "author")?,
+        author: texts(at, "author")?.map(|names| names.iter().map(|name| Author::new(name, context)).collect()),
         authored_on: written.transpose()?,
     })
 }

@@ -292,12 +292,10 @@ impl Builder<'_> {
                 Part::Recipient => who.extend(self.actor(i, actor)),
                 Part::Bystander => {
                     let message = "takes part in the document only, so nothing can be given to it or withheld from it";
-                    who.push(ActorRule {
-                        who: Who::Nobody(self.nobody(&format!("actor[{i}].role"), message)),
-                        role: None,
-                    });
+                    who.push(self.no_actor(i, "role", message));
                 }
             }
+            who.extend(actor.doubt.map(|doubt| self.no_actor(i, doubt.element, doubt.why)));
         }
         (list(who), list(whose))
     }
@@ -374,6 +372,10 @@ impl Builder<'_> {
 
     fn target(&self, reference: &str, field: &str) -> Result<Subject, Box<FieldError>> {
         reference::record(reference).ok_or_else(|| self.nobody(field, CANNOT_BE_COMPARED))
+    }
+
+    fn no_actor(&self, i: usize, element: &str, message: &str) -> ActorRule {
+        ActorRule { who: Who::Nobody(self.nobody(&format!("actor[{i}].{element}"), message)), role: None }
     }
 
     fn nobody(&self, element: &str, message: &str) -> Box<FieldError> {

@@ -1,0 +1,163 @@
+//! Denials of somebody: whichever way a document names them, and whichever way they ask, the denial holds or the document
+//! is refused.
+
+use serde_json::{Value, json};
+
+use super::generate::consent;
+use super::policy;
+use crate::{Policy, Request, fhir};
+
+const NOON: &str = "2026-11-23T12:00:00Z";
+
+/// `PERMIT`, `DENY`, or the field for which the document or the request is refused.
+fn answer(consent: &Value, policy: &Policy, request: &Value) -> String {
+    let consent = match fhir::read(consent, None, policy.context()) {
+        Ok(consent) => consent,
+        Err(errors) => return errors[0].field.clone(),
+    };
+    let request = match Request::parse(request, policy.context()) {
+        Ok(request) => request,
+        Err(error) => return error.field,
+    };
+    let decision = crate::decide(&[consent], policy, &request, NOON.parse().expect("a time"));
+    json!(decision.decision).as_str().expect("a text").to_owned()
+}
+
+/// Everything is permitted but to these actors.
+fn but_to(actor: Value, contained: Value) -> Value {
+    let denial = json!({"type": "deny", "actor": [actor]});
+    let mut consent = consent(json!({"provision": {"type": "permit", "provision": [denial]}}));
+    if !contained.is_null() {
+        consent["contained"] = json!([contained]);
+    }
+    consent
+}
+
+fn named(reference: &str) -> Value {
+    json!({"reference": {"reference": reference}})
+}
+
+fn in_role(role: &str, reference: &str) -> Value {
+    json!({"role": {"coding": [{"code": role}]}, "reference": {"reference": reference}})
+}
+
+fn asks(id: &str) -> Value {
+    json!({"patient": "Patient/ex-patient", "actor": {"id": id}, "purpose": "TREAT", "resource": {"id": "Observation/1"}})
+}
+
+fn written_by(author: &str) -> Value {
+    let resource = json!({"id": "Observation/1", "author": author});
+    json!({"patient": "Patient/ex-patient", "actor": {"id": "Practitioner/a"}, "purpose": "TREAT", "resource": resource})
+}
+
+fn plain() -> Policy {
+    policy(json!({"basePolicy": "all-normal", "organizations": [
+        {"reference": "Organization/mercy", "mspId": "MercyMSP"}, {"reference": "Organization/other", "mspId": "OtherMSP"},
+    ]}))
+}
+
+#[test]
+fn a_name_without_a_type_is_denied_to_everybody_of_that_id() {
+    for (denied, asking, expected) in [
+        ("dr-a", "Practitioner/dr-a", "DENY"),
+        ("dr-a", "https://a.example/fhir/Practitioner/dr-a", "DENY"),
+        ("dr-a", "dr-a", "DENY"),
+        ("Practitioner/dr-a", "dr-a", "DENY"),
+        ("dr-b", "Practitioner/dr-a", "PERMIT"),
+        ("Device/dr-a", "Practitioner/dr-a", "PERMIT"),
+    ] {
+        let answer = answer(&but_to(named(denied), Value::Null), &plain(), &asks(asking));
+        assert_eq!(answer, expected, "{denied} {asking}");
+    }
+}
+
+#[test]
+fn a_permit_of_a_name_without_a_type_is_none_of_somebody_of_that_id() {
+    let permit = consent(json!({"provision": {"type": "permit", "actor": [named("dr-a")]}}));
+    assert_eq!(answer(&permit, &policy(json!({})), &asks("Practitioner/dr-a")), "DENY");
+}
+
+#[test]
+fn whose_data_is_denied_is_the_same_by_organisation_by_msp_and_by_name() {
+    for role in ["CST", "AUT"] {
+        for (denied, author, expected) in [
+            ("Organization/mercy", "MercyMSP", "DENY"),
+            ("Organization/mercy", "Organization/mercy", "DENY"),
+            ("MercyMSP", "Organization/mercy", "DENY"),
+            ("MercyMSP", "MercyMSP", "DENY"),
+            ("mercy", "Organization/mercy", "DENY"),
+            // An organisation that nobody maps may be the MSP, and the MSP may be it.
+            ("Organization/unknown", "MercyMSP", "DENY"),
+            ("MercyMSP", "Organization/unknown", "DENY"),
+            ("Organization/other", "MercyMSP", "PERMIT"),
+            ("Organization/other", "Organization/mercy", "PERMIT"),
+            ("Organization/mercy", "Practitioner/7", "PERMIT"),
+        ] {
+            let answer = answer(&but_to(in_role(role, denied), Value::Null), &plain(), &written_by(author));
+            assert_eq!(answer, expected, "{role} {denied} {author}");
+        }
+    }
+}
+
+#[test]
+fn an_overriding_denial_of_the_data_of_an_msp_knows_its_organisation() {
+    let overriding = |role: &str| {
+        policy(json!({
+            "basePolicy": "all-normal", "organizations": [{"reference": "Organization/mercy", "mspId": "MercyMSP"}],
+            "overriding": [{"type": "deny", "actor": [{"role": {"code": role}, "mspId": "MercyMSP"}]}],
+        }))
+    };
+    let permit = consent(json!({"provision": {"type": "permit"}}));
+    for author in ["Organization/mercy", "MercyMSP", "https://a.example/fhir/Organization/mercy"] {
+        assert_eq!(answer(&permit, &overriding("CST"), &written_by(author)), "DENY", "{author}");
+        assert_eq!(answer(&permit, &overriding("AUT"), &written_by(author)), "DENY", "{author}");
+    }
+}
+
+#[test]
+fn a_consent_of_something_else_than_a_patient_is_refused() {
+    for (reference, expected) in [
+        ("Patient/ex-patient", "DENY"),
+        ("https://a.example/fhir/Patient/ex-patient", "DENY"),
+        ("patient/ex-patient", "Consent.patient.reference"),
+        ("Pateint/ex-patient", "Consent.patient.reference"),
+        ("Person/ex-patient", "Consent.patient.reference"),
+        ("Group/all", "Consent.patient.reference"),
+        // Nobody who could be compared: its denials are anybody's.
+        ("urn:uuid:7b0c1c5e", "DENY"),
+        ("ex-patient", "DENY"),
+    ] {
+        let mut denial = consent(json!({"provision": {"type": "deny"}}));
+        denial["patient"] = json!({"reference": reference});
+        assert_eq!(answer(&denial, &plain(), &asks("Practitioner/a")), expected, "{reference}");
+    }
+}
+
+#[test]
+fn a_contained_actor_who_is_named_otherwise_too_is_refused_in_a_denial() {
+    let whole = json!({"system": "urn:a", "value": "1"});
+    let field = "Consent.provision.provision[0].actor[0].reference";
+    let asking = json!({"actor": {"id": "Practitioner/dr-a", "identifiers": [{"system": "urn:a", "value": "1"}]}, "purpose": "TREAT"});
+    for (contained, expected) in [
+        (json!({"resourceType": "Practitioner", "id": "x", "identifier": [whole], "name": [{"family": "A"}]}), "DENY"),
+        (json!({"resourceType": "Practitioner", "id": "x", "identifier": [whole, {"value": "2"}]}), field),
+        (json!({"resourceType": "Practitioner", "id": "x", "identifier": [{"system": "urn:a"}, whole]}), field),
+        (
+            json!({"resourceType": "PractitionerRole", "id": "x", "identifier": [whole], "practitioner": {"reference": "Practitioner/dr-a"}}),
+            field,
+        ),
+        (
+            json!({"resourceType": "Group", "id": "x", "identifier": [whole], "member": [{"entity": {"reference": "Practitioner/dr-a"}}]}),
+            field,
+        ),
+        (json!({"resourceType": "Practitioner", "id": "x"}), field),
+    ] {
+        let denial = but_to(named("#x"), contained.clone());
+        assert_eq!(answer(&denial, &plain(), &asking), expected, "{contained}");
+        let permit = consent(json!({
+            "contained": [contained], "provision": {"type": "permit", "actor": [named("#x")]},
+        }));
+        let permitted = if contained["identifier"].is_null() { "DENY" } else { "PERMIT" };
+        assert_eq!(answer(&permit, &policy(json!({})), &asking), permitted, "{contained}");
+    }
+}
