@@ -88,8 +88,11 @@ pub fn is_grantee(node: &Node, request: &Request) -> bool {
 
 fn is_meant(rule: &ActorRule, requester: &Requester, effect: ProvisionType) -> bool {
     // Of a role, a certificate knows the code only.
-    let in_role =
-        rule.role.as_ref().is_none_or(|role| requester.role.as_ref().is_some_and(|held| held.code == role.code));
+    let is_role = |held: &Code, role: &Code| match effect {
+        ProvisionType::Permit => held.code == role.code,
+        ProvisionType::Deny => held.code.eq_ignore_ascii_case(&role.code),
+    };
+    let in_role = rule.role.as_ref().is_none_or(|role| requester.role.as_ref().is_some_and(|held| is_role(held, role)));
     let of_msp = |msp_id: &String| requester.msp_id.as_ref() == Some(msp_id);
     let named = match &rule.who {
         Who::Reference { key, msp_id } => requester.is_named(key, effect) || msp_id.as_ref().is_some_and(of_msp),

@@ -87,6 +87,17 @@ pub fn names_an_actor(reference: &str) -> bool {
     }
 }
 
+/// Whether somebody who asks, or wrote a record, may have this name: `Type/id` of somebody, or a name without a type.
+pub fn may_name_somebody(name: &str) -> bool {
+    if name.contains(['?', '#', '|', '%']) {
+        return false;
+    }
+    match reference_key(name).split_once('/') {
+        Some((kind, id)) => ACTOR_TYPES.contains(&kind) && !id.is_empty(),
+        None => !name.is_empty(),
+    }
+}
+
 fn is_a_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }

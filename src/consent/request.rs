@@ -12,7 +12,7 @@ use super::code::{Code, RecordLabels};
 use super::context::ProvisionContext;
 use super::error::FieldError;
 use super::json::At;
-use super::reference::{Subject, reference_key};
+use super::reference::{Subject, may_name_somebody, reference_key};
 use super::time::TimeRange;
 use crate::vocabulary::code_systems::{ACT_REASON, CodedElement, RESEARCH_CODES};
 use crate::vocabulary::{Identifier, ProvisionType};
@@ -117,7 +117,7 @@ impl Request {
         let at = At::root(json, "request");
         at.only(&["patient", "actor", "action", "purpose", "breakGlass", "resource"])?;
         Ok(Self {
-            patient: subject(&at, "patient")?,
+            patient: patient(&at)?,
             actor: at.get("actor").map(|actor| requester(&actor, context)).transpose()?.flatten(),
             action: one_code(&at, "action", CodedElement::Action, context)?,
             purpose: one_code(&at, "purpose", CodedElement::Purpose, context)?,
@@ -136,8 +136,15 @@ fn text(at: &At, name: &str) -> Result<Option<String>, FieldError> {
     at.get(name).map(|at| at.token().map(str::to_owned)).transpose()
 }
 
-fn key(at: &At, name: &str) -> Result<Option<String>, FieldError> {
-    at.get(name).map(|at| at.token().map(|text| reference_key(text).to_owned())).transpose()
+/// A reference to somebody. One that is written otherwise than FHIR has it would evade the denials of who is meant.
+fn somebody<'a>(at: &At<'a>) -> Result<&'a str, FieldError> {
+    let text = at.token()?;
+    let message = "names nobody: write Type/id, of a type that FHIR has for those who act, or a name";
+    if may_name_somebody(text) { Ok(text) } else { Err(at.error(message)) }
+}
+
+fn key(at: &At) -> Result<String, FieldError> {
+    somebody(at).map(|text| reference_key(text).to_owned())
 }
 
 fn subject(at: &At, name: &str) -> Result<Option<Subject>, FieldError> {
@@ -146,9 +153,18 @@ fn subject(at: &At, name: &str) -> Result<Option<Subject>, FieldError> {
     Subject::parse(at.token()?).map(Some).ok_or_else(missing)
 }
 
-/// One text or a list of texts.
-fn texts(at: &At, name: &str) -> Result<Option<Vec<String>>, FieldError> {
-    entries(at, name)?.map(|entries| entries.iter().map(|at| at.token().map(str::to_owned)).collect()).transpose()
+fn patient(at: &At) -> Result<Option<Subject>, FieldError> {
+    match subject(at, "patient")? {
+        Some(subject) if !subject.is_patient() => {
+            Err(FieldError::new(format!("{}.patient", at.path), "must be of a patient: write Patient/id"))
+        }
+        subject => Ok(subject),
+    }
+}
+
+/// One entry or a list of them, each read by `read`.
+fn each<T>(at: &At, name: &str, read: impl Fn(&At) -> Result<T, FieldError>) -> Result<Option<Vec<T>>, FieldError> {
+    entries(at, name)?.map(|entries| entries.iter().map(read).collect()).transpose()
 }
 
 fn codes(
@@ -157,8 +173,7 @@ fn codes(
     element: CodedElement,
     context: &ProvisionContext,
 ) -> Result<Option<Vec<Code>>, FieldError> {
-    let read = |at: &At| context.systems.parse(at, element);
-    entries(at, name)?.map(|entries| entries.iter().map(read).collect()).transpose()
+    each(at, name, |at| context.systems.parse(at, element))
 }
 
 fn entries<'a>(at: &At<'a>, name: &str) -> Result<Option<Vec<At<'a>>>, FieldError> {
@@ -189,9 +204,8 @@ fn requester(at: &At, context: &ProvisionContext) -> Result<Option<Requester>, F
     }
     let msp_id = text(at, "mspId")?;
     let role = at.get("role").map(|at| context.systems.parse(&at, CodedElement::Code)).transpose()?;
-    let groups = texts(at, "groups")?.unwrap_or_default();
-    let groups: Vec<String> = groups.iter().map(|group| reference_key(group).to_owned()).collect();
-    let mut names: Vec<String> = key(at, "id")?.into_iter().collect();
+    let groups = each(at, "groups", key)?.unwrap_or_default();
+    let mut names: Vec<String> = at.get("id").map(|at| key(&at)).transpose()?.into_iter().collect();
     names.extend(msp_id.iter().map(|msp_id| reference_key(msp_id).to_owned()));
     names.extend(role.iter().map(|role| reference_key(&role.code).to_owned()));
     names.extend(groups.iter().cloned());
@@ -231,7 +245,7 @@ fn record(at: &At, context: &ProvisionContext) -> Result<Record, FieldError> {
         class: codes(at, "class", CodedElement::Class, context)?,
         codes: codes(at, "codes", CodedElement::Code, context)?,
         labels: labels.map(|codes| RecordLabels::new(codes, &context.systems, context.confidentiality_required)),
-        author: texts(at, "author")?.map(|names| names.iter().map(|name| Author::new(name, context)).collect()),
+        author: each(at, "author", |at| Ok(Author::new(somebody(at)?, context)))?,
         authored_on: written.transpose()?,
     })
 }

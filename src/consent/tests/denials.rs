@@ -72,6 +72,57 @@ fn a_name_without_a_type_is_denied_to_everybody_of_that_id() {
 }
 
 #[test]
+fn no_spelling_of_who_asks_evades_a_denial() {
+    let denial = but_to(named("Practitioner/dr-a"), Value::Null);
+    for (id, expected) in [
+        ("Practitioner/dr-a", "DENY"),
+        ("https://a.example/fhir/Practitioner/dr-a/_history/2", "DENY"),
+        ("Practitioner/dr-a/", "DENY"),
+        ("Practitioner/Dr B", "PERMIT"),
+        ("practitioner/dr-a", "request.actor.id"),
+        ("Practioner/dr-a", "request.actor.id"),
+        ("https://a.example/fhir/Practitioner/dr-a|1", "request.actor.id"),
+        ("Practitioner//dr-a", "request.actor.id"),
+        ("Practitioner/dr-a#1", "request.actor.id"),
+        ("Practitioner/dr%2Da", "request.actor.id"),
+        ("Practitioner?identifier=a|1", "request.actor.id"),
+        ("#dr-a", "request.actor.id"),
+    ] {
+        assert_eq!(answer(&denial, &plain(), &asks(id)), expected, "{id}");
+    }
+    let group = but_to(named("Group/er"), Value::Null);
+    for (name, expected) in [("Group/er", "DENY"), ("er", "DENY"), ("group/er", "request.actor.groups[0]")] {
+        let mut request = asks("Practitioner/a");
+        request["actor"]["groups"] = json!([name]);
+        assert_eq!(answer(&group, &plain(), &request), expected, "{name}");
+    }
+    let custodian = but_to(in_role("CST", "Organization/mercy"), Value::Null);
+    for (author, expected) in
+        [("organization/mercy", "request.resource.author"), ("Organisation/mercy", "request.resource.author")]
+    {
+        assert_eq!(answer(&custodian, &plain(), &written_by(author)), expected, "{author}");
+    }
+    let mut of_another = asks("Practitioner/a");
+    of_another["patient"] = json!("patient/ex-patient");
+    assert_eq!(answer(&denial, &plain(), &of_another), "request.patient");
+}
+
+#[test]
+fn a_role_is_denied_whichever_case_it_is_written_in() {
+    let denial = but_to(json!({"role": {"coding": [{"code": "physician"}]}}), Value::Null);
+    let permit =
+        consent(json!({"provision": {"type": "permit", "actor": [{"role": {"coding": [{"code": "physician"}]}}]}}));
+    for (role, denied, permitted) in
+        [("physician", "DENY", "PERMIT"), ("Physician", "DENY", "DENY"), ("nurse", "PERMIT", "DENY")]
+    {
+        let mut request = asks("Practitioner/a");
+        request["actor"]["role"] = json!(role);
+        assert_eq!(answer(&denial, &plain(), &request), denied, "{role}");
+        assert_eq!(answer(&permit, &policy(json!({})), &request), permitted, "{role}");
+    }
+}
+
+#[test]
 fn a_permit_of_a_name_without_a_type_is_none_of_somebody_of_that_id() {
     let permit = consent(json!({"provision": {"type": "permit", "actor": [named("dr-a")]}}));
     assert_eq!(answer(&permit, &policy(json!({})), &asks("Practitioner/dr-a")), "DENY");
