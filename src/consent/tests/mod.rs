@@ -2,6 +2,7 @@
 
 mod bounds;
 mod denials;
+mod documents;
 mod found;
 mod generate;
 mod kinds;
