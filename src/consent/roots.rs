@@ -87,9 +87,10 @@ fn frame(mut root: Placed) -> Result<Placed, FieldError> {
 }
 
 /// The base, with the root as its exception. What is nested in the root and denies is no exception to a permit: it holds
-/// whether or not the root does, so it stands beside it and inherits nothing.
+/// whether or not the root does, so it stands beside it and inherits nothing. The period is that of the exception; a base that
+/// permits holds no longer than it, and one that denies has no end.
 fn exception(mut root: Placed, base: ProvisionType) -> Placed {
-    let period = root.own.period.take();
+    let period = root.own.period.clone().filter(|_| base == ProvisionType::Permit);
     root.own.type_ = Some(if base == ProvisionType::Permit { ProvisionType::Deny } else { ProvisionType::Permit });
     let denies = |child: &Placed| child.own.type_ == Some(ProvisionType::Deny);
     let (denials, permits) = std::mem::take(&mut root.children).into_iter().partition(denies);

@@ -72,3 +72,26 @@ fn what_never_permits_does_not_under_any_spelling() {
         "an unknown category does no harm"
     );
 }
+
+#[test]
+fn an_opt_out_does_not_end_with_the_period_of_its_exception() {
+    let opt_out = |rule: &str| {
+        consent(json!({
+            "policyRule": {"coding": [{"code": rule}]},
+            "provision": {"period": {"end": "2025"}, "purpose": [{"code": "TREAT"}]},
+        }))
+    };
+    let site = policy(json!({"basePolicy": "all-normal", "untypedRoot": "exception"}));
+    let in_2025 = "2025-06-01T12:00:00Z";
+    let request = json!({"patient": "Patient/ex-patient", "actor": {"id": "Practitioner/a"}, "purpose": "TREAT", "resource": {"securityLabels": ["N"]}});
+    let other = json!({"patient": "Patient/ex-patient", "actor": {"id": "Practitioner/a"}, "purpose": "HOPERAT", "resource": {"securityLabels": ["N"]}});
+    assert_eq!(answer_at(&opt_out("OPTOUT"), &site, &request, in_2025), "PERMIT");
+    assert_eq!(answer_at(&opt_out("OPTOUT"), &site, &other, in_2025), "DENY");
+    assert_eq!(answer_at(&opt_out("OPTOUT"), &site, &request, NOON), "DENY");
+    assert_eq!(answer_at(&opt_out("OPTOUT"), &site, &other, NOON), "DENY");
+    // An opt-in permits no longer than its period, and neither does its exception deny.
+    let strict = policy(json!({"untypedRoot": "exception"}));
+    assert_eq!(answer_at(&opt_out("OPTIN"), &strict, &other, in_2025), "PERMIT");
+    assert_eq!(answer_at(&opt_out("OPTIN"), &strict, &request, in_2025), "DENY");
+    assert_eq!(answer_at(&opt_out("OPTIN"), &strict, &other, NOON), "DENY");
+}
