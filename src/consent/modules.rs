@@ -6,7 +6,7 @@ use super::error::FieldError;
 use super::placed::{MAX_COPIES, Placed};
 use super::tree::MAX_PROVISIONS;
 use crate::vocabulary::code_systems::CodedElement;
-use crate::vocabulary::{Coding, ProvisionType};
+use crate::vocabulary::{Coding, Provision, ProvisionType};
 
 /// The tree with every module in it replaced by the rules that it stands for.
 pub fn expand(root: Placed, context: &ProvisionContext) -> Result<Placed, FieldError> {
@@ -15,7 +15,7 @@ pub fn expand(root: Placed, context: &ProvisionContext) -> Result<Placed, FieldE
     }
     let provisions = MAX_PROVISIONS.saturating_sub(root.size().provisions);
     let mut expansion = Expansion { context, provisions, entries: MAX_COPIES };
-    let mut expanded = expansion.one(root)?;
+    let mut expanded = expansion.one(root, &Stated::default())?;
     match expanded.pop() {
         Some(one) if expanded.is_empty() => Ok(one),
         Some(one) => Err(one.error("code", "names several modules, which only a nested provision can")),
@@ -32,14 +32,17 @@ struct Expansion<'e> {
 }
 
 impl Expansion<'_> {
-    /// The provisions that one stands for: one for each module among its codes, and one for its other codes.
-    fn one(&mut self, mut placed: Placed) -> Result<Vec<Placed>, FieldError> {
+    /// The provisions that one stands for: one for each module among its codes, and one for its other codes. `above` is what
+    /// the modules state that it is nested in.
+    fn one(&mut self, mut placed: Placed, above: &Stated) -> Result<Vec<Placed>, FieldError> {
+        above.refuse_again(&placed)?;
+        let (modules, others) = split(&placed, self.context)?;
+        let stated = modules.iter().fold(above.clone(), |stated, module| stated.and(module));
         let mut children = Vec::new();
         for child in std::mem::take(&mut placed.children) {
-            children.extend(self.one(child)?);
+            children.extend(self.one(child, &stated)?);
         }
         placed.children = children;
-        let (modules, others) = split(&placed, self.context)?;
         if modules.is_empty() {
             return Ok(vec![placed]);
         }
@@ -77,6 +80,37 @@ impl Expansion<'_> {
     }
 }
 
+/// Names of the elements that modules state. What is nested in a module would leave it by stating one of them again.
+#[derive(Clone, Debug, Default)]
+struct Stated(Vec<&'static str>);
+
+impl Stated {
+    fn and(mut self, module: &Module) -> Self {
+        let own = [
+            (true, "code"),
+            (!module.class.is_empty(), "class"),
+            (!module.purpose.is_empty(), "purpose"),
+            (!module.action.is_empty(), "action"),
+        ];
+        self.0.extend(own.into_iter().filter(|(states, _)| *states).map(|(_, name)| name));
+        self
+    }
+
+    fn refuse_again(&self, placed: &Placed) -> Result<(), FieldError> {
+        let Provision { code, class, purpose, action, .. } = &placed.own;
+        let own = [(code, "code"), (class, "class"), (purpose, "purpose"), (action, "action")];
+        match own.iter().find(|(codings, name)| !codings.is_empty() && self.0.contains(name)) {
+            None => Ok(()),
+            Some((_, name)) => {
+                let message = "states again what the module stands for that the provision is nested in: state it beside the module";
+                Err(placed.error(name, message))
+            }
+        }
+    }
+}
+
+/// The modules among the codes of a provision, and its other codes. A denial of a module that nobody declared would deny
+/// nothing.
 fn split<'c>(placed: &Placed, context: &'c ProvisionContext) -> Result<(Vec<&'c Module>, Vec<Coding>), FieldError> {
     let (mut modules, mut others) = (Vec::new(), Vec::new());
     for (i, coding) in placed.own.code.iter().enumerate() {

@@ -95,3 +95,49 @@ fn an_opt_out_does_not_end_with_the_period_of_its_exception() {
     assert_eq!(answer_at(&opt_out("OPTIN"), &strict, &request, in_2025), "DENY");
     assert_eq!(answer_at(&opt_out("OPTIN"), &strict, &other, NOON), "DENY");
 }
+
+const NATION: &str = "urn:oid:1.2.3.4";
+
+fn nation() -> Policy {
+    policy(json!({"codeSystems": [{"url": NATION}], "modules": [
+        {"code": {"system": NATION, "code": "care"}, "class": [{"code": "Observation"}], "purpose": [{"code": "TREAT"}]},
+        {"code": {"system": NATION, "code": "study"}, "purpose": [{"code": "HRESCH"}]},
+    ]}))
+}
+
+fn module(code: &str) -> Value {
+    json!([{"coding": codings(NATION, &[code])}])
+}
+
+#[test]
+fn nothing_nested_in_a_module_says_again_what_the_module_stands_for() {
+    let nested = |code: &str, effect: &str, name: &str, value: Value| {
+        let below = json!({"type": effect, name: value});
+        consent(
+            json!({"provision": {"type": "deny", "provision": [{"type": "permit", "code": module(code), "provision": [below]}]}}),
+        )
+    };
+    let request = asks("TREAT", "MedicationRequest");
+    let below = "Consent.provision.provision[0].provision[0]";
+    for effect in ["permit", "deny"] {
+        for (code, name, value, refused) in [
+            ("care", "class", json!([{"code": "MedicationRequest"}]), true),
+            ("care", "purpose", json!([{"code": "HMARKT"}]), true),
+            ("care", "code", module("study"), true),
+            ("study", "code", json!([{"coding": codings(LOINC, &["1-8"])}]), true),
+            ("study", "class", json!([{"code": "MedicationRequest"}]), false),
+            ("care", "period", json!({"end": "2030"}), false),
+        ] {
+            let expected = if refused { format!("{below}.{name}") } else { "DENY".to_owned() };
+            let document = nested(code, effect, name, value);
+            assert_eq!(answer(&document, &nation(), &request), expected, "{code} {effect} {document}");
+        }
+    }
+    // Two levels below, and beside another module, it is the same.
+    let deeper = json!({"type": "permit", "provision": [{"type": "permit", "class": [{"code": "Media"}]}]});
+    let both = json!([{"coding": codings(NATION, &["study"])}, {"coding": codings(NATION, &["care"])}]);
+    let document = consent(
+        json!({"provision": {"type": "deny", "provision": [{"type": "permit", "code": both, "provision": [deeper]}]}}),
+    );
+    assert_eq!(answer(&document, &nation(), &request), format!("{below}.provision[0].class"));
+}
