@@ -113,19 +113,27 @@ impl Stated {
 /// nothing.
 fn split<'c>(placed: &Placed, context: &'c ProvisionContext) -> Result<(Vec<&'c Module>, Vec<Coding>), FieldError> {
     let (mut modules, mut others) = (Vec::new(), Vec::new());
+    let effect = placed.own.type_.unwrap_or(ProvisionType::Deny);
     for (i, coding) in placed.own.code.iter().enumerate() {
         let code = context.systems.code(coding, CodedElement::Code);
-        let same = |module: &&Module| module.code == code;
+        let named = |module: &&Module| match effect {
+            ProvisionType::Permit => module.code == code,
+            ProvisionType::Deny => code.names(&module.code, effect),
+        };
         let of_system = |module: &Module| code.meant().is_none_or(|system| module.code.meant() == Some(system));
-        match context.modules.iter().find(same) {
-            Some(module) if modules.iter().any(|other: &&Module| std::ptr::eq(*other, module)) => {}
-            Some(module) => modules.push(module),
-            None if placed.own.type_ == Some(ProvisionType::Deny) && context.modules.iter().any(of_system) => {
-                let message =
-                    "is not one of the policy's modules, so it would deny nothing: declare it in spec.modules";
-                return Err(placed.error(&format!("code[{i}]"), message));
+        let found: Vec<&Module> = context.modules.iter().filter(named).collect();
+        if found.is_empty() && effect == ProvisionType::Deny && context.modules.iter().any(of_system) {
+            let message = "is not one of the policy's modules, so it would deny nothing: declare it in spec.modules";
+            return Err(placed.error(&format!("code[{i}]"), message));
+        }
+        // What only may be a module may be a code of content as well.
+        if found.iter().all(|module| module.code != code) {
+            others.push(coding.clone());
+        }
+        for module in found {
+            if !modules.iter().any(|other: &&Module| std::ptr::eq(*other, module)) {
+                modules.push(module);
             }
-            None => others.push(coding.clone()),
         }
     }
     Ok((modules, others))

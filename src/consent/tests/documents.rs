@@ -141,3 +141,28 @@ fn nothing_nested_in_a_module_says_again_what_the_module_stands_for() {
     );
     assert_eq!(answer(&document, &nation(), &request), format!("{below}.provision[0].class"));
 }
+
+#[test]
+fn a_denied_module_is_lost_by_no_spelling() {
+    let of_module = |effect: &str, base: &str, system: Option<&str>, code: &str| {
+        let nested = json!({"type": effect, "code": [concept(system, code)]});
+        consent(json!({"provision": {"type": base, "provision": [nested]}}))
+    };
+    for system in [Some(NATION), Some("urn:oid:9.9.9"), Some("https://national.example/modules"), None] {
+        for code in ["care", "CARE"] {
+            let denial = of_module("deny", "permit", system, code);
+            assert_eq!(answer(&denial, &nation(), &asks("TREAT", "Observation")), "DENY", "{system:?} {code}");
+            assert_eq!(answer(&denial, &nation(), &asks("HRESCH", "Media")), "PERMIT", "{system:?} {code}");
+            let permit = of_module("permit", "deny", system, code);
+            let permitted = if (system, code) == (Some(NATION), "care") { "PERMIT" } else { "DENY" };
+            assert_eq!(answer(&permit, &nation(), &asks("TREAT", "Observation")), permitted, "{system:?} {code}");
+        }
+    }
+    // It may be a code of content as well.
+    let content = json!({"class": "Media", "codes": [{"system": "urn:oid:9.9.9", "code": "care"}]});
+    let request = json!({"actor": {"id": "Practitioner/a"}, "purpose": "HRESCH", "resource": content});
+    assert_eq!(answer(&of_module("deny", "permit", Some("urn:oid:9.9.9"), "care"), &nation(), &request), "DENY");
+    // A code that is known to be of another system is none of the nation's.
+    let loinc = of_module("deny", "permit", Some(LOINC), "1-8");
+    assert_eq!(answer(&loinc, &nation(), &asks("TREAT", "Observation")), "PERMIT");
+}
