@@ -128,6 +128,13 @@ const DESCRIPTIVE: &[&str] = &[
     "type",
 ];
 
+/// Why a denial is refused of whose role a translation is not known.
+const UNKNOWN_TRANSLATION: Doubt = Doubt {
+    element: "role",
+    why: "has a code that is not known here beside one that is, which a denial may not leave out: let the ConsentPolicy say in \
+          actorRoles what it is, or remove it",
+};
+
 /// Why a denial of a contained actor is refused that is named by more than whole identifiers.
 const NAMED_OTHERWISE: Doubt = Doubt {
     element: "reference",
@@ -185,13 +192,18 @@ pub fn read_actor(at: &At, contained: &Contained, context: &ProvisionContext) ->
         let message = "is not known here: let the ConsentPolicy say in actorRoles what it is, or remove it";
         return Err(FieldError::new(role_at, message).unless_policy_says());
     }
-    let Some(reference) = at.get("reference") else {
-        return in_role(at, roles, &parts, context);
-    };
-    let role =
-        parts.first().map(|part| representative(*part)).or_else(|| of_certificate.first().map(|role| (*role).clone()));
-    let named = read_reference(&reference, contained)?;
-    Ok(named.into_iter().map(|actor| Actor { role: role.clone(), ..actor }).collect())
+    let receives = parts.first().is_none_or(|part| *part == Part::Recipient);
+    if !receives && parts[0] != Part::Bystander && !of_certificate.is_empty() {
+        let message = "has codes of which one says whose data it is and another who asks: keep one of them";
+        return Err(FieldError::new(role_at, message));
+    }
+    let is_known = |role: &Coding| part(role, context).is_some() || is_of_certificates(role);
+    let doubt = roles.iter().any(|role| !is_known(role)).then_some(UNKNOWN_TRANSLATION);
+    let certified = of_certificate.first().filter(|_| receives).map(|role| (*role).clone());
+    let role = certified.or_else(|| parts.first().map(|part| representative(*part)));
+    let Some(reference) = at.get("reference") else { return in_role(at, roles, &parts, context) };
+    let named = read_reference(&reference, contained)?.into_iter();
+    Ok(named.map(|actor| Actor { role: role.clone(), doubt: actor.doubt.or(doubt), ..actor }).collect())
 }
 
 /// Everybody in a role: one for each coding, which are translations of each other.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::generate::consent;
 use super::policy;
+use crate::vocabulary::code_systems::PARTICIPATION_TYPE;
 use crate::{Policy, Request, fhir};
 
 const NOON: &str = "2026-11-23T12:00:00Z";
@@ -210,5 +211,61 @@ fn a_contained_actor_who_is_named_otherwise_too_is_refused_in_a_denial() {
         }));
         let permitted = if contained["identifier"].is_null() { "DENY" } else { "PERMIT" };
         assert_eq!(answer(&permit, &policy(json!({})), &asking), permitted, "{contained}");
+    }
+}
+
+/// Roles as codings of one concept, and whom the reference names.
+fn with_roles(effect: &str, codings: Value, reference: Option<&str>) -> Value {
+    let mut actor = json!({"role": {"coding": codings}});
+    if let Some(reference) = reference {
+        actor["reference"] = json!({"reference": reference});
+    }
+    let nested = json!({"type": effect, "actor": [actor]});
+    consent(json!({"provision": {"type": if effect == "deny" { "permit" } else { "deny" }, "provision": [nested]}}))
+}
+
+fn asks_as(role: &str) -> Value {
+    let mut request = asks("Practitioner/a");
+    request["actor"]["mspId"] = json!("MercyMSP");
+    request["actor"]["role"] = json!(role);
+    request
+}
+
+#[test]
+fn a_role_of_certificates_narrows_a_permit_beside_how_the_actor_takes_part() {
+    let part = |code: &str| json!({"system": PARTICIPATION_TYPE, "code": code});
+    for codings in [json!([part("PRCP"), {"code": "physician"}]), json!([{"code": "physician"}, part("IRCP")])] {
+        for reference in [Some("Practitioner/a"), Some("Organization/mercy"), None] {
+            let permit = with_roles("permit", codings.clone(), reference);
+            assert_eq!(answer(&permit, &plain(), &asks_as("nurse")), "DENY", "{codings} {reference:?}");
+            assert_eq!(answer(&permit, &plain(), &asks_as("physician")), "PERMIT", "{codings} {reference:?}");
+        }
+        let denial = with_roles("deny", codings.clone(), Some("Practitioner/a"));
+        assert_eq!(answer(&denial, &plain(), &asks_as("nurse")), "DENY", "beside a name it would narrow a denial");
+    }
+    for whose in ["CST", "AUT"] {
+        for effect in ["permit", "deny"] {
+            let both = with_roles(effect, json!([part(whose), {"code": "physician"}]), Some("Organization/mercy"));
+            let role = "Consent.provision.provision[0].actor[0].role";
+            assert_eq!(answer(&both, &plain(), &asks_as("physician")), role, "{whose} {effect}");
+        }
+    }
+}
+
+#[test]
+fn a_role_with_a_translation_that_nobody_knows_is_refused_in_a_denial() {
+    let role = "Consent.provision.provision[0].actor[0].role";
+    let recipient = json!({"system": PARTICIPATION_TYPE, "code": "PRCP"});
+    for unknown in [
+        json!({"system": "urn:unknown", "code": "CST"}),
+        json!({"system": "urn:unknown", "code": "7"}),
+        json!({"code": "X7"}),
+    ] {
+        for codings in [json!([recipient, unknown]), json!([unknown, {"code": "physician"}])] {
+            let denial = with_roles("deny", codings.clone(), Some("Practitioner/a"));
+            assert_eq!(answer(&denial, &plain(), &asks_as("nurse")), role, "{codings}");
+            let permit = with_roles("permit", codings.clone(), Some("Practitioner/a"));
+            assert_eq!(answer(&permit, &plain(), &asks_as("physician")), "PERMIT", "{codings}");
+        }
     }
 }
