@@ -317,6 +317,10 @@ pub enum CodedElement {
 }
 
 impl CodedElement {
+    /// Every element that holds codes.
+    pub const ALL: [Self; 7] =
+        [Self::Purpose, Self::Action, Self::SecurityLabel, Self::Class, Self::Code, Self::Category, Self::Role];
+
     /// The closed systems of the element, the one that a bare code is looked up in first.
     pub fn closed_systems(self) -> &'static [(&'static str, &'static [&'static str])] {
         match self {
@@ -344,15 +348,7 @@ mod tests {
 
     #[test]
     fn lists_hold_no_code_twice() {
-        let elements = [
-            CodedElement::Purpose,
-            CodedElement::Action,
-            CodedElement::SecurityLabel,
-            CodedElement::Class,
-            CodedElement::Category,
-            CodedElement::Role,
-        ];
-        for (system, codes) in elements.iter().flat_map(|element| element.closed_systems()) {
+        for (system, codes) in CodedElement::ALL.iter().flat_map(|element| element.closed_systems()) {
             let mut unique = codes.to_vec();
             unique.sort_unstable();
             unique.dedup();
