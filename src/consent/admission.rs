@@ -42,7 +42,8 @@ pub fn reading(spec: &mut PolicySpec, errors: &mut Vec<FieldError>) -> Provision
     }
     let mut cited_policies = BTreeMap::new();
     for (i, cited) in spec.cited_policies.iter().enumerate() {
-        if cited_policies.insert(cited.uri.clone(), cited.decision).is_some_and(|other| other != cited.decision) {
+        if cited_policies.insert(systems::bare(&cited.uri), cited.decision).is_some_and(|other| other != cited.decision)
+        {
             errors.push(FieldError::new(format!("spec.citedPolicies[{i}].uri"), "means something else above"));
         }
     }

@@ -22,7 +22,7 @@ pub struct ProvisionContext {
     pub roles: Vec<(Code, Part)>,
     /// Codes that stand for whole rules.
     pub modules: Vec<Module>,
-    /// What holds for documents that cite a policy instead of stating rules, by its URI.
+    /// What holds for documents that cite a policy instead of stating rules, by its URI without what makes no difference.
     pub cited_policies: BTreeMap<String, ProvisionType>,
     /// Whether a record without confidentiality code counts as one that is as protected as can be.
     pub confidentiality_required: bool,

@@ -15,6 +15,7 @@ use super::placed::{MAX_COPIES, Placed};
 use super::provisions::{Reader, provision_type};
 use super::tree::{check_size, give_types};
 use crate::vocabulary::code_systems::{ACT_CODE, CodedElement};
+use crate::vocabulary::systems::bare;
 use crate::vocabulary::{FhirVersion, Provision, ProvisionType, UntypedRoot};
 
 /// The provisions of a consent as a tree in which everything has its type; the paths begin below `Consent`.
@@ -34,14 +35,9 @@ pub fn read(
 
 /// R4: one root provision.
 fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Result<Placed, FieldError> {
-    let base = policy_rule(at, context)?;
-    let no_base = || {
-        let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision), \
-                       or let the ConsentPolicy say in citedPolicies what the cited policy means";
-        FieldError::new("provision.type", message).unless_policy_says()
-    };
+    let base = cited_base(at, context)?;
     let Some(root) = at.get("provision") else {
-        return Ok(Placed::base(base.ok_or_else(no_base)?, "policyRule", Vec::new()));
+        return Ok(Placed::base(base?, "policyRule", Vec::new()));
     };
     let mut provision = reader.provision(&root, 0)?;
     let stated = provision.type_;
@@ -54,20 +50,20 @@ fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Resul
     let plain = Provision { type_: None, period: None, ..placed.own.clone() } == Provision::default();
     match context.untyped_root {
         _ if plain => {
-            placed.own.type_ = Some(base.ok_or_else(no_base)?);
+            placed.own.type_ = Some(base?);
             Ok(placed)
         }
-        UntypedRoot::Exception => Ok(exception(placed, base.ok_or_else(no_base)?)),
+        UntypedRoot::Exception => Ok(exception(placed, base?)),
         UntypedRoot::Frame if !placed.children.is_empty() => frame(placed),
         UntypedRoot::Refuse if !placed.children.is_empty() && placed.permits_only() => frame(placed),
-        UntypedRoot::Refuse | UntypedRoot::Frame if base.is_none() => Err(no_base()),
-        UntypedRoot::Refuse | UntypedRoot::Frame => Err(FieldError::new(
-            "provision.type",
-            "is required: without it some mean by these elements what is granted, and others the exception to policyRule; \
-             state permit or deny, or let the ConsentPolicy say in untypedRoot what its documents mean",
-        )
-        .unless_policy_says()),
+        UntypedRoot::Refuse | UntypedRoot::Frame => Err(base.err().unwrap_or_else(ambiguous)),
     }
+}
+
+fn ambiguous() -> FieldError {
+    let message = "is required: without it some mean by these elements what is granted, and others the exception to policyRule; \
+                   state permit or deny, or let the ConsentPolicy say in untypedRoot what its documents mean";
+    FieldError::new("provision.type", message).unless_policy_says()
 }
 
 /// A frame grants nothing itself. Its labels are a ceiling for what is nested in it, and no condition of its own denial,
@@ -135,8 +131,10 @@ fn refuse_types(at: &At, depth: usize) -> Result<(), FieldError> {
     filled_list(at, "provision")?.iter().try_for_each(|child| refuse_types(child, depth + 1))
 }
 
-/// Permit for OPTIN, deny for OPTOUT; else what the policy says of the policy that the document cites.
-fn policy_rule(at: &At, context: &ProvisionContext) -> Result<Option<ProvisionType>, FieldError> {
+/// Permit for OPTIN, deny for what may be OPTOUT or OPTOUTE; else what the policy says of the policies that the document cites.
+/// They permit only if nothing is cited of which it says nothing: that may be the exception. Why there is no base matters only to a
+/// document that states none itself.
+fn cited_base(at: &At, context: &ProvisionContext) -> Result<Result<ProvisionType, FieldError>, FieldError> {
     let mut found = None;
     let mut add = |effect: ProvisionType, field: &At| {
         if found.is_some_and(|other| other != effect) {
@@ -148,18 +146,38 @@ fn policy_rule(at: &At, context: &ProvisionContext) -> Result<Option<ProvisionTy
     if let Some(rule) = at.get("policyRule") {
         for coding in rule.get("coding").map(|list| list.list()).transpose()?.unwrap_or_default() {
             let code = context.systems.code(&read_coding(&coding)?, CodedElement::Category);
-            match code.code.as_str() {
-                "OPTIN" if code.may_be_of(ACT_CODE) => add(ProvisionType::Permit, &rule)?,
-                "OPTOUT" if code.may_be_of(ACT_CODE) => add(ProvisionType::Deny, &rule)?,
-                _ => {}
+            if code.is_perhaps(ACT_CODE, OPT_OUT) {
+                add(ProvisionType::Deny, &rule)?;
+            } else if code.code == "OPTIN" && code.may_be_of(ACT_CODE) {
+                add(ProvisionType::Permit, &rule)?;
             }
         }
     }
+    let (mut permits, mut unknown) = (false, None);
     for cited in at.get("policy").map(|list| list.list()).transpose()?.unwrap_or_default() {
-        let uri = cited.get("uri").map(|uri| uri.text()).transpose()?;
-        if let Some(effect) = uri.and_then(|uri| context.cited_policies.get(uri)) {
-            add(*effect, &cited)?;
+        let Some(uri) = cited.get("uri") else { continue };
+        match context.cited_policies.get(&bare(uri.text()?)) {
+            Some(effect) => {
+                permits |= *effect == ProvisionType::Permit;
+                add(*effect, &cited)?;
+            }
+            None => unknown = Some(uri),
         }
     }
-    Ok(found)
+    Ok(match unknown {
+        Some(uri) if permits => Err(uri
+            .error(
+                "is cited beside a policy that permits, and may restrict it: let the ConsentPolicy say in citedPolicies what \
+                 it is",
+            )
+            .unless_policy_says()),
+        _ => found.ok_or_else(|| {
+            let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision), \
+                           or let the ConsentPolicy say in citedPolicies what the cited policy means";
+            FieldError::new("provision.type", message).unless_policy_says()
+        }),
+    })
 }
+
+/// Codes of v3-ActCode that deny but for exceptions.
+const OPT_OUT: &[&str] = &["OPTOUT", "OPTOUTE"];

@@ -166,3 +166,67 @@ fn a_denied_module_is_lost_by_no_spelling() {
     let loinc = of_module("deny", "permit", Some(LOINC), "1-8");
     assert_eq!(answer(&loinc, &nation(), &asks("TREAT", "Observation")), "PERMIT");
 }
+
+/// A document that states no rule but what it cites.
+fn cites(rule: Value, uris: &[&str]) -> Value {
+    let mut document = consent(json!({}));
+    if !rule.is_null() {
+        document["policyRule"] = rule;
+    }
+    if !uris.is_empty() {
+        document["policy"] = uris.iter().map(|uri| json!({"uri": uri})).collect();
+    }
+    document
+}
+
+#[test]
+fn an_opt_out_is_one_under_any_spelling_and_never_an_opt_in() {
+    let base = "Consent.provision.type";
+    let rule = |codes: &[&str]| {
+        let codings: Vec<Value> = codes.iter().map(|code| json!({"code": code})).collect();
+        cites(json!({"coding": codings}), &[])
+    };
+    let written = |system: &str, code: &str| cites(concept(Some(system), code), &[]);
+    let everything = policy(json!({"basePolicy": "all-normal"}));
+    let request = json!({"actor": {"id": "Practitioner/a"}, "purpose": "TREAT", "resource": {"securityLabels": ["N"]}});
+    for (document, expected) in [
+        (rule(&["OPTIN"]), "PERMIT"),
+        (rule(&["OPTOUT"]), "DENY"),
+        (rule(&["optout"]), "DENY"),
+        (rule(&["OPTOUTE"]), "DENY"),
+        (written("urn:unknown", "OPTOUT"), "DENY"),
+        (rule(&["OPTIN", "OPTOUTE"]), "Consent.policyRule"),
+        (rule(&["OPTIN", "optout"]), "Consent.policyRule"),
+        (written("urn:unknown", "OPTIN"), base),
+        (rule(&["optin"]), base),
+    ] {
+        assert_eq!(answer(&document, &everything, &request), expected, "{document}");
+    }
+}
+
+#[test]
+fn a_cited_policy_permits_only_where_all_that_is_cited_is_known() {
+    let site = policy(json!({"citedPolicies": [
+        {"uri": "https://law.example/opt-in", "decision": "permit"}, {"uri": "urn:oid:1.2.3", "decision": "deny"},
+    ]}));
+    let request = json!({"actor": {"id": "Practitioner/a"}, "purpose": "TREAT", "resource": {"securityLabels": ["N"]}});
+    for (uris, expected) in [
+        (&["https://law.example/opt-in"][..], "PERMIT"),
+        (&["http://law.example/opt-in/"], "PERMIT"),
+        (&["urn:oid:1.2.3"], "DENY"),
+        (&["1.2.3"], "DENY"),
+        (&["https://law.example/opt-in", "https://law.example/exceptions"], "Consent.policy[1].uri"),
+        (&["https://law.example/exceptions", "https://law.example/opt-in"], "Consent.policy[0].uri"),
+        (&["https://law.example/opt-in", "urn:oid:1.2.3"], "Consent.policy[1]"),
+        (&["urn:oid:1.2.3", "https://law.example/exceptions"], "DENY"),
+        (&["https://law.example/exceptions"], "Consent.provision.type"),
+    ] {
+        assert_eq!(answer(&cites(Value::Null, uris), &site, &request), expected, "{uris:?}");
+    }
+    // A document that states its own rules may cite what it likes.
+    let mut typed = cites(Value::Null, &["https://law.example/opt-in", "https://law.example/exceptions"]);
+    typed["provision"] = json!({"type": "permit"});
+    assert_eq!(answer(&typed, &site, &request), "PERMIT");
+    let opt_in = cites(json!({"coding": [{"code": "OPTIN"}]}), &["https://law.example/exceptions"]);
+    assert_eq!(answer(&opt_in, &site, &request), "PERMIT");
+}
