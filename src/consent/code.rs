@@ -96,7 +96,7 @@ impl From<&Coding> for Code {
 }
 
 /// The code systems that are known: those of [`systems`], and what a policy adds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Systems {
     names: BTreeMap<String, String>,
     codes: BTreeMap<String, Option<BTreeSet<String>>>,

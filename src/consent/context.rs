@@ -8,7 +8,7 @@ use super::code::{Code, Systems};
 use crate::vocabulary::{Coding, Part, ProvisionType, UntypedRoot};
 
 /// What reading a consent or a request takes besides the document itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProvisionContext {
     /// Time zone of days.
     pub zone: TimeZone,
@@ -32,7 +32,7 @@ pub struct ProvisionContext {
 }
 
 /// What a code means that stands for a whole rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Module {
     /// The code.
     pub code: Code,

@@ -8,14 +8,14 @@
 use serde_json::{Value, json};
 
 use super::actors::{Contained, grantees};
-use super::code::Code;
+use super::code::{Code, Systems};
 use super::context::ProvisionContext;
 use super::error::{FieldError, MAX_ERRORS};
 use super::json::{At, Found, first_below, refuse_blanks};
 use super::policy::digest;
 use super::reference::Subject;
 use super::roots;
-use super::subject::{Standing, is_disclosure, is_scope, standing};
+use super::subject::{Standing, is_disclosure, is_scope, may_be_research, standing};
 use super::time::{Period, TimeRange};
 use super::tree::{Node, build};
 use crate::vocabulary::code_systems::CodedElement;
@@ -23,7 +23,7 @@ use crate::vocabulary::{self as api, Actor, Coding, ConsentScope, FhirVersion, P
 
 /// The version of this reading of documents. Whatever changes what a document means raises it: a consent that was put under
 /// another one may have lost elements that this one reads.
-pub const READING: u32 = 2;
+pub const READING: u32 = 3;
 
 /// Elements that say nothing about who may do what, or that FHIR allows to be ignored.
 const ADMINISTRATIVE: &[&str] = &[
@@ -95,8 +95,12 @@ pub struct Consent {
     pub digest: String,
     /// What it counts for at most, whatever it is about.
     pub at_most: Standing,
+    /// Whether it may be about research, and so permits no care.
+    pub perhaps_research: bool,
     /// Whether it stands for a document that cannot be read.
     pub unreadable: bool,
+    /// Whether it is what a document said under an earlier policy: what it denies counts, and it permits nothing.
+    pub earlier: bool,
 }
 
 impl Consent {
@@ -134,7 +138,9 @@ impl Consent {
             root: build(&placed, None, &ProvisionContext::default(), &mut Vec::new()),
             digest,
             at_most: Standing::Withholds,
+            perhaps_research: false,
             unreadable: true,
+            earlier: false,
         }
     }
 }
@@ -145,11 +151,21 @@ pub fn shape(json: &Value) -> FhirVersion {
     if exceptions { FhirVersion::R5 } else { FhirVersion::R4 }
 }
 
-/// Whether a resource says that it is about research, which has policies of its own.
-pub fn is_of_research(json: &Value) -> bool {
+/// What a resource is about: research, which has policies of its own, if any code of it may say so. It has to be known before a
+/// policy is there to read the resource with.
+pub fn scope(json: &Value) -> ConsentScope {
     let categories = json["category"].as_array().into_iter().flatten();
     let concepts = std::iter::once(&json["scope"]).chain(categories);
-    concepts.filter_map(|concept| concept["coding"].as_array()).flatten().any(|coding| coding["code"] == "research")
+    let systems = Systems::default();
+    let says_so = |coding: &Value| {
+        let text = |name: &str| coding[name].as_str().map(str::to_owned);
+        let coding = Coding { system: text("system"), code: text("code").unwrap_or_default(), display: None };
+        may_be_research(&systems.code(&coding, CodedElement::Code))
+    };
+    match concepts.filter_map(|concept| concept["coding"].as_array()).flatten().any(says_so) {
+        true => ConsentScope::Research,
+        false => ConsentScope::PatientPrivacy,
+    }
 }
 
 /// Reads a Consent resource. A dialect that is given must be the one that the shape shows.
@@ -297,7 +313,9 @@ fn read_rest(
         root,
         digest: digest(&canonical),
         at_most: Standing::Permits,
+        perhaps_research: scope(at.value) == ConsentScope::Research,
         unreadable: false,
+        earlier: false,
     })
 }
 

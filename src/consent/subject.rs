@@ -30,6 +30,11 @@ pub fn is_scope(code: &Code, scope: ConsentScope) -> bool {
     one_of(code, CONSENT_SCOPE, &[scope.code()])
 }
 
+/// Whether a code may name the scope of research.
+pub fn may_be_research(code: &Code) -> bool {
+    code.is_perhaps(CONSENT_SCOPE, &[ConsentScope::Research.code()])
+}
+
 /// Whether a category is known as one of consents to disclosure.
 pub fn is_disclosure(code: &Code) -> bool {
     one_of(code, CONSENT_CATEGORY, DISCLOSURE_CATEGORIES)

@@ -37,8 +37,8 @@ pub use audit::{
 };
 pub use code::Code;
 pub use consents::{
-    ConsentDetail, ConsentHistory, ConsentPage, ConsentSecret, ConsentStatus, ConsentVersion, GetConsents, PutConsent,
-    RevokeConsent,
+    ConsentDetail, ConsentHistory, ConsentPage, ConsentSecret, ConsentStatus, ConsentVersion, GetConsents, PolicyRef,
+    PutConsent, RevokeConsent,
 };
 pub use members::Members;
 pub use policies::{ApprovePolicy, GetPolicy, PolicyApproval, PolicyVersion, PutPolicy, WithdrawPolicy};
