@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use super::code::Systems;
+use super::code::{Code, Systems};
 use super::context::{Module, ProvisionContext};
 use super::error::FieldError;
 use super::tree::below;
 use crate::vocabulary::code_systems::{CodedElement, OPEN_SYSTEMS};
-use crate::vocabulary::{Actor, Coding, PolicySpec, Provision, systems};
+use crate::vocabulary::{Actor, Coding, PolicySpec, Provision, ProvisionType, systems};
 
 /// How documents are to be read: code systems, modules, roles, cited policies, untyped roots. Completes the codes.
 pub fn reading(spec: &mut PolicySpec, errors: &mut Vec<FieldError>) -> ProvisionContext {
@@ -40,13 +40,7 @@ pub fn reading(spec: &mut PolicySpec, errors: &mut Vec<FieldError>) -> Provision
         let (class, purpose, action) = (module.class.clone(), module.purpose.clone(), module.action.clone());
         modules.push(Module { code, class, purpose, action });
     }
-    let mut cited_policies = BTreeMap::new();
-    for (i, cited) in spec.cited_policies.iter().enumerate() {
-        if cited_policies.insert(systems::bare(&cited.uri), cited.decision).is_some_and(|other| other != cited.decision)
-        {
-            errors.push(FieldError::new(format!("spec.citedPolicies[{i}].uri"), "means something else above"));
-        }
-    }
+    let (cited_policies, cited_codes) = cited(spec, &systems, errors);
     let roles = spec.actor_roles.iter().map(|role| (systems.code(&role.role, CodedElement::Code), role.as_)).collect();
     ProvisionContext {
         systems,
@@ -54,9 +48,42 @@ pub fn reading(spec: &mut PolicySpec, errors: &mut Vec<FieldError>) -> Provision
         roles,
         modules,
         cited_policies,
+        cited_codes,
         confidentiality_required: spec.labels.require_confidentiality,
         ..ProvisionContext::default()
     }
+}
+
+type Cited = (BTreeMap<String, ProvisionType>, Vec<(Code, ProvisionType)>);
+
+/// What documents cite, by URI and by code.
+fn cited(spec: &mut PolicySpec, systems: &Systems, errors: &mut Vec<FieldError>) -> Cited {
+    let (mut by_uri, mut by_code): Cited = (BTreeMap::new(), Vec::new());
+    for (i, cited) in spec.cited_policies.iter_mut().enumerate() {
+        let path = format!("spec.citedPolicies[{i}]");
+        let effect = cited.decision;
+        let another = |other: ProvisionType| other != effect;
+        match (&cited.uri, &mut cited.code) {
+            (Some(uri), None) => {
+                if by_uri.insert(systems::bare(uri), effect).is_some_and(another) {
+                    errors.push(FieldError::new(format!("{path}.uri"), "means something else above"));
+                }
+            }
+            (None, Some(coding)) => {
+                coding.display = None;
+                let code = systems.code(coding, CodedElement::Category);
+                if code.system.is_none() {
+                    errors.push(FieldError::new(format!("{path}.code.system"), "is required"));
+                }
+                if by_code.iter().any(|(above, other)| *above == code && another(*other)) {
+                    errors.push(FieldError::new(format!("{path}.code"), "means something else above"));
+                }
+                by_code.push((code, effect));
+            }
+            _ => errors.push(FieldError::new(&path, "needs uri or code, and not both")),
+        }
+    }
+    (by_uri, by_code)
 }
 
 /// Refuses a name that two systems have.

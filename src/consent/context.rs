@@ -24,6 +24,8 @@ pub struct ProvisionContext {
     pub modules: Vec<Module>,
     /// What holds for documents that cite a policy instead of stating rules, by its URI without what makes no difference.
     pub cited_policies: BTreeMap<String, ProvisionType>,
+    /// The same by the code that a document's `policyRule` has.
+    pub cited_codes: Vec<(Code, ProvisionType)>,
     /// Whether a record without confidentiality code counts as one that is as protected as can be.
     pub confidentiality_required: bool,
     /// Systems of the identifiers that requesters have begin with this where they are known by their certificates alone, which
@@ -54,8 +56,20 @@ impl Default for ProvisionContext {
             roles: Vec::new(),
             modules: Vec::new(),
             cited_policies: BTreeMap::new(),
+            cited_codes: Vec::new(),
             confidentiality_required: false,
             certified_identifiers: None,
         }
+    }
+}
+
+impl ProvisionContext {
+    /// What the policy says of a code that a document cites. One that denies is meant by what may be its code.
+    pub fn cited_code(&self, code: &Code) -> Option<ProvisionType> {
+        let denied = self
+            .cited_codes
+            .iter()
+            .find(|(cited, effect)| *effect == ProvisionType::Deny && code.names(cited, *effect));
+        denied.or_else(|| self.cited_codes.iter().find(|(cited, _)| cited == code)).map(|(_, effect)| *effect)
     }
 }

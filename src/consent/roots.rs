@@ -131,52 +131,78 @@ fn refuse_types(at: &At, depth: usize) -> Result<(), FieldError> {
     filled_list(at, "provision")?.iter().try_for_each(|child| refuse_types(child, depth + 1))
 }
 
-/// Permit for OPTIN, deny for what may be OPTOUT or OPTOUTE; else what the policy says of the policies that the document cites.
-/// They permit only if nothing is cited of which it says nothing: that may be the exception. Why there is no base matters only to a
-/// document that states none itself.
-fn cited_base(at: &At, context: &ProvisionContext) -> Result<Result<ProvisionType, FieldError>, FieldError> {
-    let mut found = None;
-    let mut add = |effect: ProvisionType, field: &At| {
-        if found.is_some_and(|other| other != effect) {
+/// What a document says by what it cites, as far as that is known.
+#[derive(Default)]
+struct Cited<'a> {
+    effect: Option<ProvisionType>,
+    /// Whether the policy says of something cited that it permits.
+    permits: bool,
+    /// What nobody knows.
+    unknown: Option<At<'a>>,
+}
+
+impl<'a> Cited<'a> {
+    fn add(&mut self, effect: ProvisionType, field: &At) -> Result<(), FieldError> {
+        if self.effect.is_some_and(|other| other != effect) {
             return Err(field.error("says both that records may be seen and that they may not"));
         }
-        found = Some(effect);
+        self.effect = Some(effect);
         Ok(())
-    };
+    }
+
+    /// What the policy says of something that is cited.
+    fn add_mapped(&mut self, effect: Option<ProvisionType>, cited: At<'a>, field: &At) -> Result<(), FieldError> {
+        self.permits |= effect == Some(ProvisionType::Permit);
+        match effect {
+            Some(effect) => self.add(effect, field),
+            None => {
+                self.unknown = Some(cited);
+                Ok(())
+            }
+        }
+    }
+
+    /// The base; or why there is none. What is cited permits only if nothing is of which the policy says nothing: that may be the
+    /// exception.
+    fn base(self) -> Result<ProvisionType, FieldError> {
+        match self.unknown.filter(|_| self.permits) {
+            Some(cited) => {
+                let message = "is cited beside a policy that permits, and may restrict it: let the ConsentPolicy say in \
+                               citedPolicies what it is";
+                Err(cited.error(message).unless_policy_says())
+            }
+            None => self.effect.ok_or_else(|| {
+                let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision), \
+                               or let the ConsentPolicy say in citedPolicies what the cited policy means";
+                FieldError::new("provision.type", message).unless_policy_says()
+            }),
+        }
+    }
+}
+
+/// Permit for OPTIN, deny for what may be OPTOUT or OPTOUTE; else what the policy says of the policies that the document cites. Why
+/// there is no base matters only to a document that states none itself.
+fn cited_base(at: &At, context: &ProvisionContext) -> Result<Result<ProvisionType, FieldError>, FieldError> {
+    let mut found = Cited::default();
     if let Some(rule) = at.get("policyRule") {
         for coding in rule.get("coding").map(|list| list.list()).transpose()?.unwrap_or_default() {
             let code = context.systems.code(&read_coding(&coding)?, CodedElement::Category);
             if code.is_perhaps(ACT_CODE, OPT_OUT) {
-                add(ProvisionType::Deny, &rule)?;
+                found.add(ProvisionType::Deny, &rule)?;
             } else if code.code == "OPTIN" && code.may_be_of(ACT_CODE) {
-                add(ProvisionType::Permit, &rule)?;
+                found.add(ProvisionType::Permit, &rule)?;
+            } else {
+                found.add_mapped(context.cited_code(&code), coding, &rule)?;
             }
         }
     }
-    let (mut permits, mut unknown) = (false, None);
     for cited in at.get("policy").map(|list| list.list()).transpose()?.unwrap_or_default() {
-        let Some(uri) = cited.get("uri") else { continue };
-        match context.cited_policies.get(&bare(uri.text()?)) {
-            Some(effect) => {
-                permits |= *effect == ProvisionType::Permit;
-                add(*effect, &cited)?;
-            }
-            None => unknown = Some(uri),
+        if let Some(uri) = cited.get("uri") {
+            let effect = context.cited_policies.get(&bare(uri.text()?)).copied();
+            found.add_mapped(effect, uri, &cited)?;
         }
     }
-    Ok(match unknown {
-        Some(uri) if permits => Err(uri
-            .error(
-                "is cited beside a policy that permits, and may restrict it: let the ConsentPolicy say in citedPolicies what \
-                 it is",
-            )
-            .unless_policy_says()),
-        _ => found.ok_or_else(|| {
-            let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision), \
-                           or let the ConsentPolicy say in citedPolicies what the cited policy means";
-            FieldError::new("provision.type", message).unless_policy_says()
-        }),
-    })
+    Ok(found.base())
 }
 
 /// Codes of v3-ActCode that deny but for exceptions.

@@ -223,6 +223,24 @@ fn a_cited_policy_permits_only_where_all_that_is_cited_is_known() {
     ] {
         assert_eq!(answer(&cites(Value::Null, uris), &site, &request), expected, "{uris:?}");
     }
+    let by_code = policy(json!({"citedPolicies": [
+        {"code": {"system": "urn:oid:1.2.3.5", "code": "yes"}, "decision": "permit"},
+        {"code": {"system": "urn:oid:1.2.3.5", "code": "no"}, "decision": "deny"},
+    ]}));
+    let coded = |system: &str, codes: &[&str]| cites(json!({"coding": codings(system, codes)}), &[]);
+    for (document, expected) in [
+        (coded("urn:oid:1.2.3.5", &["yes"]), "PERMIT"),
+        (coded("1.2.3.5", &["yes"]), "PERMIT"),
+        (coded("urn:oid:1.2.3.5", &["no"]), "DENY"),
+        (coded("urn:unknown", &["NO"]), "DENY"),
+        (coded("urn:unknown", &["yes"]), "Consent.provision.type"),
+        (coded("urn:oid:1.2.3.5", &["yes", "no"]), "Consent.policyRule"),
+        (coded("urn:oid:1.2.3.5", &["yes", "perhaps"]), "Consent.policyRule.coding[1]"),
+        (coded("urn:oid:1.2.3.5", &["perhaps"]), "Consent.provision.type"),
+        (cites(coded("urn:oid:1.2.3.5", &["yes"])["policyRule"].clone(), &["urn:x"]), "Consent.policy[0].uri"),
+    ] {
+        assert_eq!(answer(&document, &by_code, &request), expected, "{document}");
+    }
     // A document that states its own rules may cite what it likes.
     let mut typed = cites(Value::Null, &["https://law.example/opt-in", "https://law.example/exceptions"]);
     typed["provision"] = json!({"type": "permit"});

@@ -103,10 +103,18 @@ pub enum Part {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schemars", schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.uri) != has(self.code)", "message": "a cited policy is named by uri or by code"},
+    {"rule": "!has(self.code) || has(self.code.system)", "message": "the code of a cited policy needs its system"}
+])))]
 pub struct CitedPolicySpec {
     /// Its URI, as `policy.uri` of a document has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 512)))]
-    pub uri: String,
+    pub uri: Option<String>,
+    /// Its code, as `policyRule` of a document has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Coding>,
     /// What holds for a document that cites it and states no type.
     pub decision: ProvisionType,
 }
