@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ehrnet_consent::words::{Sentence, sentences};
-use ehrnet_consent::{Consent, FieldError, Policy, fhir, json};
+use ehrnet_consent::{Consent, FieldError, Policy, fhir, json, said};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -105,7 +105,7 @@ fn found(paths: &[PathBuf]) -> Result<Vec<PathBuf>, BadInput> {
 
 /// The documents of a file.
 fn checked(path: &Path, policy: &Policy) -> Result<Vec<Document>, BadInput> {
-    let file = path.display().to_string();
+    let file = said(&path.display().to_string());
     let document = match json::parse(&read(path)?, "Consent") {
         Ok(document) => document,
         Err(error) => return Ok(vec![refused(file, None, vec![error])]),
@@ -133,7 +133,6 @@ fn judged(file: String, document: &Value, policy: &Policy) -> Document {
 }
 
 fn refused(file: String, read_as: Option<FhirVersion>, errors: Vec<FieldError>) -> Document {
-    let said = ehrnet_consent::said;
     let refusal = |error: FieldError| Refusal { field: said(&error.field), message: said(&error.message) };
     let refused = errors.into_iter().map(refusal).collect();
     Document { file, read_as, counts_for: None, rules: Vec::new(), refused }
@@ -182,7 +181,7 @@ fn lines(report: &Report) -> Vec<String> {
         lines.extend(document.counts_for.map(|counts| format!("  counts for {counts}")));
         let rule = |rule: &Sentence| {
             let counts = if rule.counts { "" } else { " (does not count)" };
-            format!("  {}: {}{counts}", rule.path, ehrnet_consent::said(&rule.text))
+            format!("  {}: {}{counts}", rule.path, rule.text)
         };
         lines.extend(document.rules.iter().map(rule));
         lines.extend(document.refused.iter().map(|refusal| format!("  {}: {}", refusal.field, refusal.message)));

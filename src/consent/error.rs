@@ -33,9 +33,14 @@ impl FieldError {
 
 /// The text on one line of bounded length. What a terminal would obey, and what nobody sees, is written out.
 pub fn said(text: &str) -> String {
+    said_within(text, MAX_SAID)
+}
+
+/// The same with at most `most` characters of the text.
+pub fn said_within(text: &str, most: usize) -> String {
     let mut said = String::new();
     for (i, character) in text.chars().enumerate() {
-        if i == MAX_SAID {
+        if i == most {
             said.push('…');
             break;
         }

@@ -1,6 +1,7 @@
 //! What a consent says, in sentences: who, what, for what, and until when.
 
 use super::code::{Code, Labels};
+use super::error::said_within;
 use super::fhir::Consent;
 use super::subject::Standing;
 use super::time::Period;
@@ -65,11 +66,20 @@ fn what(elements: &Elements) -> String {
     std::iter::once(kinds).chain(phrases.into_iter().flatten()).collect::<Vec<_>>().join(" ")
 }
 
+/// Entries of a list that are said.
+const MAX_ENTRIES: usize = 10;
+/// Characters of an entry that are said.
+const MAX_ENTRY: usize = 120;
+
 fn any<T>(entries: &[T], word: impl Fn(&T) -> String) -> String {
-    match entries {
-        [] => "nobody".to_owned(),
-        entries => entries.iter().map(word).collect::<Vec<_>>().join(" or "),
+    let (first, rest) = entries.split_at(entries.len().min(MAX_ENTRIES));
+    let mut words: Vec<String> = first.iter().map(|entry| said_within(&word(entry), MAX_ENTRY)).collect();
+    match (words.is_empty(), rest.len()) {
+        (true, _) => return "nobody".to_owned(),
+        (false, 0) => {}
+        (false, more) => words.push(format!("{more} more")),
     }
+    words.join(" or ")
 }
 
 fn code(code: &Code) -> String {

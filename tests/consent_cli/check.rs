@@ -163,3 +163,22 @@ fn the_policy_says_what_roles_and_cited_policies_mean() {
     let cited = json!({"citedPolicies": [{"uri": "https://law.example/opt-in", "decision": "permit"}]});
     assert_eq!(decision(&[cites], Some(cited), request), "PERMIT");
 }
+
+/// What a document or a file is called is somebody's text: a terminal must not obey it, and nobody reads it without end.
+#[test]
+fn what_is_said_of_a_document_is_bounded_and_obeyed_by_no_terminal() {
+    let long = "x".repeat(5_000);
+    let codes: Vec<Value> =
+        (0..5_000).map(|i| json!({"system": "urn:x", "code": format!("{i}-{long}")})).take(300).collect();
+    let consent = r4(
+        json!({"type": "permit", "class": codes, "actor": [{"reference": {"reference": format!("Practitioner/{long}")}}]}),
+    );
+    let folder = folder(&[("documents/\u{1b}[31m\u{202e}.json", consent.to_string().into_bytes())]);
+    for output in ["table", "json"] {
+        let output = run(&["check", "documents", "--output", output], &folder);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("\\u{1b}[31m"), "{said}");
+        assert!(!said.contains(['\u{1b}', '\u{202e}']), "{said}");
+        assert!(said.len() < 5_000 && said.contains("290 more"), "{} bytes: {said}", said.len());
+    }
+}

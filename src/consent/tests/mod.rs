@@ -1,6 +1,7 @@
 //! Tests of the evaluator as a whole: published examples, and laws that hold for every consent.
 
 mod bounds;
+mod cases;
 mod denials;
 mod documents;
 mod found;
