@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use ehrnet_consent::context::ProvisionContext;
 use ehrnet_consent::words::{Sentence, sentences};
 use ehrnet_consent::{Consent, FieldError, Policy, fhir, json, said};
+use ehrnet_messages::MAX_TRANSIENT;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -26,11 +29,35 @@ pub struct CheckArgs {
     /// ConsentPolicy manifest, in YAML or JSON, under which they are read.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Whether they are judged as the ledger takes them (who asks is known by a certificate alone), or as `decide` reads files.
+    #[arg(long = "as", value_enum, default_value_t)]
+    reader: Reader,
+    /// When they are read; now if not given.
+    #[arg(long, value_name = "RFC3339", default_value_t = Timestamp::now())]
+    now: Timestamp,
     /// End with 3 if a document is refused.
     #[arg(long)]
     fail_on_refused: bool,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+/// Who reads the documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, ValueEnum)]
+enum Reader {
+    /// The contract, as PutConsent takes them.
+    #[default]
+    Ledger,
+    /// `ehrnet consent decide`.
+    Files,
+}
+
+/// How documents are judged.
+struct Judge {
+    policy: Policy,
+    context: ProvisionContext,
+    reader: Reader,
+    now: Timestamp,
 }
 
 /// Everything that is said.
@@ -76,9 +103,14 @@ struct Cause {
 /// Prints what the policy makes of the documents.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, CommandError> {
     let policy = args.policy.as_deref().map(read_policy).transpose()?.unwrap_or_default();
+    let context = match args.reader {
+        Reader::Ledger => policy.context().certified(),
+        Reader::Files => policy.context().clone(),
+    };
+    let judge = Judge { context, policy, reader: args.reader, now: args.now };
     let mut documents = Vec::new();
     for path in found(&args.files)? {
-        documents.extend(checked(&path, &policy)?);
+        documents.extend(checked(&path, &judge)?);
     }
     let report = report(documents);
     args.output.print(&report, lines(&report))?;
@@ -104,33 +136,58 @@ fn found(paths: &[PathBuf]) -> Result<Vec<PathBuf>, BadInput> {
 }
 
 /// The documents of a file.
-fn checked(path: &Path, policy: &Policy) -> Result<Vec<Document>, BadInput> {
+fn checked(path: &Path, judge: &Judge) -> Result<Vec<Document>, BadInput> {
     let file = said(&path.display().to_string());
     let document = match json::parse(&read(path)?, "Consent") {
         Ok(document) => document,
         Err(error) => return Ok(vec![refused(file, None, vec![error])]),
     };
     let Some(entries) = document["entry"].as_array().filter(|_| document["resourceType"] == "Bundle") else {
-        return Ok(vec![judged(file, &document, policy)]);
+        return Ok(vec![judge.document(file, &document)]);
     };
     let consents = entries.iter().enumerate().map(|(i, entry)| (i, &entry["resource"]));
     let consents = consents.filter(|(_, resource)| resource["resourceType"] == "Consent");
-    Ok(consents.map(|(i, resource)| judged(format!("{file} entry[{i}]"), resource, policy)).collect())
+    Ok(consents.map(|(i, resource)| judge.document(format!("{file} entry[{i}]"), resource)).collect())
 }
 
-fn judged(file: String, document: &Value, policy: &Policy) -> Document {
-    let consent = match fhir::read(document, None, policy.context()) {
-        Ok(consent) => consent,
-        Err(errors) => {
-            let version = (document["resourceType"] == "Consent").then(|| fhir::shape(document));
-            return refused(file, version, errors);
+impl Judge {
+    fn document(&self, file: String, document: &Value) -> Document {
+        match self.consent(document) {
+            Ok(consent) => {
+                let standing = self.policy.standing(&consent);
+                let rules = sentences(&consent, standing);
+                let counts_for = Some(counts_for(&consent, standing));
+                Document { file, read_as: Some(consent.version), counts_for, rules, refused: Vec::new() }
+            }
+            Err(errors) => {
+                let version = (document["resourceType"] == "Consent").then(|| fhir::shape(document));
+                refused(file, version, errors)
+            }
         }
-    };
-    let standing = policy.standing(&consent);
-    let rules = sentences(&consent, standing);
-    let counts_for = Some(counts_for(&consent, standing));
-    Document { file, read_as: Some(consent.version), counts_for, rules, refused: Vec::new() }
+    }
+
+    fn consent(&self, document: &Value) -> Result<Consent, Vec<FieldError>> {
+        let consent = fhir::read(document, None, &self.context)?;
+        let allowed = match self.reader {
+            Reader::Ledger => consent.may_be_put(self.now).and_then(|()| fits_a_call(document)),
+            Reader::Files => consent.dated_by(self.now),
+        };
+        allowed.map(|()| consent).map_err(|error| vec![error])
+    }
 }
+
+/// Refuses a document that is too large to be put, with what goes with it.
+fn fits_a_call(document: &Value) -> Result<(), FieldError> {
+    let size = document.to_string().len();
+    let most = MAX_TRANSIENT - ROOM_FOR_THE_REST;
+    let message = format_args!(
+        "is larger than can be put: has {size} bytes, at most {most}; leave out narrative and attachments"
+    );
+    if size > most { Err(FieldError::new("Consent", message)) } else { Ok(()) }
+}
+
+/// Bytes of a call that salt, hash of the source and performer may take.
+const ROOM_FOR_THE_REST: usize = 8 * 1024;
 
 fn refused(file: String, read_as: Option<FhirVersion>, errors: Vec<FieldError>) -> Document {
     let refusal = |error: FieldError| Refusal { field: said(&error.field), message: said(&error.message) };

@@ -63,7 +63,16 @@ impl Default for ProvisionContext {
     }
 }
 
+/// What the system of an identifier begins with that a certificate proves, before the MSP id; the value is the certificate's common
+/// name.
+pub const MSP_SYSTEM: &str = "urn:ehrnet:msp:";
+
 impl ProvisionContext {
+    /// The same where who asks is known by a certificate alone, as on the ledger.
+    pub fn certified(&self) -> Self {
+        Self { certified_identifiers: Some(MSP_SYSTEM), ..self.clone() }
+    }
+
     /// What the policy says of a code that a document cites. One that denies is meant by what may be its code.
     pub fn cited_code(&self, code: &Code) -> Option<ProvisionType> {
         let denied = self

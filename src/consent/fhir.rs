@@ -5,6 +5,7 @@
 //! a permission. The root is read in [`super::roots`], provisions in [`super::provisions`], actors in [`super::actors`]; what a
 //! consent is about is judged in [`super::subject`]. The trap is `[]` and `null`: neither may ever be read as "anything".
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::actors::{Contained, grantees};
@@ -118,6 +119,26 @@ impl Consent {
     /// What it counts for where a policy takes the categories `listed`.
     pub fn standing(&self, listed: &[Code]) -> Standing {
         standing(&self.scope, &self.category, self.version, self.verified, listed).min(self.at_most)
+    }
+
+    /// Refuses a consent that is dated after `now`: somebody's clock, or the date, is wrong.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn dated_by(&self, now: Timestamp) -> Result<(), FieldError> {
+        let field = if self.version == FhirVersion::R4 { "Consent.dateTime" } else { "Consent.date" };
+        let late = self.date.is_some_and(|date| date.from > now);
+        if late { Err(FieldError::new(field, format_args!("is later than {now}"))) } else { Ok(()) }
+    }
+
+    /// Refuses what the ledger does not take at `now`, though it can be read.
+    ///
+    /// # Errors
+    /// It is of later, or not in force.
+    pub fn may_be_put(&self, now: Timestamp) -> Result<(), FieldError> {
+        self.dated_by(now)?;
+        let message = "must be active: a consent that is not decides nothing";
+        self.active.then_some(()).ok_or_else(|| FieldError::new("Consent.status", message))
     }
 
     /// What stands for a consent that cannot be read: it denies everything.

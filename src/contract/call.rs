@@ -8,11 +8,9 @@ use serde::de::DeserializeOwned;
 use super::caller::Caller;
 use super::error::ContractError;
 use ehrnet_consent::json::strictly;
-use ehrnet_messages::Function;
 use ehrnet_messages::hash::SALT_LENGTH;
+use ehrnet_messages::{Function, MAX_TRANSIENT};
 
-/// Bytes that the transient map may have in all.
-pub const MAX_TRANSIENT: usize = 256 * 1024;
 /// Bytes that the argument may have.
 const MAX_ARGUMENT: usize = 256 * 1024;
 

@@ -19,7 +19,7 @@ use ehrnet_consent::context::ProvisionContext;
 use ehrnet_consent::fhir::{self, Consent};
 use ehrnet_consent::subject::Standing;
 use ehrnet_consent::time::TimeRange;
-use ehrnet_consent::vocabulary::{ConsentScope, FhirVersion, Period};
+use ehrnet_consent::vocabulary::{ConsentScope, Period};
 use ehrnet_consent::{FieldError, said as said_of};
 use ehrnet_messages::hash;
 use ehrnet_messages::{
@@ -119,13 +119,7 @@ fn understand(
 ) -> Result<(Value, Option<Period>), ContractError> {
     // All of it is read first: an element that changes the meaning must be refused, not left out.
     let consent = fhir::read(&secret.resource, None, context).map_err(|errors| unusable(&errors))?;
-    if consent.date.is_some_and(|date| date.from > now) {
-        let field = if consent.version == FhirVersion::R4 { "Consent.dateTime" } else { "Consent.date" };
-        return Err(ContractError::malformed(format_args!("{field} is later than the transaction")));
-    }
-    if !consent.active {
-        return Err(ContractError::malformed("Consent.status must be active: a consent that is not decides nothing"));
-    }
+    consent.may_be_put(now).map_err(ContractError::malformed)?;
     let resource = fhir::essential(&secret.resource, &format!("Patient/{patient}"));
     let named = consent.patient.as_ref().and_then(|patient| patient.key.strip_prefix("Patient/"));
     if named.is_some_and(|named| named != patient && check_patient(named).is_ok()) {
@@ -211,7 +205,7 @@ pub(super) async fn read<'v>(
         .collect();
     let others: BTreeSet<&PolicyRef> = stored.iter().filter_map(Stored::put_under_another_policy).flatten().collect();
     let earlier = policies::readings(tx, others).await?;
-    let none_in_force = policies::certified(&ProvisionContext::default());
+    let none_in_force = ProvisionContext::default().certified();
     let mut consents = Vec::new();
     for one in &stored {
         consents.push((one.read(Some(&one.today.0)), one.version));

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use super::caller::MSP_SYSTEM;
 use super::error::ContractError;
 use super::keys;
 use super::transaction::Transaction;
@@ -140,9 +139,9 @@ impl InForce {
             let version = self.of(scope);
             match version.and_then(|version| decided_by(version, scope).zip(Some(version))) {
                 Some((policy, PolicyVersion { name, version, .. })) => {
-                    (certified(policy.context()), Some(PolicyRef { name: name.clone(), version: *version }))
+                    (policy.context().certified(), Some(PolicyRef { name: name.clone(), version: *version }))
                 }
-                None => (certified(&ProvisionContext::default()), None),
+                None => (ProvisionContext::default().certified(), None),
             }
         })
     }
@@ -167,13 +166,8 @@ pub(super) async fn readings<'p>(
 ) -> Result<BTreeMap<&'p PolicyRef, Option<ProvisionContext>>, ContractError> {
     let key = |policy: &&PolicyRef| keys::policy_version(&policy.name, policy.version);
     let versions: Vec<Option<PolicyVersion>> = tx.read_all(&policies.iter().map(key).collect::<Vec<_>>()).await?;
-    let context = |version: PolicyVersion| Some(certified(read(version.policy.as_ref()?).ok()?.1.context()));
+    let context = |version: PolicyVersion| Some(read(version.policy.as_ref()?).ok()?.1.context().certified());
     Ok(policies.into_iter().zip(versions.into_iter().map(|version| version.and_then(context))).collect())
-}
-
-/// What documents are read with where who asks is known by a certificate alone.
-pub(super) fn certified(context: &ProvisionContext) -> ProvisionContext {
-    ProvisionContext { certified_identifiers: Some(MSP_SYSTEM), ..context.clone() }
 }
 
 fn scope_name(scope: Option<ConsentScope>) -> &'static str {

@@ -167,9 +167,8 @@ fn the_policy_says_what_roles_and_cited_policies_mean() {
 /// What a document or a file is called is somebody's text: a terminal must not obey it, and nobody reads it without end.
 #[test]
 fn what_is_said_of_a_document_is_bounded_and_obeyed_by_no_terminal() {
-    let long = "x".repeat(5_000);
-    let codes: Vec<Value> =
-        (0..5_000).map(|i| json!({"system": "urn:x", "code": format!("{i}-{long}")})).take(300).collect();
+    let long = "x".repeat(500);
+    let codes: Vec<Value> = (0..300).map(|i| json!({"system": "urn:x", "code": format!("{i}-{long}")})).collect();
     let consent = r4(
         json!({"type": "permit", "class": codes, "actor": [{"reference": {"reference": format!("Practitioner/{long}")}}]}),
     );
@@ -181,4 +180,40 @@ fn what_is_said_of_a_document_is_bounded_and_obeyed_by_no_terminal() {
         assert!(!said.contains(['\u{1b}', '\u{202e}']), "{said}");
         assert!(said.len() < 5_000 && said.contains("290 more"), "{} bytes: {said}", said.len());
     }
+}
+
+/// Nobody's certificate tells of an identifier of a registry, and nothing is put that is of tomorrow or not in force.
+#[test]
+fn a_document_is_judged_as_the_ledger_will_unless_told_otherwise() {
+    let npi = json!({"system": "http://hl7.org/fhir/sid/us-npi", "value": "1"});
+    let denial = json!({"type": "deny", "actor": [{"reference": {"identifier": npi}}]});
+    let organisation = json!({"type": "deny", "actor": [{"reference": {"reference": "Organization/mercy"}}]});
+    let but_to = |denial: Value| r4(json!({"type": "permit", "provision": [denial]}));
+    let large = "x".repeat(300_000);
+    for (document, said) in [
+        (
+            but_to(denial),
+            "Consent.provision.provision[0].actor[0].reference.identifier: is of a system of which nobody's certificate tells",
+        ),
+        (
+            but_to(organisation),
+            "Consent.provision.provision[0].actor[0].reference: is an organisation of which nobody's certificate tells",
+        ),
+        (member(permit_all(), "dateTime", json!("2099")), "Consent.dateTime: is later than "),
+        (member(permit_all(), "status", json!("inactive")), "Consent.status: must be active"),
+        (member(permit_all(), "text", json!({"div": large})), "Consent: is larger than can be put: has 3"),
+    ] {
+        let folder = folder(&[("documents/a.json", document.to_string().into_bytes())]);
+        let ledger = run(&["check", "documents"], &folder);
+        let ledger = String::from_utf8_lossy(&ledger.stdout).into_owned();
+        assert!(ledger.contains("a.json: refused") && ledger.contains(said), "{said}\nis not in\n{ledger}");
+        let files = run(&["check", "documents", "--as", "files"], &folder);
+        let files = String::from_utf8_lossy(&files.stdout).into_owned();
+        let dated = said.contains("dateTime");
+        assert!(files.contains("a.json: read") != dated, "{files}");
+    }
+    let folder =
+        folder(&[("documents/a.json", member(permit_all(), "dateTime", json!("2099")).to_string().into_bytes())]);
+    let later = run(&["check", "documents", "--now", "2100-01-01T00:00:00Z"], &folder);
+    assert!(String::from_utf8_lossy(&later.stdout).contains("a.json: read"));
 }
