@@ -1,13 +1,13 @@
 //! `ehrnet consent check`: what a policy makes of documents, before it goes live; without a network.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use ehrnet_consent::context::ProvisionContext;
 use ehrnet_consent::words::{Sentence, sentences};
-use ehrnet_consent::{Consent, FieldError, Policy, fhir, json, said};
+use ehrnet_consent::{Consent, FieldError, Policy, fhir, said};
 use ehrnet_messages::MAX_TRANSIENT;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::client::OutputArgs;
 use super::decide::read_policy;
-use super::files::read;
+use super::documents::{Skipped, visit};
 use super::{BadInput, CommandError, NO};
 use ehrnet_consent::subject::Standing;
 use ehrnet_consent::vocabulary::{FhirVersion, ProvisionType};
@@ -23,7 +23,7 @@ use ehrnet_consent::vocabulary::{FhirVersion, ProvisionType};
 /// Arguments of `ehrnet consent check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// FHIR Consent resources or Bundles of them, in JSON, or folders with such files.
+    /// FHIR Consent resources or Bundles of them, in JSON, or folders with such files (.json), at any depth.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// ConsentPolicy manifest, in YAML or JSON, under which they are read.
@@ -69,6 +69,8 @@ struct Report {
     refused: usize,
     /// Of those that were read, the ones that can permit something.
     permitting: usize,
+    /// What was not looked at.
+    skipped: Vec<Skipped>,
     /// Why documents are refused, the most frequent cause first.
     causes: Vec<Cause>,
 }
@@ -109,50 +111,23 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CommandError> {
     };
     let judge = Judge { context, policy, reader: args.reader, now: args.now };
     let mut documents = Vec::new();
-    for path in found(&args.files)? {
-        documents.extend(checked(&path, &judge)?);
+    let skipped = visit(&args.files, &mut |file, document| documents.push(judge.document(file, document)))?;
+    if documents.is_empty() {
+        let none = args.files.iter().map(|path| said(&format!("{}: there is no Consent", path.display())));
+        return Err(BadInput(skipped.iter().map(line).chain(none).collect()).into());
     }
-    let report = report(documents);
+    let report = report(documents, skipped);
     args.output.print(&report, lines(&report))?;
     Ok(if args.fail_on_refused && report.refused > 0 { ExitCode::from(NO) } else { ExitCode::SUCCESS })
 }
 
-/// The files; of a folder those that may be documents, in the order of their names.
-fn found(paths: &[PathBuf]) -> Result<Vec<PathBuf>, BadInput> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        let wrong = |error: std::io::Error| BadInput::one(format_args!("{}: cannot be read: {error}", path.display()));
-        let entries = std::fs::read_dir(path).map_err(wrong)?.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
-        let document = |path: &PathBuf| path.extension().is_some_and(|end| end == "json" || end == "xml");
-        let mut inside: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(document).collect();
-        inside.sort();
-        files.extend(inside);
-    }
-    Ok(files)
-}
-
-/// The documents of a file.
-fn checked(path: &Path, judge: &Judge) -> Result<Vec<Document>, BadInput> {
-    let file = said(&path.display().to_string());
-    let document = match json::parse(&read(path)?, "Consent") {
-        Ok(document) => document,
-        Err(error) => return Ok(vec![refused(file, None, vec![error])]),
-    };
-    let Some(entries) = document["entry"].as_array().filter(|_| document["resourceType"] == "Bundle") else {
-        return Ok(vec![judge.document(file, &document)]);
-    };
-    let consents = entries.iter().enumerate().map(|(i, entry)| (i, &entry["resource"]));
-    let consents = consents.filter(|(_, resource)| resource["resourceType"] == "Consent");
-    Ok(consents.map(|(i, resource)| judge.document(format!("{file} entry[{i}]"), resource)).collect())
-}
-
 impl Judge {
-    fn document(&self, file: String, document: &Value) -> Document {
-        match self.consent(document) {
+    fn document(&self, file: String, document: Result<Value, FieldError>) -> Document {
+        let document = match document {
+            Ok(document) => document,
+            Err(error) => return refused(file, None, vec![error]),
+        };
+        match self.consent(&document) {
             Ok(consent) => {
                 let standing = self.policy.standing(&consent);
                 let rules = sentences(&consent, standing);
@@ -160,7 +135,7 @@ impl Judge {
                 Document { file, read_as: Some(consent.version), counts_for, rules, refused: Vec::new() }
             }
             Err(errors) => {
-                let version = (document["resourceType"] == "Consent").then(|| fhir::shape(document));
+                let version = (document["resourceType"] == "Consent").then(|| fhir::shape(&document));
                 refused(file, version, errors)
             }
         }
@@ -207,7 +182,7 @@ fn counts_for(consent: &Consent, standing: Standing) -> &'static str {
     }
 }
 
-fn report(documents: Vec<Document>) -> Report {
+fn report(documents: Vec<Document>, skipped: Vec<Skipped>) -> Report {
     let mut causes: BTreeMap<String, usize> = BTreeMap::new();
     for refusal in documents.iter().filter_map(|document| document.refused.first()) {
         *causes.entry(cause(refusal)).or_default() += 1;
@@ -217,7 +192,7 @@ fn report(documents: Vec<Document>) -> Report {
     let refused = documents.iter().filter(|document| !document.refused.is_empty()).count();
     let permits = |rule: &Sentence| rule.counts && rule.effect == ProvisionType::Permit;
     let permitting = documents.iter().filter(|document| document.rules.iter().any(permits)).count();
-    Report { read: documents.len() - refused, refused, permitting, causes, documents }
+    Report { read: documents.len() - refused, refused, permitting, skipped, causes, documents }
 }
 
 /// The refusal without what is different in each document: the element without its place, and no text of the document.
@@ -227,6 +202,10 @@ fn cause(refusal: &Refusal) -> String {
     let message = refusal.message.split(':').next().unwrap_or_default();
     let words: Vec<&str> = message.split('"').step_by(2).map(str::trim).collect();
     format!("{element} {}", words.join(" … "))
+}
+
+fn line(skipped: &Skipped) -> String {
+    format!("{}: skipped: {}", skipped.file, skipped.why)
 }
 
 fn lines(report: &Report) -> Vec<String> {
@@ -243,8 +222,10 @@ fn lines(report: &Report) -> Vec<String> {
         lines.extend(document.rules.iter().map(rule));
         lines.extend(document.refused.iter().map(|refusal| format!("  {}: {}", refusal.field, refusal.message)));
     }
-    let Report { read, refused, permitting, .. } = report;
-    lines.push(format!("{read} read, of which {permitting} can permit something; {refused} refused"));
+    let Report { read, refused, permitting, skipped, .. } = report;
+    lines.extend(skipped.iter().map(line));
+    let also = if skipped.is_empty() { String::new() } else { format!("; {} skipped", skipped.len()) };
+    lines.push(format!("{read} read, of which {permitting} can permit something; {refused} refused{also}"));
     lines.extend(report.causes.iter().map(|cause| format!("  {} × {}", cause.documents, cause.cause)));
     lines
 }

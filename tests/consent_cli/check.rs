@@ -50,11 +50,11 @@ fn a_folder_of_documents_is_judged_before_it_goes_live() {
         "all records for any purpose (does not count)",
         "documents/e.xml: refused\n  Consent: is XML",
         "documents/f.json: refused\n  Consent: begins with a byte order mark",
-        "2 read, of which 1 can permit something; 4 refused\n  2 × type is required\n",
+        "2 read, of which 1 can permit something; 4 refused; 1 skipped\n  2 × type is required\n",
     ] {
         assert!(said.contains(line), "{line}\nis not in\n{said}");
     }
-    assert!(!said.contains("notes"), "{said}");
+    assert!(said.contains("documents/notes.txt: skipped: is neither .json nor .xml"), "{said}");
     let json = run(&["check", "documents", "--output", "json"], &folder);
     assert_eq!(json.status.code(), Some(0));
     let report: Value = serde_json::from_slice(&json.stdout).expect("JSON");
@@ -216,4 +216,52 @@ fn a_document_is_judged_as_the_ledger_will_unless_told_otherwise() {
         folder(&[("documents/a.json", member(permit_all(), "dateTime", json!("2099")).to_string().into_bytes())]);
     let later = run(&["check", "documents", "--now", "2100-01-01T00:00:00Z"], &folder);
     assert!(String::from_utf8_lossy(&later.stdout).contains("a.json: read"));
+}
+
+#[test]
+fn nothing_of_a_folder_is_left_out_without_being_said() {
+    let consent = permit_all().to_string().into_bytes();
+    let nested = json!({"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Bundle", "entry": [{"resource": permit_all()}]}}]});
+    let empty = json!({"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Patient"}}]});
+    let folder = folder(&[
+        ("documents/A.JSON", consent.clone()),
+        ("documents/b.ndjson", consent.clone()),
+        ("documents/c.json", nested.to_string().into_bytes()),
+        ("documents/d.json", empty.to_string().into_bytes()),
+        ("documents/e.json", json!({"resourceType": "Bundle", "entry": {}}).to_string().into_bytes()),
+    ]);
+    std::fs::create_dir_all(folder.path().join("documents/ward/7")).expect("a folder");
+    std::fs::write(folder.path().join("documents/ward/7/f.json"), consent).expect("written");
+    std::os::unix::fs::symlink("..", folder.path().join("documents/ward/up")).expect("a link");
+    let output = run(&["check", "documents"], &folder);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    for line in [
+        "documents/A.JSON: read",
+        "documents/b.ndjson: skipped: is not .json: split it into files of one resource each\n",
+        "documents/c.json entry[0].resource.entry[0]: read",
+        "documents/d.json: skipped: is a Bundle without a Consent\n",
+        "documents/e.json: refused\n  Bundle.entry: must be a list\n",
+        "documents/ward/7/f.json: read",
+        "documents/ward/up: skipped: is a link to a folder\n",
+        "3 read, of which 3 can permit something; 1 refused; 3 skipped\n",
+    ] {
+        assert!(said.contains(line), "{line}\nis not in\n{said}");
+    }
+    let json = run(&["check", "documents", "--output", "json"], &folder);
+    let report: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(report["skipped"].as_array().map(Vec::len), Some(3));
+    assert_eq!(report["skipped"][0]["file"], "documents/b.ndjson");
+}
+
+#[test]
+fn where_there_is_no_consent_the_check_fails() {
+    let empty = folder(&[]);
+    let other = folder(&[("documents/notes.txt", b"nothing".to_vec())]);
+    for folder in [&empty, &other] {
+        let output = run(&["check", "documents"], folder);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("documents: there is no Consent"), "{said}");
+    }
 }
