@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::BadInput;
 use super::files::{read, read_document};
 use ehrnet_api::ConsentPolicy;
+use ehrnet_consent::json::Unread;
 use ehrnet_consent::vocabulary::{FhirVersion, PolicySpec};
 use ehrnet_consent::{self as consent, Decision, FieldError, Policy, Request, json};
 
@@ -93,9 +94,10 @@ pub(super) fn read_spec(path: &Path) -> Result<PolicySpec, BadInput> {
     let bytes = read(path)?;
     let text = json::text(&bytes).map_err(|message| wrong(&message))?;
     let documents = serde_yaml::Deserializer::from_str(text).map(|document| json::strictly(document, "manifest"));
-    let documents = documents.collect::<Result<Vec<_>, _>>();
-    let documents =
-        documents.map_err(|error| wrong(&format_args!("is not YAML: {}", consent::said(&error.to_string()))))?;
+    let documents = documents.collect::<Result<Vec<_>, _>>().map_err(|error| match error {
+        Unread::Field(error) => wrong(&error),
+        Unread::Format(error) => wrong(&format_args!("is not YAML: {}", consent::said(&error.to_string()))),
+    })?;
     let mut policies = documents
         .iter()
         .filter(|document| document["kind"] == "ConsentPolicy" && document["apiVersion"] == "ehrnet.dev/v1alpha1");

@@ -265,3 +265,25 @@ fn where_there_is_no_consent_the_check_fails() {
         assert!(said.contains("documents: there is no Consent"), "{said}");
     }
 }
+
+#[test]
+fn what_is_no_json_of_one_meaning_has_a_cause_of_its_own() {
+    let twice = permit_all().to_string().replace("\"type\":", "\"type\":\"deny\",\"t\\u0079pe\":");
+    let deep = format!("{}1{}", "[".repeat(90), "]".repeat(90));
+    let folder = folder(&[
+        ("documents/a.json", twice.clone().into_bytes()),
+        ("documents/b.json", twice.replace("Patient/1", "Patient/2000").into_bytes()),
+        ("documents/c.json", format!("{{\"a\": {deep}}}").into_bytes()),
+        ("documents/d.json", b"{\"a\": }".to_vec()),
+    ]);
+    let output = run(&["check", "documents", "--output", "json"], &folder);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        report["documents"][0]["refused"],
+        json!([{"field": "Consent.provision.type", "message": "is given twice"}])
+    );
+    let causes = [("type is given twice", 2), ("Consent is not JSON", 1), ("a too deep", 1)];
+    let causes: Vec<Value> =
+        causes.iter().map(|(cause, documents)| json!({"cause": cause, "documents": documents})).collect();
+    assert_eq!(report["causes"], json!(causes));
+}
