@@ -13,7 +13,7 @@ use super::schema;
 #[cfg_attr(feature = "schemars", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum UntypedRoot {
-    /// It is refused, unless it has a period only, or everything nested in it permits.
+    /// It is refused, unless it has a period only, which is that of the base of `policyRule`, or everything nested in it permits, to which it is a frame then.
     #[default]
     Refuse,
     /// A frame: nested provisions inherit its elements, and it grants nothing itself.
