@@ -146,7 +146,7 @@ fn complete_role(mut role: Coding, actor: &Actor, path: &str, errors: &mut Vec<F
     let referenced = actor.reference.is_some() || actor.identifier.is_some();
     let required = actor.msp_id.is_some() || actor.attr.is_some();
     let whose = actor.attr.is_none() && matches!(role.code.as_str(), "AUT" | "CST");
-    match system_of(&role, CodedElement::Role, &Systems::default()) {
+    match system_of(&role, CodedElement::Role, &Systems::default(), "") {
         Ok(_) if !referenced && !required => {
             errors.push(FieldError::new(path, "says how, not who: add a reference, identifier, mspId or attr"));
         }
@@ -175,7 +175,7 @@ pub fn complete_codes(
     for (i, coding) in codings.iter_mut().enumerate() {
         let path = format!("{path}[{i}]");
         coding.display = None;
-        match system_of(coding, element, systems) {
+        match system_of(coding, element, systems, ": declare it in spec.codeSystems") {
             Ok(system) => coding.system = Some(system),
             Err(message) => errors.push(FieldError::new(path, message)),
         }
@@ -187,12 +187,12 @@ pub fn complete_codes(
 /// # Errors
 /// The element does not know the code, or its system.
 pub fn known_code(coding: Coding, element: CodedElement) -> Result<Coding, String> {
-    let system = Some(system_of(&coding, element, &Systems::default())?);
+    let system = Some(system_of(&coding, element, &Systems::default(), "")?);
     Ok(Coding { system, code: coding.code, display: None })
 }
 
-/// The system of a code by the name that counts, if the element knows both.
-fn system_of(coding: &Coding, element: CodedElement, systems: &Systems) -> Result<String, String> {
+/// The system of a code by the name that counts, if the element knows both. `hint` is what to do about a system that it does not.
+fn system_of(coding: &Coding, element: CodedElement, systems: &Systems, hint: &str) -> Result<String, String> {
     let code = &coding.code;
     let system = coding.system.as_deref().map(|system| (system, systems.meant(system)));
     if let Some((_, (meant, _))) = &system
@@ -213,7 +213,7 @@ fn system_of(coding: &Coding, element: CodedElement, systems: &Systems) -> Resul
         (Some(system), Some((_, shape))) if shape.fits(code) => Ok(system.clone()),
         (Some(system), Some(_)) => Err(format!("code {code:?} does not look like a code of {system}")),
         (Some(system), None) if closed.count() == 0 => {
-            Err(format!("code system {system:?} is not one that this element may use"))
+            Err(format!("code system {system:?} is not one of this element{hint}"))
         }
         (Some(system), None) => Err(format!("code {code:?} is unknown in {system}")),
         (None, _) if element.closed_systems().is_empty() => Err(format!("code {code:?} needs a system")),
@@ -233,7 +233,7 @@ pub fn check_lists(spec: &PolicySpec, errors: &mut Vec<FieldError>) {
     }
     for (i, purpose) in break_glass.purposes.iter().enumerate() {
         let coding = Coding { code: purpose.clone(), ..Coding::default() };
-        if let Err(message) = system_of(&coding, CodedElement::Purpose, &Systems::default()) {
+        if let Err(message) = system_of(&coding, CodedElement::Purpose, &Systems::default(), "") {
             errors.push(FieldError::new(format!("spec.breakGlass.purposes[{i}]"), message));
         }
     }
@@ -257,10 +257,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_to_do_about_a_system_that_is_not_known_is_said() {
+        let mut errors = Vec::new();
+        let mut codings = [Coding { system: Some("urn:x".into()), code: "a".into(), display: None }];
+        complete_codes(&mut codings, "spec.category", CodedElement::Category, &Systems::default(), &mut errors);
+        assert_eq!(
+            errors[0].to_string(),
+            "spec.category[0]: code system \"urn:x\" is not one of this element: declare it in spec.codeSystems"
+        );
+    }
+
+    #[test]
     fn a_code_is_known_in_its_own_system_only() {
         let system_of = |system: Option<&str>, code: &str, element| {
             let coding = Coding { system: system.map(str::to_owned), code: code.into(), display: None };
-            super::system_of(&coding, element, &Systems::default())
+            super::system_of(&coding, element, &Systems::default(), "")
         };
         let sensitivity = system_of(None, "PSY", CodedElement::SecurityLabel);
         assert_eq!(sensitivity.as_deref(), Ok("http://terminology.hl7.org/CodeSystem/v3-ActCode"));

@@ -225,10 +225,16 @@ pub struct Labels {
     pub declared_by: ProvisionType,
     /// The highest code of a permit, the lowest of a deny.
     bound: Option<usize>,
-    sensitivity: Vec<Code>,
+    /// Those that are no confidentiality codes.
+    pub(super) sensitivity: Vec<Code>,
 }
 
 impl Labels {
+    /// The confidentiality code that is the ceiling or floor.
+    pub(super) fn confidentiality(&self) -> Option<&'static str> {
+        self.bound.map(|bound| CONFIDENTIALITY_CODES[bound])
+    }
+
     /// The labels `codes`, declared by a provision of type `declared_by`.
     pub fn new(codes: Vec<Code>, declared_by: ProvisionType) -> Self {
         let bound = match declared_by {
