@@ -18,18 +18,19 @@ const PATIENT_CONSENT: &str = "59284-0";
 const SCOPES: [ConsentScope; 2] = [ConsentScope::PatientPrivacy, ConsentScope::Research];
 
 /// A policy that offers patients what this consent says: scope, category and template, in R4's words, which can say every
-/// tree. `period` is that of the resource as a whole (R5). Whether the policy is valid is not looked at.
+/// tree. `standing` is what the consent counts for under the policy that it was read with, `period` that of the resource as a whole
+/// (R5). Whether the new policy is valid is not looked at.
 ///
 /// # Errors
 /// The consent names grantees, which a template cannot; or it permits something and is of a kind whose permits do not count,
 /// so that a consent made of it would permit more.
-pub fn policy(consent: &Consent, period: Option<Period>) -> Result<PolicySpec, FieldError> {
+pub fn policy(consent: &Consent, standing: Standing, period: Option<Period>) -> Result<PolicySpec, FieldError> {
     if consent.grantee.is_some() {
         let message = "is of one patient's consent: name in each provision that permits whom it permits";
         return Err(FieldError::new("Consent.grantee", message));
     }
     let permits = |provision: &Provision| provision.type_ == Some(ProvisionType::Permit);
-    if consent.standing(&[]) != Standing::Permits && anywhere(&consent.provision, &permits) {
+    if standing != Standing::Permits && anywhere(&consent.provision, &permits) {
         let message = "is not one of consents to the disclosure of records: what it permits does not count, and a template permits";
         return Err(FieldError::new("Consent.category", message));
     }

@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn run(arguments: &[&str], folder: &TempDir) -> Output {
+pub fn run(arguments: &[&str], folder: &TempDir) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ehrnet"));
     command.args(["consent"]).args(arguments).current_dir(folder.path()).output().expect("the binary runs")
 }
 
-fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
+pub fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
     let folder = TempDir::new().expect("a folder");
     std::fs::create_dir(folder.path().join("documents")).expect("a folder");
     for (name, bytes) in files {
@@ -16,7 +16,7 @@ fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
     folder
 }
 
-fn manifest(spec: &Value) -> Vec<u8> {
+pub fn manifest(spec: &Value) -> Vec<u8> {
     let policy =
         json!({"apiVersion": "ehrnet.dev/v1alpha1", "kind": "ConsentPolicy", "metadata": {"name": "p"}, "spec": spec});
     policy.to_string().into_bytes()
