@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::code::{Code, Systems};
 use super::context::{Module, ProvisionContext};
 use super::error::FieldError;
+use super::modules::coded;
 use super::tree::below;
 use crate::vocabulary::code_systems::{CodedElement, OPEN_SYSTEMS};
 use crate::vocabulary::{Actor, Coding, PolicySpec, Provision, ProvisionType, systems};
@@ -16,30 +17,7 @@ use crate::vocabulary::{Actor, Coding, PolicySpec, Provision, ProvisionType, sys
 pub fn reading(spec: &mut PolicySpec, errors: &mut Vec<FieldError>) -> ProvisionContext {
     check_systems(spec, errors);
     let systems = Systems::new(&spec.code_systems);
-    let mut modules: Vec<Module> = Vec::new();
-    for (i, module) in spec.modules.iter_mut().enumerate() {
-        let path = format!("spec.modules[{i}]");
-        module.code.display = None;
-        for (codings, name, element) in [
-            (&mut module.class, "class", CodedElement::Class),
-            (&mut module.purpose, "purpose", CodedElement::Purpose),
-            (&mut module.action, "action", CodedElement::Action),
-        ] {
-            complete_codes(codings, &format!("{path}.{name}"), element, &systems, errors);
-        }
-        let code = systems.code(&module.code, CodedElement::Code);
-        if code.system.is_none() {
-            errors.push(FieldError::new(format!("{path}.code.system"), "is required"));
-        }
-        if module.class.is_empty() && module.purpose.is_empty() && module.action.is_empty() {
-            errors.push(FieldError::new(&path, "needs class, purpose or action: it must say what it means"));
-        }
-        if modules.iter().any(|other| other.code == code) {
-            errors.push(FieldError::new(format!("{path}.code"), "is a module above already"));
-        }
-        let (class, purpose, action) = (module.class.clone(), module.purpose.clone(), module.action.clone());
-        modules.push(Module { code, class, purpose, action });
-    }
+    let modules = modules(spec, &systems, errors);
     let (cited_policies, cited_codes) = cited(spec, &systems, errors);
     let roles = spec.actor_roles.iter().map(|role| (systems.code(&role.role, CodedElement::Code), role.as_)).collect();
     ProvisionContext {
@@ -52,6 +30,35 @@ pub fn reading(spec: &mut PolicySpec, errors: &mut Vec<FieldError>) -> Provision
         confidentiality_required: spec.labels.require_confidentiality,
         ..ProvisionContext::default()
     }
+}
+
+/// What codes stand for.
+fn modules(spec: &mut PolicySpec, systems: &Systems, errors: &mut Vec<FieldError>) -> Vec<Module> {
+    let mut modules: Vec<Module> = Vec::new();
+    for (i, module) in spec.modules.iter_mut().enumerate() {
+        let path = format!("spec.modules[{i}]");
+        module.code.display = None;
+        for (codings, name, element) in [
+            (&mut module.class, "class", CodedElement::Class),
+            (&mut module.purpose, "purpose", CodedElement::Purpose),
+            (&mut module.action, "action", CodedElement::Action),
+        ] {
+            complete_codes(codings, &format!("{path}.{name}"), element, systems, errors);
+        }
+        let (element, code) = (module.element, systems.code(&module.code, coded(module.element)));
+        if code.system.is_none() {
+            errors.push(FieldError::new(format!("{path}.code.system"), "is required"));
+        }
+        if module.class.is_empty() && module.purpose.is_empty() && module.action.is_empty() {
+            errors.push(FieldError::new(&path, "needs class, purpose or action: it must say what it means"));
+        }
+        if modules.iter().any(|other| other.element == element && other.code == code) {
+            errors.push(FieldError::new(format!("{path}.code"), "is a module above already"));
+        }
+        let (class, purpose, action) = (module.class.clone(), module.purpose.clone(), module.action.clone());
+        modules.push(Module { element, code, class, purpose, action });
+    }
+    modules
 }
 
 type Cited = (BTreeMap<String, ProvisionType>, Vec<(Code, ProvisionType)>);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 
 use super::code::{Code, Systems};
-use crate::vocabulary::{Coding, Part, ProvisionType, UntypedRoot};
+use crate::vocabulary::{Coding, ModuleElement, Part, ProvisionType, UntypedRoot};
 
 /// What reading a consent or a request takes besides the document itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +36,8 @@ pub struct ProvisionContext {
 /// What a code means that stands for a whole rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Module {
+    /// Element that the code stands in.
+    pub element: ModuleElement,
     /// The code.
     pub code: Code,
     /// Kinds of records.

@@ -248,3 +248,46 @@ fn a_cited_policy_permits_only_where_all_that_is_cited_is_known() {
     let opt_in = cites(json!({"coding": [{"code": "OPTIN"}]}), &["https://law.example/exceptions"]);
     assert_eq!(answer(&opt_in, &site, &request), "PERMIT");
 }
+
+#[test]
+fn modules_stand_in_the_element_that_the_policy_names() {
+    let situations = "urn:oid:1.2.3.6";
+    let site = policy(json!({"codeSystems": [{"url": NATION}, {"url": situations}], "modules": [
+        {"code": {"system": NATION, "code": "care"}, "class": [{"code": "Observation"}]},
+        {"element": "purpose", "code": {"system": situations, "code": "NORM"}, "purpose": [{"code": "TREAT"}]},
+        {"element": "purpose", "code": {"system": situations, "code": "EMER"}, "purpose": [{"code": "ETREAT"}]},
+    ]}));
+    let nested = |effect: &str, situation: &[&str], code: Value| {
+        let base = if effect == "deny" { "permit" } else { "deny" };
+        let mut rule = json!({"type": effect, "purpose": codings(situations, situation)});
+        if !code.is_null() {
+            rule["code"] = code;
+        }
+        consent(json!({"provision": {"type": base, "provision": [rule]}}))
+    };
+    for (purpose, class, one, both) in [
+        ("TREAT", "Observation", "PERMIT", "PERMIT"),
+        ("ETREAT", "Observation", "DENY", "PERMIT"),
+        ("TREAT", "Media", "DENY", "DENY"),
+        ("HRESCH", "Observation", "DENY", "DENY"),
+    ] {
+        let request = asks(purpose, class);
+        assert_eq!(answer(&nested("permit", &["NORM"], module("care")), &site, &request), one, "{purpose} {class}");
+        assert_eq!(
+            answer(&nested("permit", &["NORM", "EMER"], module("care")), &site, &request),
+            both,
+            "{purpose} {class}"
+        );
+        let denied = if one == "PERMIT" { "DENY" } else { "PERMIT" };
+        assert_eq!(answer(&nested("deny", &["NORM"], module("care")), &site, &request), denied, "{purpose} {class}");
+    }
+    let request = asks("TREAT", "Observation");
+    let field = "Consent.provision.provision[0].purpose[1]";
+    assert_eq!(answer(&nested("deny", &["NORM", "AUTO"], Value::Null), &site, &request), field);
+    assert_eq!(answer(&nested("permit", &["NORM", "AUTO"], Value::Null), &site, &request), "PERMIT");
+    assert_eq!(answer(&nested("permit", &["AUTO"], Value::Null), &site, &request), "DENY");
+    // A code of another element is none of its modules.
+    let elsewhere =
+        consent(json!({"provision": {"type": "permit", "code": [{"coding": codings(situations, &["NORM"])}]}}));
+    assert_eq!(answer(&elsewhere, &site, &request), "DENY");
+}

@@ -22,4 +22,4 @@ pub use provision::{
     Actor, Attribute, Coding, DataMeaning, DataReference, Doubt, Identifier, MAX_DEPTH, Period, Provision,
     ProvisionType,
 };
-pub use reading::{ActorRoleSpec, CitedPolicySpec, CodeSystemSpec, ModuleSpec, Part, UntypedRoot};
+pub use reading::{ActorRoleSpec, CitedPolicySpec, CodeSystemSpec, ModuleElement, ModuleSpec, Part, UntypedRoot};

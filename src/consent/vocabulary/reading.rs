@@ -56,7 +56,10 @@ pub struct CodeSystemSpec {
     {"rule": "has(self.class) || has(self.purpose) || has(self.action)", "message": "a module needs class, purpose or action: it must say what it means"}
 ])))]
 pub struct ModuleSpec {
-    /// The code, as `provision.code` of a document has it.
+    /// Element of a document's provisions that the code stands in.
+    #[serde(default, skip_serializing_if = "ModuleElement::is_default")]
+    pub element: ModuleElement,
+    /// The code, as a document has it.
     pub code: Coding,
     /// Kinds of records that it is about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -70,6 +73,39 @@ pub struct ModuleSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schemars", schemars(schema_with = "schema::action_list"))]
     pub action: Vec<Coding>,
+}
+
+/// Element of a provision that modules stand in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ModuleElement {
+    /// `provision.code`.
+    #[default]
+    Code,
+    /// `provision.purpose`.
+    Purpose,
+    /// `provision.class` (R5: `resourceType`).
+    Class,
+}
+
+impl ModuleElement {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Code, Self::Purpose, Self::Class];
+
+    /// Whether it is what holds where nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Code => "code",
+            Self::Purpose => "purpose",
+            Self::Class => "class",
+        }
+    }
 }
 
 /// What a role of an actor means that this project does not know.
