@@ -84,26 +84,26 @@ pub fn is_of_certificates(role: &Coding) -> bool {
     role.system.is_none() && role.code.starts_with(|c: char| c.is_ascii_lowercase()) && role.code.bytes().all(word)
 }
 
-/// The role that stands for what an actor is in every document.
-fn representative(part: Part) -> Coding {
-    let code = match part {
-        Part::Recipient => "IRCP",
-        Part::Custodian => "CST",
-        Part::Author => "AUT",
-        Part::Bystander => "WIT",
-    };
-    Coding { system: Some(PARTICIPATION_TYPE.to_owned()), code: code.to_owned(), display: None }
-}
-
-/// What an actor with a role of this project's own words is to a provision.
-pub fn part_of(actor: &Actor) -> Part {
-    let of_participation = |role: &&Coding| role.system.as_deref().is_none_or(|system| system == PARTICIPATION_TYPE);
-    match actor.role.as_ref().filter(of_participation).map(|role| role.code.as_str()) {
-        Some("CST") => Part::Custodian,
-        Some("AUT") => Part::Author,
-        Some("WIT") => Part::Bystander,
+/// What an actor with a role that a policy may state is to a provision.
+pub fn part_in_policy(role: &Coding) -> Part {
+    match role.code.as_str() {
+        "CST" => Part::Custodian,
+        "AUT" => Part::Author,
         _ => Part::Recipient,
     }
+}
+
+/// The role to write of an actor: the one of certificates, or what says how the actor takes part.
+pub fn role_of(actor: &Actor) -> Option<Coding> {
+    let code = match actor.part {
+        Part::Recipient => None,
+        Part::Custodian => Some("CST"),
+        Part::Author => Some("AUT"),
+        Part::Bystander => Some("WIT"),
+    };
+    let takes_part =
+        code.map(|code| Coding { system: Some(PARTICIPATION_TYPE.to_owned()), code: code.to_owned(), display: None });
+    takes_part.or_else(|| actor.role.clone())
 }
 
 /// Members of a contained resource that describe who it is, and name nobody else.
@@ -199,11 +199,11 @@ pub fn read_actor(at: &At, contained: &Contained, context: &ProvisionContext) ->
     }
     let is_known = |role: &Coding| part(role, context).is_some() || is_of_certificates(role);
     let doubt = roles.iter().any(|role| !is_known(role)).then_some(UNKNOWN_TRANSLATION);
-    let certified = of_certificate.first().filter(|_| receives).map(|role| (*role).clone());
-    let role = certified.or_else(|| parts.first().map(|part| representative(*part)));
+    let role = of_certificate.first().filter(|_| receives).map(|role| (*role).clone());
+    let part = parts.first().copied().unwrap_or_default();
     let Some(reference) = at.get("reference") else { return in_role(at, roles, &parts, context) };
     let named = read_reference(&reference, contained)?.into_iter();
-    Ok(named.map(|actor| Actor { role: role.clone(), doubt: actor.doubt.or(doubt), ..actor }).collect())
+    Ok(named.map(|actor| Actor { part, role: role.clone(), doubt: actor.doubt.or(doubt), ..actor }).collect())
 }
 
 /// Everybody in a role: one for each coding, which are translations of each other.

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use super::actors::part_in_policy;
 use super::code::{Code, Systems};
 use super::context::{Module, ProvisionContext};
 use super::error::FieldError;
 use super::modules::coded;
 use super::tree::below;
-use crate::vocabulary::code_systems::{CodedElement, OPEN_SYSTEMS};
+use crate::vocabulary::code_systems::{CodedElement, OPEN_SYSTEMS, PARTICIPATION_TYPE};
 use crate::vocabulary::{Actor, Coding, PolicySpec, Provision, ProvisionType, systems};
 
 /// How documents are to be read: code systems, modules, roles, cited policies, untyped roots. Completes the codes.
@@ -138,7 +139,11 @@ pub fn complete(provision: &mut Provision, path: &str, systems: &Systems, errors
                 errors.push(FieldError::new(&path, "needs a role, reference, identifier, mspId or attr"))
             }
             None => {}
-            Some(role) => actor.role = complete_role(role, actor, &format!("{path}.role"), errors),
+            Some(role) => {
+                let of_participation = |role: &&Coding| role.system.as_deref() == Some(PARTICIPATION_TYPE);
+                actor.role = complete_role(role, actor, &format!("{path}.role"), errors);
+                actor.part = actor.role.as_ref().filter(of_participation).map(part_in_policy).unwrap_or_default();
+            }
         }
     }
     for (i, child) in provision.provision.iter_mut().enumerate() {

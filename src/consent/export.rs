@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::actors::role_of;
 use super::code::Code;
 use super::error::FieldError;
 use super::fhir::Consent;
@@ -38,6 +39,7 @@ pub fn policy(consent: &Consent, standing: Standing, period: Option<Period>) -> 
     let coding =
         |code: &Code| Coding { system: code.system.clone(), code: code.code.clone(), display: code.display.clone() };
     let mut template = consent.provision.clone();
+    write_roles(&mut template);
     template.period = template.period.or(period);
     Ok(PolicySpec {
         fhir_version: FhirVersion::R4,
@@ -46,6 +48,14 @@ pub fn policy(consent: &Consent, standing: Standing, period: Option<Period>) -> 
         template: Some(template),
         ..PolicySpec::default()
     })
+}
+
+/// A template says by the role what was read of it.
+fn write_roles(provision: &mut Provision) {
+    for actor in &mut provision.actor {
+        actor.role = role_of(actor);
+    }
+    provision.provision.iter_mut().for_each(write_roles);
 }
 
 /// The active Consent of a patient (`Patient/id`) who takes a policy's template as it is.
@@ -161,7 +171,7 @@ fn write_provision(provision: &Provision, version: FhirVersion) -> Value {
 /// The actor of a patient's consent: mspId and attr exist in a ConsentPolicy only.
 fn write_actor(actor: &Actor) -> Value {
     let mut members = Map::new();
-    members.extend(actor.role.as_ref().map(|role| ("role".to_owned(), json!({"coding": [role]}))));
+    members.extend(role_of(actor).map(|role| ("role".to_owned(), json!({"coding": [role]}))));
     let mut reference = Map::new();
     reference.extend(actor.reference.as_ref().map(|text| ("reference".to_owned(), json!(text))));
     reference.extend(actor.identifier.as_ref().map(|identifier| ("identifier".to_owned(), json!(identifier))));

@@ -15,7 +15,7 @@ pub struct Placed {
     pub own: Provision,
     /// The path of the provision.
     pub path: String,
-    /// What the paths of its elements begin with; for the base of an R5 consent nothing.
+    /// What the paths of its elements begin with, in errors; for the base of an R5 consent that is the resource.
     pub prefix: String,
     /// Nested provisions.
     pub children: Vec<Placed>,

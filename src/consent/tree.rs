@@ -9,7 +9,6 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::actors::part_of;
 use super::code::{Code, Labels};
 use super::context::ProvisionContext;
 use super::error::{FieldError, MAX_ERRORS};
@@ -217,7 +216,7 @@ fn denies(placed: &Placed, states: fn(&Provision) -> bool) -> bool {
 
 /// Whether an actor is one of those who are compared with who asks.
 fn receives(actor: &Actor) -> bool {
-    matches!(part_of(actor), Part::Recipient | Part::Bystander)
+    matches!(actor.part, Part::Recipient | Part::Bystander)
 }
 
 fn nobody(actors: &List<ActorRule>) -> impl Iterator<Item = &FieldError> {
@@ -287,7 +286,7 @@ impl Builder<'_> {
     fn actors(&self, actors: &[Actor]) -> (List<ActorRule>, List<DataRule>) {
         let (mut who, mut whose) = (Vec::new(), Vec::new());
         for (i, actor) in actors.iter().enumerate() {
-            match part_of(actor) {
+            match actor.part {
                 Part::Custodian | Part::Author => whose.extend(self.author(i, actor)),
                 Part::Recipient => who.extend(self.actor(i, actor)),
                 Part::Bystander => {
@@ -402,6 +401,7 @@ fn key(provision: &Provision, children: &[Node]) -> [u8; 32] {
         data,
         ..
     } = provision;
+    let actor: Vec<Value> = actor.iter().map(|actor| json!([actor, actor.part])).collect();
     let own =
         json!([type_, period, purpose, actor, action, security_label, class, document_type, code, data_period, data]);
     let mut digest = Sha256::new();

@@ -121,11 +121,12 @@ pub struct ActorRoleSpec {
 }
 
 /// What an actor is to a provision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     /// Who asks.
+    #[default]
     Recipient,
     /// Whose data it is: the hospital that keeps the record.
     Custodian,
