@@ -144,7 +144,7 @@ impl Consent {
     /// What stands for a consent that cannot be read: it denies everything.
     pub fn unreadable(digest: String) -> Self {
         let root = Provision { type_: Some(ProvisionType::Deny), ..Provision::default() };
-        let placed = super::placed::Placed::new(root.clone(), "Consent", "");
+        let placed = super::placed::Placed::new(root.clone(), super::placed::CONSENT, "Consent", "");
         Self {
             version: FhirVersion::R4,
             active: true,
@@ -195,19 +195,14 @@ pub fn read(
     dialect: Option<FhirVersion>,
     context: &ProvisionContext,
 ) -> Result<Consent, Vec<FieldError>> {
-    let at = At::root(json, "Consent");
-    let version = check(&at, dialect).map_err(|error| vec![error])?;
-    let within = |error: FieldError| FieldError {
-        field: format!("Consent.{}", error.field).trim_end_matches('.').to_owned(),
-        ..error
-    };
-    let already = |error: FieldError| if error.field.starts_with("Consent") { error } else { within(error) };
-    let contained = Contained::of(&at).map_err(|error| vec![error])?;
-    let placed = roots::read(&at, version, &contained, context).map_err(|error| vec![already(error)])?;
-    let grantee = grantees(&at, &contained).map_err(|error| vec![error])?;
+    let at = At::root(json, super::placed::CONSENT);
+    let one = |error: FieldError| vec![error];
+    let version = check(&at, dialect).map_err(one)?;
+    let contained = Contained::of(&at).map_err(one)?;
+    let placed = roots::read(&at, version, &contained, context).map_err(one)?;
+    let grantee = grantees(&at, &contained).map_err(one)?;
     let mut errors = Vec::new();
     let root = build(&placed, grantee.as_deref(), context, &mut errors);
-    let mut errors: Vec<FieldError> = errors.into_iter().map(within).collect();
     let consent = read_rest(&at, version, context, (placed.provision(), root, grantee));
     let consent = consent.map_err(|error| errors.push(error));
     errors.truncate(MAX_ERRORS);
@@ -222,7 +217,7 @@ fn check(at: &At, dialect: Option<FhirVersion>) -> Result<FhirVersion, FieldErro
         return Err(FieldError::new("resourceType", message));
     }
     refuse_blanks(at)?;
-    if let Some((path, message)) = change_of_meaning(at.value, true) {
+    if let Some((path, message)) = change_of_meaning(at.value) {
         return Err(FieldError::new(format!("{}{path}", at.path), message));
     }
     known(at, &[CONSENT, ADMINISTRATIVE])?;
@@ -238,17 +233,23 @@ fn check(at: &At, dialect: Option<FhirVersion>) -> Result<FhirVersion, FieldErro
 
 /// An element that changes the meaning of what it stands in, at any depth; or, where it decides, an element of which only an
 /// extension is there (FHIR: the reason why a value is absent).
-fn change_of_meaning(value: &Value, decides: bool) -> Found {
-    first_below(value, &|name, below| {
-        if matches!(name, "modifierExtension" | "implicitRules") {
-            return Some((String::new(), "changes the meaning of the resource and is not understood here"));
-        }
-        if decides && name.strip_prefix('_').is_some_and(|name| value.get(name).is_none()) {
-            return Some((String::new(), "says why there is no value: without the value nothing can be decided"));
-        }
-        let administrative = ADMINISTRATIVE.contains(&name) || name.starts_with('_');
-        change_of_meaning(below, decides && !administrative)
+fn change_of_meaning(resource: &Value) -> Found {
+    first_below(resource, &|name, below| {
+        let administrative = ADMINISTRATIVE.contains(&name) && name != "policy";
+        one_change(resource, name, below, true, !administrative)
     })
+}
+
+/// The same of a member of `value`. What is of no account at the top of a resource may decide further down.
+fn one_change(value: &Value, name: &str, below: &Value, here: bool, decides: bool) -> Found {
+    if matches!(name, "modifierExtension" | "implicitRules") {
+        return Some((String::new(), "changes the meaning of the resource and is not understood here"));
+    }
+    if here && name.strip_prefix('_').is_some_and(|name| value.get(name).is_none()) {
+        return Some((String::new(), "says why there is no value: without the value nothing can be decided"));
+    }
+    let decides = decides && name != "extension" && !name.starts_with('_');
+    first_below(below, &|name, deeper| one_change(below, name, deeper, decides, decides))
 }
 
 /// A Consent resource without everything that does not decide, about the patient that `patient` refers to: what others

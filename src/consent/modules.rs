@@ -3,7 +3,7 @@
 
 use super::context::{Module, ProvisionContext};
 use super::error::FieldError;
-use super::placed::{MAX_COPIES, Placed};
+use super::placed::{CONSENT, MAX_COPIES, Placed};
 use super::tree::MAX_PROVISIONS;
 use crate::vocabulary::code_systems::CodedElement;
 use crate::vocabulary::{Coding, ModuleElement, Provision, ProvisionType};
@@ -18,8 +18,8 @@ pub fn expand(root: Placed, context: &ProvisionContext) -> Result<Placed, FieldE
     let mut expanded = expansion.one(root, &Stated::default())?;
     match expanded.pop() {
         Some(one) if expanded.is_empty() => Ok(one),
-        Some(one) => Err(FieldError::new(one.path, "names several modules, which only a nested provision can")),
-        None => Err(FieldError::new("provision", "stands for nothing")),
+        Some(one) => Err(one.error("", "names several modules, which only a nested provision can")),
+        None => Err(FieldError::new(CONSENT, "stands for nothing")),
     }
 }
 

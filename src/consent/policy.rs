@@ -215,7 +215,7 @@ fn provision(
     {
         errors.push(error);
     }
-    let node = build(&Placed::new(typed, path, path), None, context, errors);
+    let node = build(&Placed::new(typed, "", path, path), None, context, errors);
     // A patient's permit may name nobody; in a policy it is a typing error.
     incomparable(&node, errors);
     (errors.len() == before).then_some(node)

@@ -11,14 +11,14 @@ use super::error::FieldError;
 use super::fhir::{filled_list, read_coding};
 use super::json::At;
 use super::modules;
-use super::placed::{MAX_COPIES, Placed};
+use super::placed::{CONSENT, MAX_COPIES, Placed};
 use super::provisions::{Reader, provision_type};
 use super::tree::{check_size, give_types};
 use crate::vocabulary::code_systems::{ACT_CODE, CodedElement};
 use crate::vocabulary::systems::bare;
 use crate::vocabulary::{FhirVersion, Provision, ProvisionType, UntypedRoot};
 
-/// The provisions of a consent as a tree in which everything has its type; the paths begin below `Consent`.
+/// The provisions of a consent as a tree in which everything has its type.
 pub fn read(
     at: &At,
     version: FhirVersion,
@@ -41,9 +41,9 @@ fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Resul
     };
     let mut provision = reader.provision(&root, 0)?;
     let stated = provision.type_;
-    check_size(&provision, "provision")?;
-    give_types(&mut provision, stated.unwrap_or(ProvisionType::Deny), FhirVersion::R4, "provision")?;
-    let mut placed = Placed::new(provision, "provision", "provision");
+    check_size(&provision, &root.path)?;
+    give_types(&mut provision, stated.unwrap_or(ProvisionType::Deny), FhirVersion::R4, &root.path)?;
+    let mut placed = Placed::new(provision, CONSENT, "provision", "provision");
     if stated.is_some() {
         return Ok(placed);
     }
@@ -63,7 +63,7 @@ fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Resul
 fn ambiguous() -> FieldError {
     let message = "is required: without it some mean by these elements what is granted, and others the exception to policyRule; \
                    state permit or deny, or let the ConsentPolicy say in untypedRoot what its documents mean";
-    FieldError::new("provision.type", message).unless_policy_says()
+    FieldError::new("Consent.provision.type", message).unless_policy_says()
 }
 
 /// A frame grants nothing itself. Its labels are a ceiling for what is nested in it, and no condition of its own denial,
@@ -102,12 +102,12 @@ fn exception(mut root: Placed, base: ProvisionType) -> Placed {
 fn read_exceptions(at: &At, mut reader: Reader) -> Result<Placed, FieldError> {
     let decision = at.get("decision").ok_or_else(|| {
         let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision)";
-        FieldError::new("decision", message)
+        FieldError::new("Consent.decision", message)
     })?;
     let effect = provision_type(&decision)?;
     if at.get("policyRule").is_some() {
         return Err(FieldError::new(
-            "policyRule",
+            "Consent.policyRule",
             "belongs to R4, and the resource has the shape of R5: keep one of them",
         ));
     }
@@ -116,9 +116,9 @@ fn read_exceptions(at: &At, mut reader: Reader) -> Result<Placed, FieldError> {
         refuse_types(&child, 0)?;
         provision.provision.push(reader.provision(&child, 1)?);
     }
-    check_size(&provision, "")?;
-    give_types(&mut provision, effect, FhirVersion::R5, "")?;
-    Ok(Placed::new(provision, "decision", ""))
+    check_size(&provision, &at.path)?;
+    give_types(&mut provision, effect, FhirVersion::R5, &at.path)?;
+    Ok(Placed::new(provision, CONSENT, "decision", ""))
 }
 
 fn refuse_types(at: &At, depth: usize) -> Result<(), FieldError> {
@@ -174,7 +174,7 @@ impl<'a> Cited<'a> {
             None => self.effect.ok_or_else(|| {
                 let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision), \
                                or let the ConsentPolicy say in citedPolicies what the cited policy means";
-                FieldError::new("provision.type", message).unless_policy_says()
+                FieldError::new("Consent.provision.type", message).unless_policy_says()
             }),
         }
     }

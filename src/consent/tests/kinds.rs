@@ -309,6 +309,40 @@ fn base_policies_serve_somebody_for_a_purpose_up_to_normal_and_no_device() {
     }
 }
 
+/// FHIR says by an extension alone why a value is absent. Where the value decides, nothing can be decided without it.
+#[test]
+fn a_value_that_is_absent_for_a_reason_is_refused_where_it_decides_and_nowhere_else() {
+    let reason = json!({"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}]});
+    let permit =
+        json!({"type": "permit", "data": [{"meaning": "instance", "reference": {"reference": "Observation/1"}}]});
+    let base = super::generate::consent(json!({
+        "provision": permit, "policy": [{"authority": "https://law.example"}], "performer": [{"display": "A"}],
+        "contained": [{"resourceType": "Practitioner", "id": "x", "name": [{"given": ["A"]}]}],
+    }));
+    for (above, name, refused) in [
+        ("/provision", "_period", true),
+        ("/provision/data/0/reference", "_type", true),
+        ("/policy/0", "_uri", true),
+        ("/patient", "_type", true),
+        ("", "_dateTimeOf", true),
+        ("/performer/0", "_type", false),
+        ("/contained/0/name/0", "_family", false),
+    ] {
+        let mut changed = base.clone();
+        changed.pointer_mut(above).expect("there")[name] = reason.clone();
+        let read = fhir::read(&changed, None, &ProvisionContext::default());
+        assert_eq!(read.is_err(), refused, "{above} {name}");
+        if let Err(errors) = read {
+            assert!(errors[0].message.starts_with("says why there is no value"), "{errors:?}");
+        }
+    }
+    let mut identified = base;
+    identified["provision"]["actor"] =
+        json!([{"reference": {"identifier": {"system": "urn:a", "value": "1", "_use": reason}}}]);
+    let errors = fhir::read(&identified, None, &ProvisionContext::default()).expect_err("refused");
+    assert_eq!(errors[0].field, "Consent.provision.actor[0].reference.identifier._use");
+}
+
 /// A name of MAX_LEVELS levels and lists without end are refused before they cost anything; circles are never walked.
 #[test]
 fn hostile_documents_are_refused_with_the_element() {

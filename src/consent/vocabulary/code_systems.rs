@@ -120,10 +120,11 @@ const PARTICIPATION_CODES: &[&str] = &["AUT", "CST", "IRCP", "PRCP"];
 /// Categories of the FHIR code system of consent categories.
 const CATEGORY_CODES: &[&str] = &["acd", "dnr", "emrgonly", "hcd", "npp", "polst", "research", "rsdid", "rsreid"];
 
-/// Of these, those of consents to the use and disclosure of records.
+/// The categories of FHIR's own code system that are consents to the use and disclosure of records.
 pub const DISCLOSURE_CATEGORIES: &[&str] = &["npp", "research", "rsdid", "rsreid"];
 
-/// Of these, those of directives about care. What they permit is no access.
+/// The categories of FHIR's own code system that are directives about care, such as an order not to resuscitate: what such a consent
+/// permits is no access to records.
 pub const OTHER_CATEGORIES: &[&str] = &["acd", "dnr", "hcd", "polst"];
 
 /// Consent types of v3-ActCode that serve as a category.
