@@ -54,9 +54,10 @@ pub struct Requester {
 impl Requester {
     /// Whether the reference with this key names the requester. For a denial, a name without a type may be of any.
     pub fn is_named(&self, key: &str, effect: ProvisionType) -> bool {
-        let untyped = |name: &str| !name.contains('/') || !key.contains('/');
-        let id = |name: &str| name.rsplit('/').next().map(str::to_owned);
-        let may_be = |name: &str| effect == ProvisionType::Deny && untyped(name) && id(name) == id(key);
+        let id = |name: &str| name.rfind('/').map_or(0, |slash| slash + 1);
+        let untyped = |name: &str| id(name) == 0 || id(key) == 0;
+        let same_id = |name: &str| name[id(name)..] == key[id(key)..];
+        let may_be = |name: &str| effect == ProvisionType::Deny && untyped(name) && same_id(name);
         self.names.iter().any(|name| name == key || may_be(name))
     }
 

@@ -269,3 +269,40 @@ fn a_role_with_a_translation_that_nobody_knows_is_refused_in_a_denial() {
         }
     }
 }
+
+#[test]
+fn no_two_spellings_of_a_name_permit_what_one_of_them_denies() {
+    let spellings = |name: &str| {
+        let (kind, id) = name.split_once('/').expect("a type");
+        [
+            name.to_owned(),
+            id.to_owned(),
+            format!("https://a.example/fhir/{name}"),
+            format!("{name}/_history/3"),
+            format!("{name}/"),
+            format!("{kind}//{id}"),
+            format!("{name}#1"),
+            format!("{name}|1"),
+            name.to_ascii_lowercase(),
+            name.to_ascii_uppercase(),
+        ]
+    };
+    let mut denied = 0;
+    for denial in spellings("Practitioner/dr-a") {
+        for asking in spellings("Practitioner/dr-a") {
+            let answer = answer(&but_to(named(&denial), Value::Null), &plain(), &asks(&asking));
+            assert_ne!(answer, "PERMIT", "{denial} {asking}");
+            denied += usize::from(answer == "DENY");
+        }
+    }
+    for role in ["CST", "AUT"] {
+        for denial in spellings("Organization/mercy").into_iter().chain(["MercyMSP".into()]) {
+            for author in spellings("Organization/mercy").into_iter().chain(["MercyMSP".into()]) {
+                let answer = answer(&but_to(in_role(role, &denial), Value::Null), &plain(), &written_by(&author));
+                assert_ne!(answer, "PERMIT", "{role} {denial} {author}");
+                denied += usize::from(answer == "DENY");
+            }
+        }
+    }
+    assert!(denied > 60, "only {denied} are read and denied");
+}
