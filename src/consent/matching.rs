@@ -140,15 +140,20 @@ fn same(one: &Subject, other: &Subject, effect: ProvisionType) -> bool {
     if effect == ProvisionType::Deny { one.may_be(other) } else { one.is(other) }
 }
 
-/// Whether an author is the one that a rule names. Where one is an MSP and the other nobody maps to one, they cannot be
-/// compared: such a denial holds.
+/// Whether an author is the one that a rule names. One of two names may be an MSP, and then an organisation is compared by the MSP
+/// that it is; where nobody says which that is, they cannot be compared: such a denial holds.
 fn wrote(author: &Author, target: &Subject, rule: &DataRule, effect: ProvisionType) -> bool {
-    let of_msp = |msp_id: &Option<String>| msp_id.is_some() && author.msp_id == *msp_id;
-    if same(&author.named, target, effect) || of_msp(&rule.msp_id) {
+    if same(&author.named, target, effect) {
         return true;
     }
+    if author.named.has_type() && target.has_type() {
+        return false;
+    }
+    let of_msp = |msp_id: &Option<String>| msp_id.is_some() && author.msp_id == *msp_id;
     let by_name = (!target.has_type()).then(|| target.key.clone());
-    let both_typed = author.named.has_type() && target.has_type();
-    let both_msps = author.msp_id.is_some() && rule.msp_id.is_some();
-    effect == ProvisionType::Deny && (of_msp(&by_name) || author.may_be_an_msp() && !both_typed && !both_msps)
+    let both_known = author.msp_id.is_some() && rule.msp_id.is_some();
+    match effect {
+        ProvisionType::Permit => of_msp(&rule.msp_id),
+        ProvisionType::Deny => of_msp(&rule.msp_id) || of_msp(&by_name) || author.may_be_an_msp() && !both_known,
+    }
 }

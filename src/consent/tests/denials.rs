@@ -151,6 +151,23 @@ fn whose_data_is_denied_is_the_same_by_organisation_by_msp_and_by_name() {
     }
 }
 
+/// They are one on the ledger, and two where both are named.
+#[test]
+fn two_organisations_of_one_msp_are_two_authors() {
+    let shared = policy(json!({"organizations": [
+        {"reference": "Organization/clinic", "mspId": "MercyMSP"}, {"reference": "Organization/ward", "mspId": "MercyMSP"},
+    ]}));
+    let of =
+        |organization: &str| consent(json!({"provision": {"type": "permit", "actor": [in_role("CST", organization)]}}));
+    for (named, author, expected) in [
+        ("Organization/clinic", "Organization/clinic", "PERMIT"),
+        ("Organization/clinic", "Organization/ward", "DENY"),
+        ("Organization/clinic", "MercyMSP", "PERMIT"),
+    ] {
+        assert_eq!(answer(&of(named), &shared, &written_by(author)), expected, "{named} {author}");
+    }
+}
+
 #[test]
 fn an_overriding_denial_of_the_data_of_an_msp_knows_its_organisation() {
     let overriding = |role: &str| {
