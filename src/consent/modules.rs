@@ -202,8 +202,13 @@ fn split<'c>(
             let message = "is not one of the policy's modules, so it would deny nothing: declare it in spec.modules";
             return Err(placed.error(&format!("{}[{i}]", element.name()), message));
         }
-        // What only may be a module may be a code of its own as well.
+        // What only may be a module may be a code of its own as well. Nothing is permitted in what only may be meant.
         if found.iter().all(|module| module.code != code) {
+            if !found.is_empty() && permits_below(placed) {
+                let message = "may be one of the policy's modules, and what is nested in it permits: name its system as the policy \
+                               does";
+                return Err(placed.error(&format!("{}[{i}]", element.name()), message));
+            }
             choice.others.push(coding.clone());
         }
         for module in found {
@@ -213,4 +218,8 @@ fn split<'c>(
         }
     }
     Ok(Some(choice).filter(|choice| !choice.modules.is_empty()))
+}
+
+fn permits_below(placed: &Placed) -> bool {
+    placed.children.iter().any(|child| child.own.type_ == Some(ProvisionType::Permit) || permits_below(child))
 }

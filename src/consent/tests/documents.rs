@@ -162,6 +162,12 @@ fn a_denied_module_is_lost_by_no_spelling() {
     let content = json!({"class": "Media", "codes": [{"system": "urn:oid:9.9.9", "code": "care"}]});
     let request = json!({"actor": {"id": "Practitioner/a"}, "purpose": "HRESCH", "resource": content});
     assert_eq!(answer(&of_module("deny", "permit", Some("urn:oid:9.9.9"), "care"), &nation(), &request), "DENY");
+    // What is nested in it and permits would permit in what only may be the module.
+    for (system, expected) in [(NATION, "PERMIT"), ("urn:oid:9.9.9", "Consent.provision.provision[0].code[0]")] {
+        let mut below = of_module("deny", "permit", Some(system), "care");
+        below["provision"]["provision"][0]["provision"] = json!([{"type": "permit", "period": {"end": "2030"}}]);
+        assert_eq!(answer(&below, &nation(), &asks("TREAT", "Observation")), expected, "{system}");
+    }
     // A code that is known to be of another system is none of the nation's.
     let loinc = of_module("deny", "permit", Some(LOINC), "1-8");
     assert_eq!(answer(&loinc, &nation(), &asks("TREAT", "Observation")), "PERMIT");
