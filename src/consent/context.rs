@@ -74,13 +74,4 @@ impl ProvisionContext {
     pub fn certified(&self) -> Self {
         Self { certified_identifiers: Some(MSP_SYSTEM), ..self.clone() }
     }
-
-    /// What the policy says of a code that a document cites. One that denies is meant by what may be its code.
-    pub fn cited_code(&self, code: &Code) -> Option<ProvisionType> {
-        let denied = self
-            .cited_codes
-            .iter()
-            .find(|(cited, effect)| *effect == ProvisionType::Deny && code.names(cited, *effect));
-        denied.or_else(|| self.cited_codes.iter().find(|(cited, _)| cited == code)).map(|(_, effect)| *effect)
-    }
 }

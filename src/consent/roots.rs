@@ -6,6 +6,7 @@
 //! it is.
 
 use super::actors::Contained;
+use super::code::Code;
 use super::context::ProvisionContext;
 use super::error::FieldError;
 use super::fhir::{filled_list, read_coding};
@@ -35,9 +36,9 @@ pub fn read(
 
 /// R4: one root provision.
 fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Result<Placed, FieldError> {
-    let base = cited_base(at, context)?;
+    let cited = Cited::of(at, context)?;
     let Some(root) = at.get("provision") else {
-        return Ok(Placed::base(base?, "policyRule", Vec::new()));
+        return Ok(Placed::base(cited.base()?, "policyRule", Vec::new()));
     };
     let mut provision = reader.provision(&root, 0)?;
     let stated = provision.type_;
@@ -50,13 +51,13 @@ fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Resul
     let plain = Provision { type_: None, period: None, ..placed.own.clone() } == Provision::default();
     match context.untyped_root {
         _ if plain => {
-            placed.own.type_ = Some(base?);
+            placed.own.type_ = Some(cited.base()?);
             Ok(placed)
         }
-        UntypedRoot::Exception => Ok(exception(placed, base?)),
+        UntypedRoot::Exception => Ok(exception(placed, cited.certain_base()?)),
         UntypedRoot::Frame if !placed.children.is_empty() => frame(placed),
         UntypedRoot::Refuse if !placed.children.is_empty() && placed.permits_only() => frame(placed),
-        UntypedRoot::Refuse | UntypedRoot::Frame => Err(base.err().unwrap_or_else(ambiguous)),
+        UntypedRoot::Refuse | UntypedRoot::Frame => Err(cited.base().err().unwrap_or_else(ambiguous)),
     }
 }
 
@@ -135,13 +136,52 @@ fn refuse_types(at: &At, depth: usize) -> Result<(), FieldError> {
 #[derive(Default)]
 struct Cited<'a> {
     effect: Option<ProvisionType>,
-    /// Whether the policy says of something cited that it permits.
-    permits: bool,
+    /// What the policy says of something cited: that it permits, or else denies.
+    mapped: Option<ProvisionType>,
     /// What nobody knows.
     unknown: Option<At<'a>>,
+    /// What only may say that the document denies.
+    perhaps: Option<At<'a>>,
 }
 
 impl<'a> Cited<'a> {
+    /// Permit for OPTIN, deny for what may be OPTOUT or OPTOUTE; else what the policy says of the policies that are cited.
+    fn of(at: &At<'a>, context: &ProvisionContext) -> Result<Self, FieldError> {
+        let mut found = Self::default();
+        if let Some(rule) = at.get("policyRule") {
+            for coding in rule.get("coding").map(|list| list.list()).transpose()?.unwrap_or_default() {
+                found.add_code(coding, &rule, context)?;
+            }
+        }
+        for cited in at.get("policy").map(|list| list.list()).transpose()?.unwrap_or_default() {
+            if let Some(uri) = cited.get("uri") {
+                let effect = context.cited_policies.get(&bare(uri.text()?)).copied();
+                found.add_mapped(effect, uri, &cited)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn add_code(&mut self, coding: At<'a>, rule: &At, context: &ProvisionContext) -> Result<(), FieldError> {
+        let code = context.systems.code(&read_coding(&coding)?, CodedElement::Category);
+        let is = |codes: &[&str]| code.may_be_of(ACT_CODE) && codes.contains(&code.code.as_str());
+        if is(&["OPTIN"]) {
+            return self.add(ProvisionType::Permit, rule);
+        }
+        let exact = context.cited_codes.iter().find(|(cited, _)| *cited == code).map(|(_, effect)| *effect);
+        let denies =
+            |(cited, effect): &(Code, ProvisionType)| *effect == ProvisionType::Deny && code.names(cited, *effect);
+        match exact {
+            _ if is(OPT_OUT) => self.add(ProvisionType::Deny, rule),
+            Some(effect) => self.add_mapped(Some(effect), coding, rule),
+            None if code.is_perhaps(ACT_CODE, OPT_OUT) || context.cited_codes.iter().any(denies) => {
+                self.perhaps = Some(coding);
+                self.add(ProvisionType::Deny, rule)
+            }
+            None => self.add_mapped(None, coding, rule),
+        }
+    }
+
     fn add(&mut self, effect: ProvisionType, field: &At) -> Result<(), FieldError> {
         if self.effect.is_some_and(|other| other != effect) {
             return Err(field.error("says both that records may be seen and that they may not"));
@@ -152,9 +192,11 @@ impl<'a> Cited<'a> {
 
     /// What the policy says of something that is cited.
     fn add_mapped(&mut self, effect: Option<ProvisionType>, cited: At<'a>, field: &At) -> Result<(), FieldError> {
-        self.permits |= effect == Some(ProvisionType::Permit);
         match effect {
-            Some(effect) => self.add(effect, field),
+            Some(effect) => {
+                self.mapped = Some(effect);
+                self.add(effect, field)
+            }
             None => {
                 self.unknown = Some(cited);
                 Ok(())
@@ -162,47 +204,36 @@ impl<'a> Cited<'a> {
         }
     }
 
-    /// The base; or why there is none. What is cited permits only if nothing is of which the policy says nothing: that may be the
-    /// exception.
-    fn base(self) -> Result<ProvisionType, FieldError> {
-        match self.unknown.filter(|_| self.permits) {
-            Some(cited) => {
-                let message = "is cited beside a policy that permits, and may restrict it: let the ConsentPolicy say in \
-                               citedPolicies what it is";
-                Err(cited.error(message).unless_policy_says())
-            }
-            None => self.effect.ok_or_else(|| {
+    /// The base; or why there is none, which matters only to a document that states none itself. What is cited permits only if
+    /// nothing is of which the policy says nothing: that may be the exception.
+    fn base(&self) -> Result<ProvisionType, FieldError> {
+        match &self.unknown {
+            Some(cited) if self.mapped == Some(ProvisionType::Permit) => Err(restricts(cited)),
+            _ => self.effect.ok_or_else(|| {
                 let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision), \
                                or let the ConsentPolicy say in citedPolicies what the cited policy means";
                 FieldError::new("Consent.provision.type", message).unless_policy_says()
             }),
         }
     }
+
+    /// The base of which the root is the exception. One that only may deny makes no permit of it.
+    fn certain_base(&self) -> Result<ProvisionType, FieldError> {
+        match (&self.perhaps, &self.unknown) {
+            (Some(perhaps), _) => {
+                let message =
+                    "may deny, and the exception to it would permit: write the code and its system as they are defined";
+                Err(perhaps.error(message))
+            }
+            (None, Some(cited)) if self.mapped.is_some() => Err(restricts(cited)),
+            _ => self.base(),
+        }
+    }
 }
 
-/// Permit for OPTIN, deny for what may be OPTOUT or OPTOUTE; else what the policy says of the policies that the document cites. Why
-/// there is no base matters only to a document that states none itself.
-fn cited_base(at: &At, context: &ProvisionContext) -> Result<Result<ProvisionType, FieldError>, FieldError> {
-    let mut found = Cited::default();
-    if let Some(rule) = at.get("policyRule") {
-        for coding in rule.get("coding").map(|list| list.list()).transpose()?.unwrap_or_default() {
-            let code = context.systems.code(&read_coding(&coding)?, CodedElement::Category);
-            if code.is_perhaps(ACT_CODE, OPT_OUT) {
-                found.add(ProvisionType::Deny, &rule)?;
-            } else if code.code == "OPTIN" && code.may_be_of(ACT_CODE) {
-                found.add(ProvisionType::Permit, &rule)?;
-            } else {
-                found.add_mapped(context.cited_code(&code), coding, &rule)?;
-            }
-        }
-    }
-    for cited in at.get("policy").map(|list| list.list()).transpose()?.unwrap_or_default() {
-        if let Some(uri) = cited.get("uri") {
-            let effect = context.cited_policies.get(&bare(uri.text()?)).copied();
-            found.add_mapped(effect, uri, &cited)?;
-        }
-    }
-    Ok(found.base())
+fn restricts(cited: &At) -> FieldError {
+    let message = "is cited beside a policy that permits, and may restrict it: let the ConsentPolicy say in citedPolicies what it is";
+    cited.error(message).unless_policy_says()
 }
 
 /// Codes of v3-ActCode that deny but for exceptions.

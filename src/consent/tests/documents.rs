@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::generate::{codings, consent};
 use super::policy;
-use crate::vocabulary::code_systems::{CONSENT_CATEGORY, CONSENT_SCOPE, LOINC};
+use crate::vocabulary::code_systems::{ACT_CODE, CONSENT_CATEGORY, CONSENT_SCOPE, LOINC};
 use crate::{Policy, Request, fhir};
 
 const NOON: &str = "2026-11-23T12:00:00Z";
@@ -207,6 +207,25 @@ fn an_opt_out_is_one_under_any_spelling_and_never_an_opt_in() {
         (rule(&["optin"]), base),
     ] {
         assert_eq!(answer(&document, &everything, &request), expected, "{document}");
+    }
+}
+
+#[test]
+fn what_only_may_be_an_opt_out_makes_no_permit_of_its_exception() {
+    let site = policy(json!({"untypedRoot": "exception", "citedPolicies": [
+        {"code": {"system": "urn:oid:1.2.3.5", "code": "none"}, "decision": "deny"},
+    ]}));
+    for (system, code, expected) in [
+        (None, "OPTOUT", "PERMIT"),
+        (Some(ACT_CODE), "OPTOUTE", "PERMIT"),
+        (Some("urn:oid:1.2.3.5"), "none", "PERMIT"),
+        (None, "optout", "Consent.policyRule.coding[0]"),
+        (Some("urn:unknown"), "OPTOUT", "Consent.policyRule.coding[0]"),
+        (Some("urn:unknown"), "none", "Consent.policyRule.coding[0]"),
+    ] {
+        let mut document = cites(concept(system, code), &[]);
+        document["provision"] = json!({"purpose": [{"code": "TREAT"}]});
+        assert_eq!(answer(&document, &site, &asks("TREAT", "Observation")), expected, "{system:?} {code}");
     }
 }
 
