@@ -1,18 +1,21 @@
 //! `ehrnet consent check`: what a policy makes of documents, before it goes live; without a network.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use ehrnet_consent::context::ProvisionContext;
 use ehrnet_consent::words::{Sentence, sentences};
-use ehrnet_consent::{Consent, FieldError, Policy, fhir, json};
+use ehrnet_consent::{Consent, FieldError, Policy, fhir, said};
+use ehrnet_messages::MAX_TRANSIENT;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::client::OutputArgs;
 use super::decide::read_policy;
-use super::files::read;
+use super::documents::{Skipped, visit};
 use super::{BadInput, CommandError, NO};
 use ehrnet_consent::subject::Standing;
 use ehrnet_consent::vocabulary::{FhirVersion, ProvisionType};
@@ -20,17 +23,41 @@ use ehrnet_consent::vocabulary::{FhirVersion, ProvisionType};
 /// Arguments of `ehrnet consent check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// FHIR Consent resources or Bundles of them, in JSON, or folders with such files.
+    /// FHIR Consent resources or Bundles of them, in JSON, or folders with such files (.json), at any depth.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// ConsentPolicy manifest, in YAML or JSON, under which they are read.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Whether they are judged as the ledger takes them (who asks is known by a certificate alone), or as `decide` reads files.
+    #[arg(long = "as", value_enum, default_value_t)]
+    reader: Reader,
+    /// When they are read; now if not given.
+    #[arg(long, value_name = "RFC3339", default_value_t = Timestamp::now())]
+    now: Timestamp,
     /// End with 3 if a document is refused.
     #[arg(long)]
     fail_on_refused: bool,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+/// Who reads the documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, ValueEnum)]
+enum Reader {
+    /// The contract, as PutConsent takes them.
+    #[default]
+    Ledger,
+    /// `ehrnet consent decide`.
+    Files,
+}
+
+/// How documents are judged.
+struct Judge {
+    policy: Policy,
+    context: ProvisionContext,
+    reader: Reader,
+    now: Timestamp,
 }
 
 /// Everything that is said.
@@ -42,6 +69,8 @@ struct Report {
     refused: usize,
     /// Of those that were read, the ones that can permit something.
     permitting: usize,
+    /// What was not looked at.
+    skipped: Vec<Skipped>,
     /// Why documents are refused, the most frequent cause first.
     causes: Vec<Cause>,
 }
@@ -76,64 +105,66 @@ struct Cause {
 /// Prints what the policy makes of the documents.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, CommandError> {
     let policy = args.policy.as_deref().map(read_policy).transpose()?.unwrap_or_default();
+    let context = match args.reader {
+        Reader::Ledger => policy.context().certified(),
+        Reader::Files => policy.context().clone(),
+    };
+    let judge = Judge { context, policy, reader: args.reader, now: args.now };
     let mut documents = Vec::new();
-    for path in found(&args.files)? {
-        documents.extend(checked(&path, &policy)?);
+    let skipped = visit(&args.files, &mut |file, document| documents.push(judge.document(file, document)))?;
+    if documents.is_empty() {
+        let none = args.files.iter().map(|path| said(&format!("{}: there is no Consent", path.display())));
+        return Err(BadInput(skipped.iter().map(line).chain(none).collect()).into());
     }
-    let report = report(documents);
+    let report = report(documents, skipped);
     args.output.print(&report, lines(&report))?;
     Ok(if args.fail_on_refused && report.refused > 0 { ExitCode::from(NO) } else { ExitCode::SUCCESS })
 }
 
-/// The files; of a folder those that may be documents, in the order of their names.
-fn found(paths: &[PathBuf]) -> Result<Vec<PathBuf>, BadInput> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
+impl Judge {
+    fn document(&self, file: String, document: Result<Value, FieldError>) -> Document {
+        let document = match document {
+            Ok(document) => document,
+            Err(error) => return refused(file, None, vec![error]),
+        };
+        match self.consent(&document) {
+            Ok(consent) => {
+                let standing = self.policy.standing(&consent);
+                let rules = sentences(&consent, standing);
+                let counts_for = Some(counts_for(&consent, standing));
+                Document { file, read_as: Some(consent.version), counts_for, rules, refused: Vec::new() }
+            }
+            Err(errors) => {
+                let version = (document["resourceType"] == "Consent").then(|| fhir::shape(&document));
+                refused(file, version, errors)
+            }
         }
-        let wrong = |error: std::io::Error| BadInput::one(format_args!("{}: cannot be read: {error}", path.display()));
-        let entries = std::fs::read_dir(path).map_err(wrong)?.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
-        let document = |path: &PathBuf| path.extension().is_some_and(|end| end == "json" || end == "xml");
-        let mut inside: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(document).collect();
-        inside.sort();
-        files.extend(inside);
     }
-    Ok(files)
+
+    fn consent(&self, document: &Value) -> Result<Consent, Vec<FieldError>> {
+        let consent = fhir::read(document, None, &self.context)?;
+        let allowed = match self.reader {
+            Reader::Ledger => consent.may_be_put(self.now).and_then(|()| fits_a_call(document)),
+            Reader::Files => consent.dated_by(self.now),
+        };
+        allowed.map(|()| consent).map_err(|error| vec![error])
+    }
 }
 
-/// The documents of a file.
-fn checked(path: &Path, policy: &Policy) -> Result<Vec<Document>, BadInput> {
-    let file = path.display().to_string();
-    let document = match json::parse(&read(path)?, "Consent") {
-        Ok(document) => document,
-        Err(error) => return Ok(vec![refused(file, None, vec![error])]),
-    };
-    let Some(entries) = document["entry"].as_array().filter(|_| document["resourceType"] == "Bundle") else {
-        return Ok(vec![judged(file, &document, policy)]);
-    };
-    let consents = entries.iter().enumerate().map(|(i, entry)| (i, &entry["resource"]));
-    let consents = consents.filter(|(_, resource)| resource["resourceType"] == "Consent");
-    Ok(consents.map(|(i, resource)| judged(format!("{file} entry[{i}]"), resource, policy)).collect())
+/// Refuses a document that is too large to be put, with what goes with it.
+fn fits_a_call(document: &Value) -> Result<(), FieldError> {
+    let size = document.to_string().len();
+    let most = MAX_TRANSIENT - ROOM_FOR_THE_REST;
+    let message = format_args!(
+        "is larger than can be put: has {size} bytes, at most {most}; leave out narrative and attachments"
+    );
+    if size > most { Err(FieldError::new("Consent", message)) } else { Ok(()) }
 }
 
-fn judged(file: String, document: &Value, policy: &Policy) -> Document {
-    let consent = match fhir::read(document, None, policy.context()) {
-        Ok(consent) => consent,
-        Err(errors) => {
-            let version = (document["resourceType"] == "Consent").then(|| fhir::shape(document));
-            return refused(file, version, errors);
-        }
-    };
-    let standing = policy.standing(&consent);
-    let rules = sentences(&consent, standing);
-    let counts_for = Some(counts_for(&consent, standing));
-    Document { file, read_as: Some(consent.version), counts_for, rules, refused: Vec::new() }
-}
+/// Bytes of a call that salt, hash of the source and performer may take.
+const ROOM_FOR_THE_REST: usize = 8 * 1024;
 
 fn refused(file: String, read_as: Option<FhirVersion>, errors: Vec<FieldError>) -> Document {
-    let said = ehrnet_consent::said;
     let refusal = |error: FieldError| Refusal { field: said(&error.field), message: said(&error.message) };
     let refused = errors.into_iter().map(refusal).collect();
     Document { file, read_as, counts_for: None, rules: Vec::new(), refused }
@@ -151,7 +182,7 @@ fn counts_for(consent: &Consent, standing: Standing) -> &'static str {
     }
 }
 
-fn report(documents: Vec<Document>) -> Report {
+fn report(documents: Vec<Document>, skipped: Vec<Skipped>) -> Report {
     let mut causes: BTreeMap<String, usize> = BTreeMap::new();
     for refusal in documents.iter().filter_map(|document| document.refused.first()) {
         *causes.entry(cause(refusal)).or_default() += 1;
@@ -161,7 +192,7 @@ fn report(documents: Vec<Document>) -> Report {
     let refused = documents.iter().filter(|document| !document.refused.is_empty()).count();
     let permits = |rule: &Sentence| rule.counts && rule.effect == ProvisionType::Permit;
     let permitting = documents.iter().filter(|document| document.rules.iter().any(permits)).count();
-    Report { read: documents.len() - refused, refused, permitting, causes, documents }
+    Report { read: documents.len() - refused, refused, permitting, skipped, causes, documents }
 }
 
 /// The refusal without what is different in each document: the element without its place, and no text of the document.
@@ -173,6 +204,10 @@ fn cause(refusal: &Refusal) -> String {
     format!("{element} {}", words.join(" … "))
 }
 
+fn line(skipped: &Skipped) -> String {
+    format!("{}: skipped: {}", skipped.file, skipped.why)
+}
+
 fn lines(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     for document in &report.documents {
@@ -182,13 +217,15 @@ fn lines(report: &Report) -> Vec<String> {
         lines.extend(document.counts_for.map(|counts| format!("  counts for {counts}")));
         let rule = |rule: &Sentence| {
             let counts = if rule.counts { "" } else { " (does not count)" };
-            format!("  {}: {}{counts}", rule.path, ehrnet_consent::said(&rule.text))
+            format!("  {}: {}{counts}", rule.path, rule.text)
         };
         lines.extend(document.rules.iter().map(rule));
         lines.extend(document.refused.iter().map(|refusal| format!("  {}: {}", refusal.field, refusal.message)));
     }
-    let Report { read, refused, permitting, .. } = report;
-    lines.push(format!("{read} read, of which {permitting} can permit something; {refused} refused"));
+    let Report { read, refused, permitting, skipped, .. } = report;
+    lines.extend(skipped.iter().map(line));
+    let also = if skipped.is_empty() { String::new() } else { format!("; {} skipped", skipped.len()) };
+    lines.push(format!("{read} read, of which {permitting} can permit something; {refused} refused{also}"));
     lines.extend(report.causes.iter().map(|cause| format!("  {} × {}", cause.documents, cause.cause)));
     lines
 }

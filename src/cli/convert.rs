@@ -55,7 +55,7 @@ pub fn import(args: &ImportArgs) -> Result<(), CommandError> {
     let read = read.map_err(|errors| wrong(read_as(&json, errors)))?;
     let period: Option<Period> =
         json.get("period").cloned().map(serde_json::from_value).transpose().map_err(bad_input)?;
-    let template = export::policy(&read, period).map_err(|error| wrong(vec![error]))?;
+    let template = export::policy(&read, policy.standing(&read), period).map_err(|error| wrong(vec![error]))?;
     let spec = PolicySpec {
         code_systems: reading.code_systems,
         modules: reading.modules,

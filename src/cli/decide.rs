@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::BadInput;
 use super::files::{read, read_document};
 use ehrnet_api::ConsentPolicy;
+use ehrnet_consent::json::Unread;
 use ehrnet_consent::vocabulary::{FhirVersion, PolicySpec};
-use ehrnet_consent::{self as consent, Consent, Decision, FieldError, Policy, Request, json};
+use ehrnet_consent::{self as consent, Decision, FieldError, Policy, Request, json};
 
 /// Arguments of `ehrnet consent decide`.
 #[derive(Debug, Args)]
@@ -56,7 +57,8 @@ fn decide(args: &DecideArgs) -> Result<Decision, BadInput> {
     let mut wrong = Vec::new();
     for path in &args.consent {
         let document = read_document(path, "Consent")?;
-        match consent::fhir::read(&document, args.dialect, context).and_then(|consent| dated(consent, args.now)) {
+        let read = consent::fhir::read(&document, args.dialect, context);
+        match read.and_then(|consent| consent.dated_by(args.now).map(|()| consent).map_err(|error| vec![error])) {
             Ok(consent) => consents.push(consent),
             Err(errors) => wrong.extend(in_file(path, read_as(&document, errors))),
         }
@@ -67,13 +69,6 @@ fn decide(args: &DecideArgs) -> Result<Decision, BadInput> {
     let request = Request::parse(&read_document(&args.request, "request")?, context);
     let request = request.map_err(|error| BadInput(in_file(&args.request, [error])))?;
     Ok(consent::decide(&consents, &policy, &request, args.now))
-}
-
-/// Refuses a consent that is dated after the moment of the decision: somebody's clock, or the date, is wrong.
-fn dated(consent: Consent, now: Timestamp) -> Result<Consent, Vec<FieldError>> {
-    let late = consent.date.is_some_and(|date| date.from > now);
-    let field = if consent.version == FhirVersion::R4 { "Consent.dateTime" } else { "Consent.date" };
-    if late { Err(vec![FieldError::new(field, "is later than the moment of the decision")]) } else { Ok(consent) }
 }
 
 /// The errors, the last one with the dialect that the document was read in.
@@ -99,9 +94,10 @@ pub(super) fn read_spec(path: &Path) -> Result<PolicySpec, BadInput> {
     let bytes = read(path)?;
     let text = json::text(&bytes).map_err(|message| wrong(&message))?;
     let documents = serde_yaml::Deserializer::from_str(text).map(|document| json::strictly(document, "manifest"));
-    let documents = documents.collect::<Result<Vec<_>, _>>();
-    let documents =
-        documents.map_err(|error| wrong(&format_args!("is not YAML: {}", consent::said(&error.to_string()))))?;
+    let documents = documents.collect::<Result<Vec<_>, _>>().map_err(|error| match error {
+        Unread::Field(error) => wrong(&error),
+        Unread::Format(error) => wrong(&format_args!("is not YAML: {}", consent::said(&error.to_string()))),
+    })?;
     let mut policies = documents
         .iter()
         .filter(|document| document["kind"] == "ConsentPolicy" && document["apiVersion"] == "ehrnet.dev/v1alpha1");

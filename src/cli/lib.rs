@@ -10,6 +10,7 @@ mod client;
 pub mod consent;
 mod convert;
 mod decide;
+mod documents;
 mod files;
 pub mod pseudonym;
 pub mod record;

@@ -13,7 +13,7 @@ use super::error::FieldError;
 use super::fhir::{filled_list, known, read_concept};
 use super::json::At;
 use crate::vocabulary::code_systems::{CodedElement, PARTICIPATION_TYPE, ROLE_CLASS, ROLE_CODE};
-use crate::vocabulary::{Actor, Coding, Identifier, Part};
+use crate::vocabulary::{Actor, Coding, Doubt, Identifier, Part};
 
 /// Systems, by the end of their URL, whose roles are known here besides participation types.
 const ROLE_SYSTEMS: &[&str] = &[
@@ -84,27 +84,63 @@ pub fn is_of_certificates(role: &Coding) -> bool {
     role.system.is_none() && role.code.starts_with(|c: char| c.is_ascii_lowercase()) && role.code.bytes().all(word)
 }
 
-/// The role that stands for what an actor is in every document.
-fn representative(part: Part) -> Coding {
-    let code = match part {
-        Part::Recipient => "IRCP",
-        Part::Custodian => "CST",
-        Part::Author => "AUT",
-        Part::Bystander => "WIT",
-    };
-    Coding { system: Some(PARTICIPATION_TYPE.to_owned()), code: code.to_owned(), display: None }
-}
-
-/// What an actor with a role of this project's own words is to a provision.
-pub fn part_of(actor: &Actor) -> Part {
-    let of_participation = |role: &&Coding| role.system.as_deref().is_none_or(|system| system == PARTICIPATION_TYPE);
-    match actor.role.as_ref().filter(of_participation).map(|role| role.code.as_str()) {
-        Some("CST") => Part::Custodian,
-        Some("AUT") => Part::Author,
-        Some("WIT") => Part::Bystander,
+/// What an actor with a role that a policy may state is to a provision.
+pub fn part_in_policy(role: &Coding) -> Part {
+    match role.code.as_str() {
+        "CST" => Part::Custodian,
+        "AUT" => Part::Author,
         _ => Part::Recipient,
     }
 }
+
+/// The role to write of an actor: the one of certificates, or what says how the actor takes part.
+pub fn role_of(actor: &Actor) -> Option<Coding> {
+    let code = match actor.part {
+        Part::Recipient => None,
+        Part::Custodian => Some("CST"),
+        Part::Author => Some("AUT"),
+        Part::Bystander => Some("WIT"),
+    };
+    let takes_part =
+        code.map(|code| Coding { system: Some(PARTICIPATION_TYPE.to_owned()), code: code.to_owned(), display: None });
+    takes_part.or_else(|| actor.role.clone())
+}
+
+/// Members of a contained resource that describe who it is, and name nobody else.
+const DESCRIPTIVE: &[&str] = &[
+    "active",
+    "address",
+    "alias",
+    "birthDate",
+    "communication",
+    "description",
+    "extension",
+    "gender",
+    "id",
+    "identifier",
+    "language",
+    "meta",
+    "name",
+    "photo",
+    "resourceType",
+    "telecom",
+    "text",
+    "type",
+];
+
+/// Why a denial is refused of whose role a translation is not known.
+const UNKNOWN_TRANSLATION: Doubt = Doubt {
+    element: "role",
+    why: "has a code that is not known here beside one that is, which a denial may not leave out: let the ConsentPolicy say in \
+          actorRoles what it is, or remove it",
+};
+
+/// Why a denial of a contained actor is refused that is named by more than whole identifiers.
+const NAMED_OTHERWISE: Doubt = Doubt {
+    element: "reference",
+    why: "is contained and named otherwise than by identifiers with system and value, which a denial may not leave out: name \
+          everybody whom it means by Type/id or identifier",
+};
 
 /// Resources that a document contains, by their id.
 pub struct Contained<'a>(BTreeMap<&'a str, &'a Value>);
@@ -124,15 +160,20 @@ impl<'a> Contained<'a> {
         Ok(Self(by_id))
     }
 
-    /// The identifiers of the resource that `#id` refers to. Nothing is followed further, so nothing can go in a circle.
-    fn identifiers(&self, reference: &str) -> Vec<Identifier> {
-        let resource = reference.strip_prefix('#').and_then(|id| self.0.get(id));
-        let list = resource.and_then(|resource| resource["identifier"].as_array()).into_iter().flatten();
+    /// The identifiers of the resource that `#id` refers to, and whether nothing else in it names somebody. Nothing is followed
+    /// further, so nothing can go in a circle.
+    fn identifiers(&self, reference: &str) -> (Vec<Identifier>, bool) {
+        let resource =
+            reference.strip_prefix('#').and_then(|id| self.0.get(id)).and_then(|resource| resource.as_object());
+        let list = resource.and_then(|resource| resource.get("identifier")?.as_array()).map_or(&[][..], Vec::as_slice);
         let whole = |identifier: &Value| {
             let part = |name: &str| identifier[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
             Some(Identifier { system: part("system")?, value: part("value")? })
         };
-        list.filter_map(whole).collect()
+        let identifiers: Vec<Identifier> = list.iter().filter_map(whole).collect();
+        let describes = |name: &String| DESCRIPTIVE.contains(&name.as_str()) || name.starts_with('_');
+        let only = identifiers.len() == list.len() && resource.is_some_and(|resource| resource.keys().all(describes));
+        (identifiers, only)
     }
 }
 
@@ -151,13 +192,18 @@ pub fn read_actor(at: &At, contained: &Contained, context: &ProvisionContext) ->
         let message = "is not known here: let the ConsentPolicy say in actorRoles what it is, or remove it";
         return Err(FieldError::new(role_at, message).unless_policy_says());
     }
-    let Some(reference) = at.get("reference") else {
-        return in_role(at, roles, &parts, context);
-    };
-    let role =
-        parts.first().map(|part| representative(*part)).or_else(|| of_certificate.first().map(|role| (*role).clone()));
-    let named = read_reference(&reference, contained)?;
-    Ok(named.into_iter().map(|actor| Actor { role: role.clone(), ..actor }).collect())
+    let receives = parts.first().is_none_or(|part| *part == Part::Recipient);
+    if !receives && parts[0] != Part::Bystander && !of_certificate.is_empty() {
+        let message = "has codes of which one says whose data it is and another who asks: keep one of them";
+        return Err(FieldError::new(role_at, message));
+    }
+    let is_known = |role: &Coding| part(role, context).is_some() || is_of_certificates(role);
+    let doubt = roles.iter().any(|role| !is_known(role)).then_some(UNKNOWN_TRANSLATION);
+    let role = of_certificate.first().filter(|_| receives).map(|role| (*role).clone());
+    let part = parts.first().copied().unwrap_or_default();
+    let Some(reference) = at.get("reference") else { return in_role(at, roles, &parts, context) };
+    let named = read_reference(&reference, contained)?.into_iter();
+    Ok(named.map(|actor| Actor { part, role: role.clone(), doubt: actor.doubt.or(doubt), ..actor }).collect())
 }
 
 /// Everybody in a role: one for each coding, which are translations of each other.
@@ -185,9 +231,10 @@ pub fn read_reference(at: &At, contained: &Contained) -> Result<Vec<Actor>, Fiel
     if text.is_none() && identifier.is_none() {
         return Err(at.error("needs a reference or an identifier: a display text cannot be compared"));
     }
-    let inside = text.as_deref().map(|text| contained.identifiers(text)).unwrap_or_default();
+    let (inside, only) = text.as_deref().map(|text| contained.identifiers(text)).unwrap_or_default();
     if !inside.is_empty() {
-        let by = |identifier| Actor { identifier: Some(identifier), ..Actor::default() };
+        let doubt = (!only).then_some(NAMED_OTHERWISE);
+        let by = |identifier| Actor { identifier: Some(identifier), doubt, ..Actor::default() };
         return Ok(inside.into_iter().chain(identifier).map(by).collect());
     }
     Ok(vec![Actor { reference: text, identifier, ..Actor::default() }])

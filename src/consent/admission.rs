@@ -5,17 +5,36 @@
 
 use std::collections::BTreeMap;
 
-use super::code::Systems;
+use super::actors::part_in_policy;
+use super::code::{Code, Systems};
 use super::context::{Module, ProvisionContext};
 use super::error::FieldError;
+use super::modules::coded;
 use super::tree::below;
-use crate::vocabulary::code_systems::{CodedElement, OPEN_SYSTEMS};
-use crate::vocabulary::{Actor, Coding, PolicySpec, Provision, systems};
+use crate::vocabulary::code_systems::{CodedElement, OPEN_SYSTEMS, PARTICIPATION_TYPE};
+use crate::vocabulary::{Actor, Coding, PolicySpec, Provision, ProvisionType, systems};
 
 /// How documents are to be read: code systems, modules, roles, cited policies, untyped roots. Completes the codes.
 pub fn reading(spec: &mut PolicySpec, errors: &mut Vec<FieldError>) -> ProvisionContext {
     check_systems(spec, errors);
     let systems = Systems::new(&spec.code_systems);
+    let modules = modules(spec, &systems, errors);
+    let (cited_policies, cited_codes) = cited(spec, &systems, errors);
+    let roles = spec.actor_roles.iter().map(|role| (systems.code(&role.role, CodedElement::Code), role.as_)).collect();
+    ProvisionContext {
+        systems,
+        untyped_root: spec.untyped_root,
+        roles,
+        modules,
+        cited_policies,
+        cited_codes,
+        confidentiality_required: spec.labels.require_confidentiality,
+        ..ProvisionContext::default()
+    }
+}
+
+/// What codes stand for.
+fn modules(spec: &mut PolicySpec, systems: &Systems, errors: &mut Vec<FieldError>) -> Vec<Module> {
     let mut modules: Vec<Module> = Vec::new();
     for (i, module) in spec.modules.iter_mut().enumerate() {
         let path = format!("spec.modules[{i}]");
@@ -25,37 +44,54 @@ pub fn reading(spec: &mut PolicySpec, errors: &mut Vec<FieldError>) -> Provision
             (&mut module.purpose, "purpose", CodedElement::Purpose),
             (&mut module.action, "action", CodedElement::Action),
         ] {
-            complete_codes(codings, &format!("{path}.{name}"), element, &systems, errors);
+            complete_codes(codings, &format!("{path}.{name}"), element, systems, errors);
         }
-        let code = systems.code(&module.code, CodedElement::Code);
+        let (element, code) = (module.element, systems.code(&module.code, coded(module.element)));
         if code.system.is_none() {
             errors.push(FieldError::new(format!("{path}.code.system"), "is required"));
         }
         if module.class.is_empty() && module.purpose.is_empty() && module.action.is_empty() {
             errors.push(FieldError::new(&path, "needs class, purpose or action: it must say what it means"));
         }
-        if modules.iter().any(|other| other.code == code) {
+        if modules.iter().any(|other| other.element == element && other.code == code) {
             errors.push(FieldError::new(format!("{path}.code"), "is a module above already"));
         }
         let (class, purpose, action) = (module.class.clone(), module.purpose.clone(), module.action.clone());
-        modules.push(Module { code, class, purpose, action });
+        modules.push(Module { element, code, class, purpose, action });
     }
-    let mut cited_policies = BTreeMap::new();
-    for (i, cited) in spec.cited_policies.iter().enumerate() {
-        if cited_policies.insert(cited.uri.clone(), cited.decision).is_some_and(|other| other != cited.decision) {
-            errors.push(FieldError::new(format!("spec.citedPolicies[{i}].uri"), "means something else above"));
+    modules
+}
+
+type Cited = (BTreeMap<String, ProvisionType>, Vec<(Code, ProvisionType)>);
+
+/// What documents cite, by URI and by code.
+fn cited(spec: &mut PolicySpec, systems: &Systems, errors: &mut Vec<FieldError>) -> Cited {
+    let (mut by_uri, mut by_code): Cited = (BTreeMap::new(), Vec::new());
+    for (i, cited) in spec.cited_policies.iter_mut().enumerate() {
+        let path = format!("spec.citedPolicies[{i}]");
+        let effect = cited.decision;
+        let another = |other: ProvisionType| other != effect;
+        match (&cited.uri, &mut cited.code) {
+            (Some(uri), None) => {
+                if by_uri.insert(systems::bare(uri), effect).is_some_and(another) {
+                    errors.push(FieldError::new(format!("{path}.uri"), "means something else above"));
+                }
+            }
+            (None, Some(coding)) => {
+                coding.display = None;
+                let code = systems.code(coding, CodedElement::Category);
+                if code.system.is_none() {
+                    errors.push(FieldError::new(format!("{path}.code.system"), "is required"));
+                }
+                if by_code.iter().any(|(above, other)| *above == code && another(*other)) {
+                    errors.push(FieldError::new(format!("{path}.code"), "means something else above"));
+                }
+                by_code.push((code, effect));
+            }
+            _ => errors.push(FieldError::new(&path, "needs uri or code, and not both")),
         }
     }
-    let roles = spec.actor_roles.iter().map(|role| (systems.code(&role.role, CodedElement::Code), role.as_)).collect();
-    ProvisionContext {
-        systems,
-        untyped_root: spec.untyped_root,
-        roles,
-        modules,
-        cited_policies,
-        confidentiality_required: spec.labels.require_confidentiality,
-        ..ProvisionContext::default()
-    }
+    (by_uri, by_code)
 }
 
 /// Refuses a name that two systems have.
@@ -103,7 +139,11 @@ pub fn complete(provision: &mut Provision, path: &str, systems: &Systems, errors
                 errors.push(FieldError::new(&path, "needs a role, reference, identifier, mspId or attr"))
             }
             None => {}
-            Some(role) => actor.role = complete_role(role, actor, &format!("{path}.role"), errors),
+            Some(role) => {
+                let of_participation = |role: &&Coding| role.system.as_deref() == Some(PARTICIPATION_TYPE);
+                actor.role = complete_role(role, actor, &format!("{path}.role"), errors);
+                actor.part = actor.role.as_ref().filter(of_participation).map(part_in_policy).unwrap_or_default();
+            }
         }
     }
     for (i, child) in provision.provision.iter_mut().enumerate() {
@@ -118,7 +158,7 @@ fn complete_role(mut role: Coding, actor: &Actor, path: &str, errors: &mut Vec<F
     let referenced = actor.reference.is_some() || actor.identifier.is_some();
     let required = actor.msp_id.is_some() || actor.attr.is_some();
     let whose = actor.attr.is_none() && matches!(role.code.as_str(), "AUT" | "CST");
-    match system_of(&role, CodedElement::Role, &Systems::default()) {
+    match system_of(&role, CodedElement::Role, &Systems::default(), "") {
         Ok(_) if !referenced && !required => {
             errors.push(FieldError::new(path, "says how, not who: add a reference, identifier, mspId or attr"));
         }
@@ -147,7 +187,7 @@ pub fn complete_codes(
     for (i, coding) in codings.iter_mut().enumerate() {
         let path = format!("{path}[{i}]");
         coding.display = None;
-        match system_of(coding, element, systems) {
+        match system_of(coding, element, systems, ": declare it in spec.codeSystems") {
             Ok(system) => coding.system = Some(system),
             Err(message) => errors.push(FieldError::new(path, message)),
         }
@@ -159,12 +199,12 @@ pub fn complete_codes(
 /// # Errors
 /// The element does not know the code, or its system.
 pub fn known_code(coding: Coding, element: CodedElement) -> Result<Coding, String> {
-    let system = Some(system_of(&coding, element, &Systems::default())?);
+    let system = Some(system_of(&coding, element, &Systems::default(), "")?);
     Ok(Coding { system, code: coding.code, display: None })
 }
 
-/// The system of a code by the name that counts, if the element knows both.
-fn system_of(coding: &Coding, element: CodedElement, systems: &Systems) -> Result<String, String> {
+/// The system of a code by the name that counts, if the element knows both. `hint` is what to do about a system that it does not.
+fn system_of(coding: &Coding, element: CodedElement, systems: &Systems, hint: &str) -> Result<String, String> {
     let code = &coding.code;
     let system = coding.system.as_deref().map(|system| (system, systems.meant(system)));
     if let Some((_, (meant, _))) = &system
@@ -185,7 +225,7 @@ fn system_of(coding: &Coding, element: CodedElement, systems: &Systems) -> Resul
         (Some(system), Some((_, shape))) if shape.fits(code) => Ok(system.clone()),
         (Some(system), Some(_)) => Err(format!("code {code:?} does not look like a code of {system}")),
         (Some(system), None) if closed.count() == 0 => {
-            Err(format!("code system {system:?} is not one that this element may use"))
+            Err(format!("code system {system:?} is not one of this element{hint}"))
         }
         (Some(system), None) => Err(format!("code {code:?} is unknown in {system}")),
         (None, _) if element.closed_systems().is_empty() => Err(format!("code {code:?} needs a system")),
@@ -205,7 +245,7 @@ pub fn check_lists(spec: &PolicySpec, errors: &mut Vec<FieldError>) {
     }
     for (i, purpose) in break_glass.purposes.iter().enumerate() {
         let coding = Coding { code: purpose.clone(), ..Coding::default() };
-        if let Err(message) = system_of(&coding, CodedElement::Purpose, &Systems::default()) {
+        if let Err(message) = system_of(&coding, CodedElement::Purpose, &Systems::default(), "") {
             errors.push(FieldError::new(format!("spec.breakGlass.purposes[{i}]"), message));
         }
     }
@@ -229,10 +269,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_to_do_about_a_system_that_is_not_known_is_said() {
+        let mut errors = Vec::new();
+        let mut codings = [Coding { system: Some("urn:x".into()), code: "a".into(), display: None }];
+        complete_codes(&mut codings, "spec.category", CodedElement::Category, &Systems::default(), &mut errors);
+        assert_eq!(
+            errors[0].to_string(),
+            "spec.category[0]: code system \"urn:x\" is not one of this element: declare it in spec.codeSystems"
+        );
+    }
+
+    #[test]
     fn a_code_is_known_in_its_own_system_only() {
         let system_of = |system: Option<&str>, code: &str, element| {
             let coding = Coding { system: system.map(str::to_owned), code: code.into(), display: None };
-            super::system_of(&coding, element, &Systems::default())
+            super::system_of(&coding, element, &Systems::default(), "")
         };
         let sensitivity = system_of(None, "PSY", CodedElement::SecurityLabel);
         assert_eq!(sensitivity.as_deref(), Ok("http://terminology.hl7.org/CodeSystem/v3-ActCode"));

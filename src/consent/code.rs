@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::error::FieldError;
 use super::json::At;
 use crate::vocabulary::code_systems::{
-    ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES, CodedElement, PURPOSE_CODES, SENSITIVITY_CODES,
+    ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES, CodedElement, OPEN_SYSTEMS, PURPOSE_CODES,
+    SENSITIVITY_CODES,
 };
 use crate::vocabulary::{CodeSystemSpec, Coding, Identifier, ProvisionType, systems};
 
@@ -95,7 +96,7 @@ impl From<&Coding> for Code {
 }
 
 /// The code systems that are known: those of [`systems`], and what a policy adds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Systems {
     names: BTreeMap<String, String>,
     codes: BTreeMap<String, Option<BTreeSet<String>>>,
@@ -137,7 +138,7 @@ impl Systems {
             Some(system) => {
                 let (meant, known) = self.meant(system);
                 // A code that its system does not have is of another one, whatever the document says.
-                let known = known && self.may_have(&meant, &code, element);
+                let known = known && self.has(&meant, &code);
                 (Some(meant), known)
             }
             None => {
@@ -153,15 +154,15 @@ impl Systems {
         self.codes.get(system)
     }
 
-    /// Whether a system has this code, as far as its codes are listed for the element.
-    fn may_have(&self, system: &str, code: &str, element: CodedElement) -> bool {
+    /// Whether a system is known to have this code: by what the policy declares, the lists and the shapes.
+    fn has(&self, system: &str, code: &str) -> bool {
         if let Some(declared) = self.codes.get(system) {
             return declared.as_ref().is_none_or(|codes| codes.contains(code));
         }
-        match element.closed_systems().iter().find(|(closed, _)| *closed == system) {
-            Some((_, codes)) => codes.contains(&code),
-            None => element.closed_systems().is_empty() || element.open(),
-        }
+        let listed = CodedElement::ALL.iter().flat_map(|element| element.closed_systems());
+        let mut listed = listed.filter(|(closed, _)| *closed == system);
+        let shape = OPEN_SYSTEMS.iter().find(|(open, _)| *open == system);
+        listed.any(|(_, codes)| codes.contains(&code)) || shape.is_some_and(|(_, shape)| shape.fits(code))
     }
 
     /// Whether a label is one that somebody defined.
@@ -224,10 +225,16 @@ pub struct Labels {
     pub declared_by: ProvisionType,
     /// The highest code of a permit, the lowest of a deny.
     bound: Option<usize>,
-    sensitivity: Vec<Code>,
+    /// Those that are no confidentiality codes.
+    pub(super) sensitivity: Vec<Code>,
 }
 
 impl Labels {
+    /// The confidentiality code that is the ceiling or floor.
+    pub(super) fn confidentiality(&self) -> Option<&'static str> {
+        self.bound.map(|bound| CONFIDENTIALITY_CODES[bound])
+    }
+
     /// The labels `codes`, declared by a provision of type `declared_by`.
     pub fn new(codes: Vec<Code>, declared_by: ProvisionType) -> Self {
         let bound = match declared_by {
@@ -310,9 +317,40 @@ mod tests {
             let coding = Coding { system: Some(system.to_owned()), code: code.to_owned(), display: None };
             Systems::default().code(&coding, CodedElement::Code)
         };
-        let (loinc, snomed) = (of_content("http://loinc.org", "1"), of_content("http://snomed.info/sct", "1"));
-        assert!(!loinc.names(&snomed, deny) && loinc.names(&of_content("urn:a", "1"), deny));
+        let (icd, snomed) =
+            (of_content("http://hl7.org/fhir/sid/icd-10", "1"), of_content("http://snomed.info/sct", "1"));
+        assert!(!icd.names(&snomed, deny) && icd.names(&of_content("urn:a", "1"), deny));
         assert!(!hiv.names(&code(None, "PSY"), deny));
+    }
+
+    /// A system that does not have the code cannot be meant: the denial is one of the code in any system.
+    #[test]
+    fn a_denial_of_a_code_that_its_system_does_not_have_matches_the_code() {
+        let of = |element, system: &str, code: &str| {
+            let coding = Coding { system: Some(system.to_owned()), code: code.to_owned(), display: None };
+            Systems::default().code(&coding, element)
+        };
+        let (class, content) = (CodedElement::Class, CodedElement::Code);
+        for (element, rule, record) in [
+            (class, ("http://loinc.org", "Observation"), ("http://hl7.org/fhir/resource-types", "Observation")),
+            (class, ("http://snomed.info/sct", "Media"), ("http://hl7.org/fhir/resource-types", "Media")),
+            (class, (ACT_REASON, "Media"), ("http://hl7.org/fhir/resource-types", "Media")),
+            (content, ("http://snomed.info/sct", "34133-9"), ("http://loinc.org", "34133-9")),
+            (content, ("http://loinc.org", "38341003"), ("http://snomed.info/sct", "38341003")),
+            (content, (ACT_CODE, "34133-9"), ("http://loinc.org", "34133-9")),
+            (content, (CONFIDENTIALITY, "HIV"), (ACT_CODE, "HIV")),
+        ] {
+            let (rule, record) = (of(element, rule.0, rule.1), of(element, record.0, record.1));
+            assert!(record.names(&rule, ProvisionType::Deny), "{rule:?}");
+            assert!(!record.names(&rule, ProvisionType::Permit), "{rule:?}");
+        }
+        for (rule, record) in [
+            (("http://loinc.org", "34133-9"), ("http://hl7.org/fhir/sid/icd-10", "34133-9")),
+            ((ACT_CODE, "HIV"), ("http://hl7.org/fhir/sid/icd-10", "HIV")),
+        ] {
+            let (rule, record) = (of(content, rule.0, rule.1), of(content, record.0, record.1));
+            assert!(!record.names(&rule, ProvisionType::Deny), "{rule:?}");
+        }
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 
 use super::code::{Code, Systems};
-use crate::vocabulary::{Coding, Part, ProvisionType, UntypedRoot};
+use crate::vocabulary::{Coding, ModuleElement, Part, ProvisionType, UntypedRoot};
 
 /// What reading a consent or a request takes besides the document itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProvisionContext {
     /// Time zone of days.
     pub zone: TimeZone,
@@ -22,8 +22,10 @@ pub struct ProvisionContext {
     pub roles: Vec<(Code, Part)>,
     /// Codes that stand for whole rules.
     pub modules: Vec<Module>,
-    /// What holds for documents that cite a policy instead of stating rules, by its URI.
+    /// What holds for documents that cite a policy instead of stating rules, by its URI without what makes no difference.
     pub cited_policies: BTreeMap<String, ProvisionType>,
+    /// The same by the code that a document's `policyRule` has.
+    pub cited_codes: Vec<(Code, ProvisionType)>,
     /// Whether a record without confidentiality code counts as one that is as protected as can be.
     pub confidentiality_required: bool,
     /// Systems of the identifiers that requesters have begin with this where they are known by their certificates alone, which
@@ -32,8 +34,10 @@ pub struct ProvisionContext {
 }
 
 /// What a code means that stands for a whole rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Module {
+    /// Element that the code stands in.
+    pub element: ModuleElement,
     /// The code.
     pub code: Code,
     /// Kinds of records.
@@ -54,8 +58,20 @@ impl Default for ProvisionContext {
             roles: Vec::new(),
             modules: Vec::new(),
             cited_policies: BTreeMap::new(),
+            cited_codes: Vec::new(),
             confidentiality_required: false,
             certified_identifiers: None,
         }
+    }
+}
+
+/// What the system of an identifier begins with that a certificate proves, before the MSP id; the value is the certificate's common
+/// name.
+pub const MSP_SYSTEM: &str = "urn:ehrnet:msp:";
+
+impl ProvisionContext {
+    /// The same where who asks is known by a certificate alone, as on the ledger.
+    pub fn certified(&self) -> Self {
+        Self { certified_identifiers: Some(MSP_SYSTEM), ..self.clone() }
     }
 }

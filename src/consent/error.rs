@@ -4,6 +4,8 @@ use std::fmt::{self, Write};
 
 /// Characters of a field or of a message that are said: more is a line that nobody reads, or somebody's text.
 const MAX_SAID: usize = 400;
+/// Errors of one document that are told: who has mended these sees the next ones.
+pub const MAX_ERRORS: usize = 100;
 
 /// One wrong field: a path as Kubernetes and FHIR write it, and what is wrong there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,9 +33,14 @@ impl FieldError {
 
 /// The text on one line of bounded length. What a terminal would obey, and what nobody sees, is written out.
 pub fn said(text: &str) -> String {
+    said_within(text, MAX_SAID)
+}
+
+/// The same with at most `most` characters of the text.
+pub fn said_within(text: &str, most: usize) -> String {
     let mut said = String::new();
     for (i, character) in text.chars().enumerate() {
-        if i == MAX_SAID {
+        if i == most {
             said.push('…');
             break;
         }

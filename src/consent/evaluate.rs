@@ -218,7 +218,9 @@ impl<'a> Evaluation<'a> {
             }
             matched => self.own(root, matched, &layer),
         };
-        own.under(self.children(root, &layer)?)
+        let rules = own.under(self.children(root, &layer)?)?;
+        let denies_only = |outcome: Outcome<'a>| if outcome.decision.denies() { outcome } else { nothing() };
+        Ok(if consent.earlier { rules.map(denies_only) } else { rules })
     }
 
     /// Whether a provision matches. When it may next begin or end to do so is heeded.

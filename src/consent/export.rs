@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::actors::role_of;
 use super::code::Code;
 use super::error::FieldError;
 use super::fhir::Consent;
@@ -18,18 +19,19 @@ const PATIENT_CONSENT: &str = "59284-0";
 const SCOPES: [ConsentScope; 2] = [ConsentScope::PatientPrivacy, ConsentScope::Research];
 
 /// A policy that offers patients what this consent says: scope, category and template, in R4's words, which can say every
-/// tree. `period` is that of the resource as a whole (R5). Whether the policy is valid is not looked at.
+/// tree. `standing` is what the consent counts for under the policy that it was read with, `period` that of the resource as a whole
+/// (R5). Whether the new policy is valid is not looked at.
 ///
 /// # Errors
 /// The consent names grantees, which a template cannot; or it permits something and is of a kind whose permits do not count,
 /// so that a consent made of it would permit more.
-pub fn policy(consent: &Consent, period: Option<Period>) -> Result<PolicySpec, FieldError> {
+pub fn policy(consent: &Consent, standing: Standing, period: Option<Period>) -> Result<PolicySpec, FieldError> {
     if consent.grantee.is_some() {
         let message = "is of one patient's consent: name in each provision that permits whom it permits";
         return Err(FieldError::new("Consent.grantee", message));
     }
     let permits = |provision: &Provision| provision.type_ == Some(ProvisionType::Permit);
-    if consent.standing(&[]) != Standing::Permits && anywhere(&consent.provision, &permits) {
+    if standing != Standing::Permits && anywhere(&consent.provision, &permits) {
         let message = "is not one of consents to the disclosure of records: what it permits does not count, and a template permits";
         return Err(FieldError::new("Consent.category", message));
     }
@@ -37,6 +39,7 @@ pub fn policy(consent: &Consent, period: Option<Period>) -> Result<PolicySpec, F
     let coding =
         |code: &Code| Coding { system: code.system.clone(), code: code.code.clone(), display: code.display.clone() };
     let mut template = consent.provision.clone();
+    write_roles(&mut template);
     template.period = template.period.or(period);
     Ok(PolicySpec {
         fhir_version: FhirVersion::R4,
@@ -45,6 +48,14 @@ pub fn policy(consent: &Consent, period: Option<Period>) -> Result<PolicySpec, F
         template: Some(template),
         ..PolicySpec::default()
     })
+}
+
+/// A template says by the role what was read of it.
+fn write_roles(provision: &mut Provision) {
+    for actor in &mut provision.actor {
+        actor.role = role_of(actor);
+    }
+    provision.provision.iter_mut().for_each(write_roles);
 }
 
 /// The active Consent of a patient (`Patient/id`) who takes a policy's template as it is.
@@ -160,7 +171,7 @@ fn write_provision(provision: &Provision, version: FhirVersion) -> Value {
 /// The actor of a patient's consent: mspId and attr exist in a ConsentPolicy only.
 fn write_actor(actor: &Actor) -> Value {
     let mut members = Map::new();
-    members.extend(actor.role.as_ref().map(|role| ("role".to_owned(), json!({"coding": [role]}))));
+    members.extend(role_of(actor).map(|role| ("role".to_owned(), json!({"coding": [role]}))));
     let mut reference = Map::new();
     reference.extend(actor.reference.as_ref().map(|text| ("reference".to_owned(), json!(text))));
     reference.extend(actor.identifier.as_ref().map(|identifier| ("identifier".to_owned(), json!(identifier))));

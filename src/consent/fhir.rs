@@ -5,17 +5,18 @@
 //! a permission. The root is read in [`super::roots`], provisions in [`super::provisions`], actors in [`super::actors`]; what a
 //! consent is about is judged in [`super::subject`]. The trap is `[]` and `null`: neither may ever be read as "anything".
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::actors::{Contained, grantees};
-use super::code::Code;
+use super::code::{Code, Systems};
 use super::context::ProvisionContext;
-use super::error::FieldError;
+use super::error::{FieldError, MAX_ERRORS};
 use super::json::{At, Found, first_below, refuse_blanks};
 use super::policy::digest;
 use super::reference::Subject;
 use super::roots;
-use super::subject::{Standing, is_disclosure, is_scope, standing};
+use super::subject::{Standing, is_disclosure, is_scope, may_be_research, standing};
 use super::time::{Period, TimeRange};
 use super::tree::{Node, build};
 use crate::vocabulary::code_systems::CodedElement;
@@ -23,7 +24,7 @@ use crate::vocabulary::{self as api, Actor, Coding, ConsentScope, FhirVersion, P
 
 /// The version of this reading of documents. Whatever changes what a document means raises it: a consent that was put under
 /// another one may have lost elements that this one reads.
-pub const READING: u32 = 2;
+pub const READING: u32 = 3;
 
 /// Elements that say nothing about who may do what, or that FHIR allows to be ignored.
 const ADMINISTRATIVE: &[&str] = &[
@@ -95,8 +96,12 @@ pub struct Consent {
     pub digest: String,
     /// What it counts for at most, whatever it is about.
     pub at_most: Standing,
+    /// Whether it may be about research, and so permits no care.
+    pub perhaps_research: bool,
     /// Whether it stands for a document that cannot be read.
     pub unreadable: bool,
+    /// Whether it is what a document said under an earlier policy: what it denies counts, and it permits nothing.
+    pub earlier: bool,
 }
 
 impl Consent {
@@ -116,10 +121,30 @@ impl Consent {
         standing(&self.scope, &self.category, self.version, self.verified, listed).min(self.at_most)
     }
 
+    /// Refuses a consent that is dated after `now`: somebody's clock, or the date, is wrong.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn dated_by(&self, now: Timestamp) -> Result<(), FieldError> {
+        let field = if self.version == FhirVersion::R4 { "Consent.dateTime" } else { "Consent.date" };
+        let late = self.date.is_some_and(|date| date.from > now);
+        if late { Err(FieldError::new(field, format_args!("is later than {now}"))) } else { Ok(()) }
+    }
+
+    /// Refuses what the ledger does not take at `now`, though it can be read.
+    ///
+    /// # Errors
+    /// It is of later, or not in force.
+    pub fn may_be_put(&self, now: Timestamp) -> Result<(), FieldError> {
+        self.dated_by(now)?;
+        let message = "must be active: a consent that is not decides nothing";
+        self.active.then_some(()).ok_or_else(|| FieldError::new("Consent.status", message))
+    }
+
     /// What stands for a consent that cannot be read: it denies everything.
     pub fn unreadable(digest: String) -> Self {
         let root = Provision { type_: Some(ProvisionType::Deny), ..Provision::default() };
-        let placed = super::placed::Placed::new(root.clone(), "Consent", "");
+        let placed = super::placed::Placed::new(root.clone(), super::placed::CONSENT, "Consent", "");
         Self {
             version: FhirVersion::R4,
             active: true,
@@ -134,7 +159,9 @@ impl Consent {
             root: build(&placed, None, &ProvisionContext::default(), &mut Vec::new()),
             digest,
             at_most: Standing::Withholds,
+            perhaps_research: false,
             unreadable: true,
+            earlier: false,
         }
     }
 }
@@ -145,11 +172,21 @@ pub fn shape(json: &Value) -> FhirVersion {
     if exceptions { FhirVersion::R5 } else { FhirVersion::R4 }
 }
 
-/// Whether a resource says that it is about research, which has policies of its own.
-pub fn is_of_research(json: &Value) -> bool {
+/// What a resource is about: research, which has policies of its own, if any code of it may say so. It has to be known before a
+/// policy is there to read the resource with.
+pub fn scope(json: &Value) -> ConsentScope {
     let categories = json["category"].as_array().into_iter().flatten();
     let concepts = std::iter::once(&json["scope"]).chain(categories);
-    concepts.filter_map(|concept| concept["coding"].as_array()).flatten().any(|coding| coding["code"] == "research")
+    let systems = Systems::default();
+    let says_so = |coding: &Value| {
+        let text = |name: &str| coding[name].as_str().map(str::to_owned);
+        let coding = Coding { system: text("system"), code: text("code").unwrap_or_default(), display: None };
+        may_be_research(&systems.code(&coding, CodedElement::Code))
+    };
+    match concepts.filter_map(|concept| concept["coding"].as_array()).flatten().any(says_so) {
+        true => ConsentScope::Research,
+        false => ConsentScope::PatientPrivacy,
+    }
 }
 
 /// Reads a Consent resource. A dialect that is given must be the one that the shape shows.
@@ -158,22 +195,17 @@ pub fn read(
     dialect: Option<FhirVersion>,
     context: &ProvisionContext,
 ) -> Result<Consent, Vec<FieldError>> {
-    let at = At::root(json, "Consent");
-    let version = check(&at, dialect).map_err(|error| vec![error])?;
-    let within = |error: FieldError| FieldError {
-        field: format!("Consent.{}", error.field).trim_end_matches('.').to_owned(),
-        ..error
-    };
-    let already = |error: FieldError| if error.field.starts_with("Consent") { error } else { within(error) };
-    let placed = roots::read(&at, version, context).map_err(|error| vec![already(error)])?;
-    let grantee = Contained::of(&at).and_then(|contained| grantees(&at, &contained)).map_err(|error| vec![error])?;
+    let at = At::root(json, super::placed::CONSENT);
+    let one = |error: FieldError| vec![error];
+    let version = check(&at, dialect).map_err(one)?;
+    let contained = Contained::of(&at).map_err(one)?;
+    let placed = roots::read(&at, version, &contained, context).map_err(one)?;
+    let grantee = grantees(&at, &contained).map_err(one)?;
     let mut errors = Vec::new();
     let root = build(&placed, grantee.as_deref(), context, &mut errors);
-    // What several denials inherit is wrong once.
-    errors.dedup();
-    let mut errors: Vec<FieldError> = errors.into_iter().map(within).collect();
     let consent = read_rest(&at, version, context, (placed.provision(), root, grantee));
     let consent = consent.map_err(|error| errors.push(error));
+    errors.truncate(MAX_ERRORS);
     consent.ok().filter(|_| errors.is_empty()).ok_or(errors)
 }
 
@@ -185,7 +217,7 @@ fn check(at: &At, dialect: Option<FhirVersion>) -> Result<FhirVersion, FieldErro
         return Err(FieldError::new("resourceType", message));
     }
     refuse_blanks(at)?;
-    if let Some((path, message)) = change_of_meaning(at.value, true) {
+    if let Some((path, message)) = change_of_meaning(at.value) {
         return Err(FieldError::new(format!("{}{path}", at.path), message));
     }
     known(at, &[CONSENT, ADMINISTRATIVE])?;
@@ -201,17 +233,23 @@ fn check(at: &At, dialect: Option<FhirVersion>) -> Result<FhirVersion, FieldErro
 
 /// An element that changes the meaning of what it stands in, at any depth; or, where it decides, an element of which only an
 /// extension is there (FHIR: the reason why a value is absent).
-fn change_of_meaning(value: &Value, decides: bool) -> Found {
-    first_below(value, &|name, below| {
-        if matches!(name, "modifierExtension" | "implicitRules") {
-            return Some((String::new(), "changes the meaning of the resource and is not understood here"));
-        }
-        if decides && name.strip_prefix('_').is_some_and(|name| value.get(name).is_none()) {
-            return Some((String::new(), "says why there is no value: without the value nothing can be decided"));
-        }
-        let administrative = ADMINISTRATIVE.contains(&name) || name.starts_with('_');
-        change_of_meaning(below, decides && !administrative)
+fn change_of_meaning(resource: &Value) -> Found {
+    first_below(resource, &|name, below| {
+        let administrative = ADMINISTRATIVE.contains(&name) && name != "policy";
+        one_change(resource, name, below, true, !administrative)
     })
+}
+
+/// The same of a member of `value`. What is of no account at the top of a resource may decide further down.
+fn one_change(value: &Value, name: &str, below: &Value, here: bool, decides: bool) -> Found {
+    if matches!(name, "modifierExtension" | "implicitRules") {
+        return Some((String::new(), "changes the meaning of the resource and is not understood here"));
+    }
+    if here && name.strip_prefix('_').is_some_and(|name| value.get(name).is_none()) {
+        return Some((String::new(), "says why there is no value: without the value nothing can be decided"));
+    }
+    let decides = decides && name != "extension" && !name.starts_with('_');
+    first_below(below, &|name, deeper| one_change(below, name, deeper, decides, decides))
 }
 
 /// A Consent resource without everything that does not decide, about the patient that `patient` refers to: what others
@@ -297,7 +335,9 @@ fn read_rest(
         root,
         digest: digest(&canonical),
         at_most: Standing::Permits,
+        perhaps_research: scope(at.value) == ConsentScope::Research,
         unreadable: false,
+        earlier: false,
     })
 }
 
@@ -309,10 +349,15 @@ fn one_of<'a>(at: &At<'a>, r4: &str, r5: &str) -> Result<Option<At<'a>>, FieldEr
     }
 }
 
-/// A patient known by identifier only is nobody that a request could name.
+/// A patient known by identifier only is nobody that a request could name. Somebody who is no patient is refused: the consent
+/// would be of nobody, and so would its denials.
 fn patient_key(at: &At) -> Result<Option<Subject>, FieldError> {
     at.object()?;
-    Ok(at.get("reference").map(|reference| reference.token()).transpose()?.and_then(Subject::parse))
+    let Some(reference) = at.get("reference") else { return Ok(None) };
+    match Subject::parse(reference.token()?) {
+        Some(subject) if !subject.is_patient() => Err(reference.error("must be of a patient: write Patient/id")),
+        subject => Ok(subject),
+    }
 }
 
 /// Refuses elements that are neither evaluated nor allowed to be ignored. `_x` carries extensions of the primitive `x`.

@@ -20,7 +20,10 @@ pub fn parse(bytes: &[u8], name: &str) -> Result<Value, FieldError> {
     let refused = |message: &dyn std::fmt::Display| FieldError::new(name, message);
     let text = text(bytes).map_err(|message| refused(&message))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = strictly(&mut deserializer, name).map_err(|error| refused(&why(&error)))?;
+    let value = strictly(&mut deserializer, name).map_err(|error| match error {
+        Unread::Field(error) => error,
+        Unread::Format(error) => refused(&why(&error)),
+    })?;
     deserializer.end().map_err(|error| refused(&why(&error)))?;
     Ok(value)
 }
@@ -48,37 +51,53 @@ pub fn text(bytes: &[u8]) -> Result<&str, String> {
     Ok(text)
 }
 
-/// What serde says, with the position and without the "JSON error" around our own words.
+/// What serde says, with the position.
 fn why(error: &serde_json::Error) -> String {
-    match error.classify() {
-        serde_json::error::Category::Data => error.to_string(),
-        _ => format!("is not JSON: {error}"),
-    }
+    format!("is not JSON: {error}")
+}
+
+/// Why a value was not read.
+#[derive(Debug)]
+pub enum Unread<E> {
+    /// A field is refused.
+    Field(FieldError),
+    /// It is not of the format.
+    Format(E),
 }
 
 /// A value of any self-describing format, in which no name stands twice in an object and which is not too deep. Called
 /// `name` in errors.
-pub fn strictly<'de, D: Deserializer<'de>>(deserializer: D, name: &str) -> Result<Value, D::Error> {
-    let mut path = vec![name.to_owned()];
-    Strict(&mut path).deserialize(deserializer)
+///
+/// # Errors
+/// It is something else.
+pub fn strictly<'de, D: Deserializer<'de>>(deserializer: D, name: &str) -> Result<Value, Unread<D::Error>> {
+    let (mut path, mut refused) = (vec![name.to_owned()], None);
+    let read = Strict { path: &mut path, refused: &mut refused }.deserialize(deserializer);
+    read.map_err(|error| refused.map_or(Unread::Format(error), Unread::Field))
 }
 
-/// Builds a value; the path is that of the value.
-struct Strict<'p>(&'p mut Vec<String>);
+/// Builds a value; the path is that of the value. An error of a format has no room for a field, so that stands beside it.
+struct Strict<'p> {
+    path: &'p mut Vec<String>,
+    refused: &'p mut Option<FieldError>,
+}
 
 impl Strict<'_> {
-    fn refuse<E: de::Error>(&self, message: impl std::fmt::Display) -> E {
-        E::custom(format_args!("{}: {message}", super::error::said(&self.0.concat())))
+    fn refuse<E: de::Error>(&mut self, message: impl std::fmt::Display) -> E {
+        let error = FieldError::new(self.path.concat(), message);
+        let said = E::custom(&error);
+        *self.refused = Some(error);
+        said
     }
 
     /// The value below, one level deeper.
     fn below<T, E: de::Error>(&mut self, step: String, read: impl FnOnce(Strict<'_>) -> Result<T, E>) -> Result<T, E> {
-        self.0.push(step);
-        if self.0.len() > MAX_LEVELS {
+        self.path.push(step);
+        if self.path.len() > MAX_LEVELS {
             return Err(self.refuse(format_args!("too deep: at most {MAX_LEVELS} levels are read")));
         }
-        let value = read(Strict(self.0))?;
-        self.0.pop();
+        let value = read(Strict { path: self.path, refused: self.refused })?;
+        self.path.pop();
         Ok(value)
     }
 }
@@ -105,7 +124,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
         Ok(value.into())
     }
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E: de::Error>(mut self, value: f64) -> Result<Value, E> {
         Number::from_f64(value).map(Value::Number).ok_or_else(|| self.refuse("is not a number of JSON"))
     }
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -135,7 +154,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut members = Map::new();
         while let Some(name) = map.next_key::<String>()? {
             if members.contains_key(&name) {
-                self.0.push(format!(".{name}"));
+                self.path.push(format!(".{name}"));
                 return Err(self.refuse("is given twice"));
             }
             let value = self.below(format!(".{name}"), |below| map.next_value_seed(below))?;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::code::Code;
 use super::reference::Subject;
-use super::request::{Record, Request, Requester};
+use super::request::{Author, Record, Request, Requester};
 use super::rules::{About, Element, Term};
 use super::tree::{ActorRule, DataRule, Elements, Node, Who};
 use crate::vocabulary::{DataMeaning, ProvisionType};
@@ -88,8 +88,11 @@ pub fn is_grantee(node: &Node, request: &Request) -> bool {
 
 fn is_meant(rule: &ActorRule, requester: &Requester, effect: ProvisionType) -> bool {
     // Of a role, a certificate knows the code only.
-    let in_role =
-        rule.role.as_ref().is_none_or(|role| requester.role.as_ref().is_some_and(|held| held.code == role.code));
+    let is_role = |held: &Code, role: &Code| match effect {
+        ProvisionType::Permit => held.code == role.code,
+        ProvisionType::Deny => held.code.eq_ignore_ascii_case(&role.code),
+    };
+    let in_role = rule.role.as_ref().is_none_or(|role| requester.role.as_ref().is_some_and(|held| is_role(held, role)));
     let of_msp = |msp_id: &String| requester.msp_id.as_ref() == Some(msp_id);
     let named = match &rule.who {
         Who::Reference { key, msp_id } => requester.is_named(key, effect) || msp_id.as_ref().is_some_and(of_msp),
@@ -137,13 +140,20 @@ fn same(one: &Subject, other: &Subject, effect: ProvisionType) -> bool {
     if effect == ProvisionType::Deny { one.may_be(other) } else { one.is(other) }
 }
 
-/// Whether an author is the one that a rule names. An MSP cannot be compared with what the policy does not map to one: such a
-/// denial holds.
-fn wrote(author: &str, target: &Subject, rule: &DataRule, effect: ProvisionType) -> bool {
-    match (Subject::parse(author), &rule.msp_id) {
-        (Some(author), _) if author.is(target) => true,
-        (Some(_), _) => false,
-        (None, Some(msp_id)) => author == msp_id,
-        (None, None) => effect == ProvisionType::Deny,
+/// Whether an author is the one that a rule names. One of two names may be an MSP, and then an organisation is compared by the MSP
+/// that it is; where nobody says which that is, they cannot be compared: such a denial holds.
+fn wrote(author: &Author, target: &Subject, rule: &DataRule, effect: ProvisionType) -> bool {
+    if same(&author.named, target, effect) {
+        return true;
+    }
+    if author.named.has_type() && target.has_type() {
+        return false;
+    }
+    let of_msp = |msp_id: &Option<String>| msp_id.is_some() && author.msp_id == *msp_id;
+    let by_name = (!target.has_type()).then(|| target.key.clone());
+    let both_known = author.msp_id.is_some() && rule.msp_id.is_some();
+    match effect {
+        ProvisionType::Permit => of_msp(&rule.msp_id),
+        ProvisionType::Deny => of_msp(&rule.msp_id) || of_msp(&by_name) || author.may_be_an_msp() && !both_known,
     }
 }

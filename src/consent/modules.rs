@@ -3,80 +3,223 @@
 
 use super::context::{Module, ProvisionContext};
 use super::error::FieldError;
-use super::placed::Placed;
+use super::placed::{CONSENT, MAX_COPIES, Placed};
+use super::tree::MAX_PROVISIONS;
 use crate::vocabulary::code_systems::CodedElement;
-use crate::vocabulary::{Coding, ProvisionType};
+use crate::vocabulary::{Coding, ModuleElement, Provision, ProvisionType};
 
 /// The tree with every module in it replaced by the rules that it stands for.
 pub fn expand(root: Placed, context: &ProvisionContext) -> Result<Placed, FieldError> {
     if context.modules.is_empty() {
         return Ok(root);
     }
-    let mut expanded = expand_one(root, context)?;
+    let provisions = MAX_PROVISIONS.saturating_sub(root.size().provisions);
+    let mut expansion = Expansion { context, provisions, entries: MAX_COPIES };
+    let mut expanded = expansion.one(root, &Stated::default())?;
     match expanded.pop() {
         Some(one) if expanded.is_empty() => Ok(one),
-        Some(one) => Err(one.error("code", "names several modules, which only a nested provision can")),
-        None => Err(FieldError::new("provision", "stands for nothing")),
+        Some(one) => Err(one.error("", "names several modules, which only a nested provision can")),
+        None => Err(FieldError::new(CONSENT, "stands for nothing")),
     }
 }
 
-/// The provisions that one stands for: one for each module among its codes, and one for its other codes.
-fn expand_one(mut placed: Placed, context: &ProvisionContext) -> Result<Vec<Placed>, FieldError> {
-    let mut children = Vec::new();
-    for child in std::mem::take(&mut placed.children) {
-        children.extend(expand_one(child, context)?);
-    }
-    placed.children = children;
-    let (modules, others) = split(&placed, context)?;
-    if modules.is_empty() {
-        return Ok(vec![placed]);
-    }
-    let mut expanded = Vec::new();
-    if !others.is_empty() {
-        let mut rest = placed.clone();
-        rest.own.code = others;
-        expanded.push(rest);
-    }
-    for module in modules {
-        expanded.push(stands_for(&placed, module)?);
-    }
-    Ok(expanded)
+struct Expansion<'e> {
+    context: &'e ProvisionContext,
+    /// Provisions that may still be added.
+    provisions: usize,
+    /// Entries of lists that may still be copied.
+    entries: usize,
 }
 
-/// The modules among the codes of a provision, and its other codes. A denial of a module that nobody declared would deny
-/// nothing.
-fn split<'c>(placed: &Placed, context: &'c ProvisionContext) -> Result<(Vec<&'c Module>, Vec<Coding>), FieldError> {
-    let (mut modules, mut others) = (Vec::new(), Vec::new());
-    for (i, coding) in placed.own.code.iter().enumerate() {
-        let code = context.systems.code(coding, CodedElement::Code);
-        let same = |module: &&Module| module.code == code;
-        let of_system = |module: &Module| code.meant().is_none_or(|system| module.code.meant() == Some(system));
-        match context.modules.iter().find(same) {
-            Some(module) => modules.push(module),
-            None if placed.own.type_ == Some(ProvisionType::Deny) && context.modules.iter().any(of_system) => {
-                let message =
-                    "is not one of the policy's modules, so it would deny nothing: declare it in spec.modules";
-                return Err(placed.error(&format!("code[{i}]"), message));
+impl Expansion<'_> {
+    /// The provisions that one stands for: of each element that has modules, one for each of them and one for its other codes.
+    /// `above` is what the modules state that it is nested in.
+    fn one(&mut self, mut placed: Placed, above: &Stated) -> Result<Vec<Placed>, FieldError> {
+        above.refuse_again(&placed)?;
+        let mut choices = Vec::new();
+        for element in ModuleElement::ALL {
+            choices.extend(split(&placed, element, self.context)?);
+        }
+        let stated =
+            choices.iter().flat_map(|choice| &choice.modules).fold(above.clone(), |stated, one| stated.and(one));
+        let mut children = Vec::new();
+        for child in std::mem::take(&mut placed.children) {
+            children.extend(self.one(child, &stated)?);
+        }
+        placed.children = children;
+        for choice in &choices {
+            list(&mut placed.own, choice.element).clear();
+        }
+        if let Some(first) = choices.first() {
+            self.afford(&placed, first.element, choices.iter().map(Choice::len).product::<usize>() - 1)?;
+        }
+        let mut expanded = vec![placed];
+        for choice in choices {
+            let each = expanded.iter().map(|one| choice.rules(one)).collect::<Result<Vec<_>, _>>()?;
+            expanded = each.into_iter().flatten().collect();
+        }
+        Ok(expanded)
+    }
+
+    /// Counts the copies before they are made: levels multiply.
+    fn afford(&mut self, placed: &Placed, element: ModuleElement, copies: usize) -> Result<(), FieldError> {
+        let size = placed.size();
+        let left = |left: usize, each: usize| left.checked_sub(copies.checked_mul(each)?);
+        match (left(self.provisions, size.provisions), left(self.entries, size.entries)) {
+            (Some(provisions), Some(entries)) => {
+                (self.provisions, self.entries) = (provisions, entries);
+                Ok(())
             }
-            None => others.push(coding.clone()),
+            _ => {
+                let message = format_args!(
+                    "stands for too much: with it the document has more than {MAX_PROVISIONS} rules, or more than {MAX_COPIES} \
+                     entries are repeated in them"
+                );
+                Err(placed.error(element.name(), message))
+            }
         }
     }
-    Ok((modules, others))
 }
 
-fn stands_for(placed: &Placed, module: &Module) -> Result<Placed, FieldError> {
-    let mut rule = placed.clone();
-    rule.own.code.clear();
-    for (own, of_module, name) in [
-        (&mut rule.own.class, &module.class, "class"),
-        (&mut rule.own.purpose, &module.purpose, "purpose"),
-        (&mut rule.own.action, &module.action, "action"),
-    ] {
-        if !own.is_empty() && !of_module.is_empty() {
-            let message = "stands beside a module that states it as well: leave it out of one of them";
-            return Err(placed.error(name, message));
-        }
-        own.extend(of_module.iter().cloned());
+/// What an element that has modules is taken apart into.
+struct Choice<'c> {
+    element: ModuleElement,
+    modules: Vec<&'c Module>,
+    others: Vec<Coding>,
+}
+
+impl Choice<'_> {
+    fn len(&self) -> usize {
+        self.modules.len() + usize::from(!self.others.is_empty())
     }
-    Ok(rule)
+
+    /// The rules that `placed`, without the element, stands for with it.
+    fn rules(&self, placed: &Placed) -> Result<Vec<Placed>, FieldError> {
+        let mut rules = Vec::new();
+        if !self.others.is_empty() {
+            let mut rule = placed.clone();
+            state(&mut rule, self.element.name(), &self.others)?;
+            rules.push(rule);
+        }
+        for module in &self.modules {
+            let mut rule = placed.clone();
+            for (name, codings) in statements(module) {
+                state(&mut rule, name, codings)?;
+            }
+            rules.push(rule);
+        }
+        Ok(rules)
+    }
+}
+
+/// What a module states, by the name of the element.
+fn statements(module: &Module) -> impl Iterator<Item = (&'static str, &Vec<Coding>)> {
+    let all = [("class", &module.class), ("purpose", &module.purpose), ("action", &module.action)];
+    all.into_iter().filter(|(_, codings)| !codings.is_empty())
+}
+
+fn state(rule: &mut Placed, name: &'static str, codings: &[Coding]) -> Result<(), FieldError> {
+    let Provision { code, class, purpose, action, .. } = &mut rule.own;
+    let own = match name {
+        "class" => class,
+        "purpose" => purpose,
+        "action" => action,
+        _ => code,
+    };
+    if !own.is_empty() {
+        let message = "stands beside a module that states it as well: leave it out of one of them";
+        return Err(rule.error(name, message));
+    }
+    own.extend(codings.iter().cloned());
+    Ok(())
+}
+
+fn list(provision: &mut Provision, element: ModuleElement) -> &mut Vec<Coding> {
+    match element {
+        ModuleElement::Code => &mut provision.code,
+        ModuleElement::Purpose => &mut provision.purpose,
+        ModuleElement::Class => &mut provision.class,
+    }
+}
+
+/// What codes of the element are read as.
+pub fn coded(element: ModuleElement) -> CodedElement {
+    match element {
+        ModuleElement::Code => CodedElement::Code,
+        ModuleElement::Purpose => CodedElement::Purpose,
+        ModuleElement::Class => CodedElement::Class,
+    }
+}
+
+/// Names of the elements that modules state. What is nested in a module would leave it by stating one of them again.
+#[derive(Clone, Debug, Default)]
+struct Stated(Vec<&'static str>);
+
+impl Stated {
+    fn and(mut self, module: &Module) -> Self {
+        self.0.push(module.element.name());
+        self.0.extend(statements(module).map(|(name, _)| name));
+        self
+    }
+
+    fn refuse_again(&self, placed: &Placed) -> Result<(), FieldError> {
+        let Provision { code, class, purpose, action, .. } = &placed.own;
+        let own = [(code, "code"), (class, "class"), (purpose, "purpose"), (action, "action")];
+        match own.iter().find(|(codings, name)| !codings.is_empty() && self.0.contains(name)) {
+            None => Ok(()),
+            Some((_, name)) => {
+                let message = "states again what the module stands for that the provision is nested in: state it beside the module";
+                Err(placed.error(name, message))
+            }
+        }
+    }
+}
+
+/// The modules among the codes of an element, and its other codes; none if there are no modules. A denial of a module that
+/// nobody declared would deny nothing.
+fn split<'c>(
+    placed: &Placed,
+    element: ModuleElement,
+    context: &'c ProvisionContext,
+) -> Result<Option<Choice<'c>>, FieldError> {
+    let declared: Vec<&Module> = context.modules.iter().filter(|module| module.element == element).collect();
+    let mut choice = Choice { element, modules: Vec::new(), others: Vec::new() };
+    let effect = placed.own.type_.unwrap_or(ProvisionType::Deny);
+    let codings = match element {
+        ModuleElement::Code => &placed.own.code,
+        ModuleElement::Purpose => &placed.own.purpose,
+        ModuleElement::Class => &placed.own.class,
+    };
+    for (i, coding) in codings.iter().enumerate() {
+        let code = context.systems.code(coding, coded(element));
+        let named = |module: &&&Module| match effect {
+            ProvisionType::Permit => module.code == code,
+            ProvisionType::Deny => code.names(&module.code, effect),
+        };
+        let of_system = |module: &&Module| code.meant().is_none_or(|system| module.code.meant() == Some(system));
+        let found: Vec<&Module> = declared.iter().filter(named).copied().collect();
+        if found.is_empty() && effect == ProvisionType::Deny && declared.iter().any(of_system) {
+            let message = "is not one of the policy's modules, so it would deny nothing: declare it in spec.modules";
+            return Err(placed.error(&format!("{}[{i}]", element.name()), message));
+        }
+        // What only may be a module may be a code of its own as well. Nothing is permitted in what only may be meant.
+        if found.iter().all(|module| module.code != code) {
+            if !found.is_empty() && permits_below(placed) {
+                let message = "may be one of the policy's modules, and what is nested in it permits: name its system as the policy \
+                               does";
+                return Err(placed.error(&format!("{}[{i}]", element.name()), message));
+            }
+            choice.others.push(coding.clone());
+        }
+        for module in found {
+            if !choice.modules.iter().any(|other| std::ptr::eq(*other, module)) {
+                choice.modules.push(module);
+            }
+        }
+    }
+    Ok(Some(choice).filter(|choice| !choice.modules.is_empty()))
+}
+
+fn permits_below(placed: &Placed) -> bool {
+    placed.children.iter().any(|child| child.own.type_ == Some(ProvisionType::Permit) || permits_below(child))
 }

@@ -5,11 +5,18 @@ use super::error::FieldError;
 use super::tree::below;
 use crate::vocabulary::{Provision, ProvisionType};
 
+/// What a Consent resource is called in errors.
+pub const CONSENT: &str = "Consent";
+/// Entries of lists that putting a tree in order may copy: a bound on the memory that a document may ask for.
+pub const MAX_COPIES: usize = 100_000;
+
 /// A provision, where it stands, and what is nested in it.
 #[derive(Clone, Debug)]
 pub struct Placed {
     /// Its elements; what is nested in it stands in `children`.
     pub own: Provision,
+    /// What the document is called in errors, if it is not part of the paths.
+    document: &'static str,
     /// The path of the provision.
     pub path: String,
     /// What the paths of its elements begin with; for the base of an R5 consent nothing.
@@ -20,19 +27,20 @@ pub struct Placed {
 
 impl Placed {
     /// A tree as it is written. `path` names the root, `prefix` is what the paths below it begin with.
-    pub fn new(mut provision: Provision, path: &str, prefix: &str) -> Self {
+    pub fn new(mut provision: Provision, document: &'static str, path: &str, prefix: &str) -> Self {
         let children = std::mem::take(&mut provision.provision).into_iter().enumerate();
         let children = children.map(|(i, child)| {
             let path = below(prefix, i);
-            Self::new(child, &path, &path)
+            Self::new(child, document, &path, &path)
         });
-        Self { children: children.collect(), own: provision, path: path.to_owned(), prefix: prefix.to_owned() }
+        let children = children.collect();
+        Self { children, document, own: provision, path: path.to_owned(), prefix: prefix.to_owned() }
     }
 
-    /// A provision of this type without elements, standing at `path`.
+    /// The provision of a Consent of this type without elements, standing at `path`.
     pub fn base(effect: ProvisionType, path: &str, children: Vec<Self>) -> Self {
         let own = Provision { type_: Some(effect), ..Provision::default() };
-        Self { own, path: path.to_owned(), prefix: String::new(), children }
+        Self { own, document: CONSENT, path: path.to_owned(), prefix: String::new(), children }
     }
 
     /// The tree without places.
@@ -45,14 +53,29 @@ impl Placed {
         self.children.iter().all(|child| child.own.type_ == Some(ProvisionType::Permit) && child.permits_only())
     }
 
-    /// An error about one of its elements.
+    /// An error about one of its elements, or about all of it.
     pub fn error(&self, element: &str, message: impl std::fmt::Display) -> FieldError {
-        let dot = if self.prefix.is_empty() { "" } else { "." };
-        FieldError::new(format!("{}{dot}{element}", self.prefix), message)
+        let steps = [self.document, &self.prefix, element].into_iter().filter(|step| !step.is_empty());
+        FieldError::new(steps.collect::<Vec<_>>().join("."), message)
     }
 
-    /// Provisions in the tree.
-    pub fn len(&self) -> usize {
-        1 + self.children.iter().map(Self::len).sum::<usize>()
+    /// Provisions in the tree, and entries of the lists in them.
+    pub fn size(&self) -> Size {
+        let Provision { purpose, actor, action, security_label, class, document_type, code, data, .. } = &self.own;
+        let lists = [purpose, action, security_label, class, document_type, code];
+        let entries = lists.iter().map(|list| list.len()).sum::<usize>() + actor.len() + data.len();
+        self.children.iter().map(Self::size).fold(Size { provisions: 1, entries }, |one, other| Size {
+            provisions: one.provisions + other.provisions,
+            entries: one.entries + other.entries,
+        })
     }
+}
+
+/// How much a tree is.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Provisions.
+    pub provisions: usize,
+    /// Entries of their lists.
+    pub entries: usize,
 }

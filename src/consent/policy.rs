@@ -13,7 +13,7 @@ pub use super::admission::known_code;
 use super::admission::{check_lists, complete, complete_codes, reading};
 use super::code::{Code, Labels};
 use super::context::ProvisionContext;
-use super::error::FieldError;
+use super::error::{FieldError, MAX_ERRORS};
 use super::fhir::Consent;
 use super::json::{At, refuse_blanks};
 use super::placed::Placed;
@@ -215,7 +215,7 @@ fn provision(
     {
         errors.push(error);
     }
-    let node = build(&Placed::new(typed, path, path), None, context, errors);
+    let node = build(&Placed::new(typed, "", path, path), None, context, errors);
     // A patient's permit may name nobody; in a policy it is a typing error.
     incomparable(&node, errors);
     (errors.len() == before).then_some(node)
@@ -223,7 +223,7 @@ fn provision(
 
 fn incomparable(node: &Node, errors: &mut Vec<FieldError>) {
     for error in node.elements.incomparable() {
-        if !errors.contains(error) {
+        if errors.len() < MAX_ERRORS && !errors.contains(error) {
             errors.push(error.clone());
         }
     }

@@ -5,6 +5,7 @@ use super::context::ProvisionContext;
 use super::error::FieldError;
 use super::fhir::{filled_list, known, read_coding, read_concept, read_period};
 use super::json::At;
+use super::tree::MAX_PROVISIONS;
 use crate::vocabulary::{self as api, Coding, DataMeaning, DataReference, Provision, ProvisionType};
 
 /// Levels at which reading stops: far more than are allowed, so that "too deep" is said by
@@ -29,22 +30,40 @@ const PROVISION: &[&str] = &[
     "provision",
 ];
 
-/// A provision of `consent` with all below it.
-pub fn read_provision(
-    at: &At,
-    consent: &At,
-    context: &ProvisionContext,
-    depth: usize,
-) -> Result<Provision, FieldError> {
-    read_below(at, &Contained::of(consent)?, context, depth)
+/// Reads the provisions of one document.
+pub struct Reader<'r> {
+    contained: &'r Contained<'r>,
+    context: &'r ProvisionContext,
+    /// Provisions that it may still have.
+    left: usize,
 }
 
-fn read_below(
-    at: &At,
-    contained: &Contained,
-    context: &ProvisionContext,
-    depth: usize,
-) -> Result<Provision, FieldError> {
+impl<'r> Reader<'r> {
+    /// For a document that contains these resources.
+    pub fn new(contained: &'r Contained<'r>, context: &'r ProvisionContext) -> Self {
+        Self { contained, context, left: MAX_PROVISIONS }
+    }
+
+    /// A provision with all below it. What there is too much of is not read first and counted afterwards.
+    pub fn provision(&mut self, at: &At, depth: usize) -> Result<Provision, FieldError> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Err(at.error(format_args!("is one of more than {MAX_PROVISIONS} provisions: no more are read")));
+        };
+        self.left = left;
+        let mut provision = read_own(at, self.contained, self.context)?;
+        for child in filled_list(at, "provision")? {
+            provision.provision.push(if depth < READ_DEPTH {
+                self.provision(&child, depth + 1)?
+            } else {
+                Provision::default()
+            });
+        }
+        Ok(provision)
+    }
+}
+
+/// The elements of a provision without what is nested in it.
+fn read_own(at: &At, contained: &Contained, context: &ProvisionContext) -> Result<Provision, FieldError> {
     known(at, &[PROVISION])?;
     refuse_extensions_alone(at)?;
     let concepts = |name: &str| -> Result<Vec<Coding>, FieldError> {
@@ -54,14 +73,6 @@ fn read_below(
     let period = |name: &str| at.get(name).map(|at| read_period(&at)).transpose();
     let actors = filled_list(at, "actor")?;
     let actors = actors.iter().map(|actor| read_actor(actor, contained, context)).collect::<Result<Vec<_>, _>>()?;
-    let mut children = Vec::new();
-    for child in filled_list(at, "provision")? {
-        children.push(if depth < READ_DEPTH {
-            read_below(&child, contained, context, depth + 1)?
-        } else {
-            Provision::default()
-        });
-    }
     Ok(Provision {
         type_: at.get("type").map(|effect| provision_type(&effect)).transpose()?,
         decision: None,
@@ -75,7 +86,7 @@ fn read_below(
         code: concepts("code")?,
         data_period: period("dataPeriod")?,
         data: filled_list(at, "data")?.iter().map(read_data).collect::<Result<_, _>>()?,
-        provision: children,
+        provision: Vec::new(),
     })
 }
 

@@ -43,6 +43,16 @@ impl Subject {
         Self { key: name.to_owned(), base: None }
     }
 
+    /// Whether it is a patient.
+    pub fn is_patient(&self) -> bool {
+        self.key.starts_with("Patient/")
+    }
+
+    /// Whether it has a type.
+    pub fn has_type(&self) -> bool {
+        self.key.contains('/')
+    }
+
     /// Whether both name the same. One that names no server may be on any.
     pub fn is(&self, other: &Self) -> bool {
         self.key == other.key && self.may_share_a_server(other)
@@ -74,6 +84,17 @@ pub fn names_an_actor(reference: &str) -> bool {
     match parts(reference) {
         Some((_, kind, _)) => ACTOR_TYPES.contains(&kind),
         None => is_a_name(reference),
+    }
+}
+
+/// Whether somebody who asks, or wrote a record, may have this name: `Type/id` of somebody, or a name without a type.
+pub fn may_name_somebody(name: &str) -> bool {
+    if name.contains(['?', '#', '|', '%']) {
+        return false;
+    }
+    match reference_key(name).split_once('/') {
+        Some((kind, id)) => ACTOR_TYPES.contains(&kind) && !id.is_empty(),
+        None => !name.is_empty(),
     }
 }
 

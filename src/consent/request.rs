@@ -12,7 +12,7 @@ use super::code::{Code, RecordLabels};
 use super::context::ProvisionContext;
 use super::error::FieldError;
 use super::json::At;
-use super::reference::{Subject, reference_key};
+use super::reference::{Subject, may_name_somebody, reference_key};
 use super::time::TimeRange;
 use crate::vocabulary::code_systems::{ACT_REASON, CodedElement, RESEARCH_CODES};
 use crate::vocabulary::{Identifier, ProvisionType};
@@ -54,9 +54,11 @@ pub struct Requester {
 impl Requester {
     /// Whether the reference with this key names the requester. For a denial, a name without a type may be of any.
     pub fn is_named(&self, key: &str, effect: ProvisionType) -> bool {
-        let id = key.rsplit_once('/').map(|(_, id)| id);
-        let untyped = |name: &String| effect == ProvisionType::Deny && Some(name.as_str()) == id;
-        self.names.iter().any(|name| name == key || untyped(name))
+        let id = |name: &str| name.rfind('/').map_or(0, |slash| slash + 1);
+        let untyped = |name: &str| id(name) == 0 || id(key) == 0;
+        let same_id = |name: &str| name[id(name)..] == key[id(key)..];
+        let may_be = |name: &str| effect == ProvisionType::Deny && untyped(name) && same_id(name);
+        self.names.iter().any(|name| name == key || may_be(name))
     }
 
     /// Whether the requester is a device.
@@ -82,10 +84,32 @@ pub struct Record {
     pub codes: Option<Vec<Code>>,
     /// Confidentiality and sensitivity.
     pub labels: Option<RecordLabels>,
-    /// Authors, as references or MSP identifiers.
-    pub author: Option<Vec<String>>,
+    /// Who wrote it.
+    pub author: Option<Vec<Author>>,
     /// When it was written.
     pub authored_on: Option<TimeRange>,
+}
+
+/// Who wrote a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// As the record names them: a name without a type is an MSP.
+    pub named: Subject,
+    /// The MSP, if that is known.
+    pub msp_id: Option<String>,
+}
+
+impl Author {
+    fn new(name: &str, context: &ProvisionContext) -> Self {
+        let named = Subject::parse(name).unwrap_or_else(|| Subject::untyped(name));
+        let untyped = (!named.has_type()).then(|| name.to_owned());
+        Self { msp_id: context.organizations.get(&named.key).cloned().or(untyped), named }
+    }
+
+    /// Whether the author may be an MSP or an organisation that is one.
+    pub fn may_be_an_msp(&self) -> bool {
+        !self.named.has_type() || self.named.key.starts_with("Organization/")
+    }
 }
 
 impl Request {
@@ -94,7 +118,7 @@ impl Request {
         let at = At::root(json, "request");
         at.only(&["patient", "actor", "action", "purpose", "breakGlass", "resource"])?;
         Ok(Self {
-            patient: subject(&at, "patient")?,
+            patient: patient(&at)?,
             actor: at.get("actor").map(|actor| requester(&actor, context)).transpose()?.flatten(),
             action: one_code(&at, "action", CodedElement::Action, context)?,
             purpose: one_code(&at, "purpose", CodedElement::Purpose, context)?,
@@ -113,8 +137,15 @@ fn text(at: &At, name: &str) -> Result<Option<String>, FieldError> {
     at.get(name).map(|at| at.token().map(str::to_owned)).transpose()
 }
 
-fn key(at: &At, name: &str) -> Result<Option<String>, FieldError> {
-    at.get(name).map(|at| at.token().map(|text| reference_key(text).to_owned())).transpose()
+/// A reference to somebody. One that is written otherwise than FHIR has it would evade the denials of who is meant.
+fn somebody<'a>(at: &At<'a>) -> Result<&'a str, FieldError> {
+    let text = at.token()?;
+    let message = "names nobody: write Type/id, of a type that FHIR has for those who act, or a name";
+    if may_name_somebody(text) { Ok(text) } else { Err(at.error(message)) }
+}
+
+fn key(at: &At) -> Result<String, FieldError> {
+    somebody(at).map(|text| reference_key(text).to_owned())
 }
 
 fn subject(at: &At, name: &str) -> Result<Option<Subject>, FieldError> {
@@ -123,9 +154,18 @@ fn subject(at: &At, name: &str) -> Result<Option<Subject>, FieldError> {
     Subject::parse(at.token()?).map(Some).ok_or_else(missing)
 }
 
-/// One text or a list of texts.
-fn texts(at: &At, name: &str) -> Result<Option<Vec<String>>, FieldError> {
-    entries(at, name)?.map(|entries| entries.iter().map(|at| at.token().map(str::to_owned)).collect()).transpose()
+fn patient(at: &At) -> Result<Option<Subject>, FieldError> {
+    match subject(at, "patient")? {
+        Some(subject) if !subject.is_patient() => {
+            Err(FieldError::new(format!("{}.patient", at.path), "must be of a patient: write Patient/id"))
+        }
+        subject => Ok(subject),
+    }
+}
+
+/// One entry or a list of them, each read by `read`.
+fn each<T>(at: &At, name: &str, read: impl Fn(&At) -> Result<T, FieldError>) -> Result<Option<Vec<T>>, FieldError> {
+    entries(at, name)?.map(|entries| entries.iter().map(read).collect()).transpose()
 }
 
 fn codes(
@@ -134,8 +174,7 @@ fn codes(
     element: CodedElement,
     context: &ProvisionContext,
 ) -> Result<Option<Vec<Code>>, FieldError> {
-    let read = |at: &At| context.systems.parse(at, element);
-    entries(at, name)?.map(|entries| entries.iter().map(read).collect()).transpose()
+    each(at, name, |at| context.systems.parse(at, element))
 }
 
 fn entries<'a>(at: &At<'a>, name: &str) -> Result<Option<Vec<At<'a>>>, FieldError> {
@@ -166,9 +205,8 @@ fn requester(at: &At, context: &ProvisionContext) -> Result<Option<Requester>, F
     }
     let msp_id = text(at, "mspId")?;
     let role = at.get("role").map(|at| context.systems.parse(&at, CodedElement::Code)).transpose()?;
-    let groups = texts(at, "groups")?.unwrap_or_default();
-    let groups: Vec<String> = groups.iter().map(|group| reference_key(group).to_owned()).collect();
-    let mut names: Vec<String> = key(at, "id")?.into_iter().collect();
+    let groups = each(at, "groups", key)?.unwrap_or_default();
+    let mut names: Vec<String> = at.get("id").map(|at| key(&at)).transpose()?.into_iter().collect();
     names.extend(msp_id.iter().map(|msp_id| reference_key(msp_id).to_owned()));
     names.extend(role.iter().map(|role| reference_key(&role.code).to_owned()));
     names.extend(groups.iter().cloned());
@@ -208,7 +246,7 @@ fn record(at: &At, context: &ProvisionContext) -> Result<Record, FieldError> {
         class: codes(at, "class", CodedElement::Class, context)?,
         codes: codes(at, "codes", CodedElement::Code, context)?,
         labels: labels.map(|codes| RecordLabels::new(codes, &context.systems, context.confidentiality_required)),
-        author: texts(at, "author")?,
+        author: each(at, "author", |at| Ok(Author::new(somebody(at)?, context)))?,
         authored_on: written.transpose()?,
     })
 }

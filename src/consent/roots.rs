@@ -5,84 +5,89 @@
 //! around what is nested in it. Only where all ways come to the same is it read; else it is refused, or the policy says which
 //! it is.
 
+use super::actors::Contained;
+use super::code::Code;
 use super::context::ProvisionContext;
 use super::error::FieldError;
 use super::fhir::{filled_list, read_coding};
 use super::json::At;
 use super::modules;
-use super::placed::Placed;
-use super::provisions::{provision_type, read_provision};
-use super::tree::{MAX_PROVISIONS, check_size, give_types};
+use super::placed::{CONSENT, MAX_COPIES, Placed};
+use super::provisions::{Reader, provision_type};
+use super::tree::{check_size, give_types};
 use crate::vocabulary::code_systems::{ACT_CODE, CodedElement};
+use crate::vocabulary::systems::bare;
 use crate::vocabulary::{FhirVersion, Provision, ProvisionType, UntypedRoot};
 
-/// The provisions of a consent as a tree in which everything has its type; the paths begin below `Consent`.
-pub fn read(at: &At, version: FhirVersion, context: &ProvisionContext) -> Result<Placed, FieldError> {
+/// The provisions of a consent as a tree in which everything has its type.
+pub fn read(
+    at: &At,
+    version: FhirVersion,
+    contained: &Contained,
+    context: &ProvisionContext,
+) -> Result<Placed, FieldError> {
+    let reader = Reader::new(contained, context);
     let placed = match version {
-        FhirVersion::R4 => read_single(at, context)?,
-        FhirVersion::R5 => read_exceptions(at, context)?,
+        FhirVersion::R4 => read_single(at, reader, context)?,
+        FhirVersion::R5 => read_exceptions(at, reader)?,
     };
-    modules::expand(placed, context).and_then(|placed| match placed.len() {
-        n if n > MAX_PROVISIONS => {
-            Err(placed.error("provision", format_args!("stands for {n} rules, at most {MAX_PROVISIONS} are allowed")))
-        }
-        _ => Ok(placed),
-    })
+    modules::expand(placed, context)
 }
 
 /// R4: one root provision.
-fn read_single(at: &At, context: &ProvisionContext) -> Result<Placed, FieldError> {
-    let base = policy_rule(at, context)?;
-    let no_base = || {
-        let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision), \
-                       or let the ConsentPolicy say in citedPolicies what the cited policy means";
-        FieldError::new("provision.type", message).unless_policy_says()
-    };
+fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Result<Placed, FieldError> {
+    let cited = Cited::of(at, context)?;
     let Some(root) = at.get("provision") else {
-        return Ok(Placed::base(base.ok_or_else(no_base)?, "policyRule", Vec::new()));
+        return Ok(Placed::base(cited.base()?, "policyRule", Vec::new()));
     };
-    let mut provision = read_provision(&root, at, context, 0)?;
+    let mut provision = reader.provision(&root, 0)?;
     let stated = provision.type_;
-    check_size(&provision, "provision")?;
-    give_types(&mut provision, stated.unwrap_or(ProvisionType::Deny), FhirVersion::R4, "provision")?;
-    let mut placed = Placed::new(provision, "provision", "provision");
+    check_size(&provision, &root.path)?;
+    give_types(&mut provision, stated.unwrap_or(ProvisionType::Deny), FhirVersion::R4, &root.path)?;
+    let mut placed = Placed::new(provision, CONSENT, "provision", "provision");
     if stated.is_some() {
         return Ok(placed);
     }
     let plain = Provision { type_: None, period: None, ..placed.own.clone() } == Provision::default();
     match context.untyped_root {
         _ if plain => {
-            placed.own.type_ = Some(base.ok_or_else(no_base)?);
+            placed.own.type_ = Some(cited.base()?);
             Ok(placed)
         }
-        UntypedRoot::Exception => Ok(exception(placed, base.ok_or_else(no_base)?)),
-        UntypedRoot::Frame if !placed.children.is_empty() => Ok(frame(placed)),
-        UntypedRoot::Refuse if !placed.children.is_empty() && placed.permits_only() => Ok(frame(placed)),
-        UntypedRoot::Refuse | UntypedRoot::Frame if base.is_none() => Err(no_base()),
-        UntypedRoot::Refuse | UntypedRoot::Frame => Err(FieldError::new(
-            "provision.type",
-            "is required: without it some mean by these elements what is granted, and others the exception to policyRule; \
-             state permit or deny, or let the ConsentPolicy say in untypedRoot what its documents mean",
-        )
-        .unless_policy_says()),
+        UntypedRoot::Exception => Ok(exception(placed, cited.certain_base()?)),
+        UntypedRoot::Frame if !placed.children.is_empty() => frame(placed),
+        UntypedRoot::Refuse if !placed.children.is_empty() && placed.permits_only() => frame(placed),
+        UntypedRoot::Refuse | UntypedRoot::Frame => Err(cited.base().err().unwrap_or_else(ambiguous)),
     }
+}
+
+fn ambiguous() -> FieldError {
+    let message = "is required: without it some mean by these elements what is granted, and others the exception to policyRule; \
+                   state permit or deny, or let the ConsentPolicy say in untypedRoot what its documents mean";
+    FieldError::new("Consent.provision.type", message).unless_policy_says()
 }
 
 /// A frame grants nothing itself. Its labels are a ceiling for what is nested in it, and no condition of its own denial,
 /// which then holds for every label.
-fn frame(mut root: Placed) -> Placed {
+fn frame(mut root: Placed) -> Result<Placed, FieldError> {
     let labels = std::mem::take(&mut root.own.security_label);
+    if labels.len() * root.children.len() > MAX_COPIES {
+        let message =
+            format_args!("has too many labels: with all that is nested in it they are more than {MAX_COPIES}");
+        return Err(root.error("securityLabel", message));
+    }
     for child in root.children.iter_mut().filter(|child| child.own.security_label.is_empty()) {
         child.own.security_label.clone_from(&labels);
     }
     root.own.type_ = Some(ProvisionType::Deny);
-    root
+    Ok(root)
 }
 
 /// The base, with the root as its exception. What is nested in the root and denies is no exception to a permit: it holds
-/// whether or not the root does, so it stands beside it and inherits nothing.
+/// whether or not the root does, so it stands beside it and inherits nothing. The period is that of the exception; a base that
+/// permits holds no longer than it, and one that denies has no end.
 fn exception(mut root: Placed, base: ProvisionType) -> Placed {
-    let period = root.own.period.take();
+    let period = root.own.period.clone().filter(|_| base == ProvisionType::Permit);
     root.own.type_ = Some(if base == ProvisionType::Permit { ProvisionType::Deny } else { ProvisionType::Permit });
     let denies = |child: &Placed| child.own.type_ == Some(ProvisionType::Deny);
     let (denials, permits) = std::mem::take(&mut root.children).into_iter().partition(denies);
@@ -95,26 +100,26 @@ fn exception(mut root: Placed, base: ProvisionType) -> Placed {
 }
 
 /// R5: a base decision and a list of exceptions to it.
-fn read_exceptions(at: &At, context: &ProvisionContext) -> Result<Placed, FieldError> {
+fn read_exceptions(at: &At, mut reader: Reader) -> Result<Placed, FieldError> {
     let decision = at.get("decision").ok_or_else(|| {
         let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision)";
-        FieldError::new("decision", message)
+        FieldError::new("Consent.decision", message)
     })?;
     let effect = provision_type(&decision)?;
     if at.get("policyRule").is_some() {
         return Err(FieldError::new(
-            "policyRule",
+            "Consent.policyRule",
             "belongs to R4, and the resource has the shape of R5: keep one of them",
         ));
     }
     let mut provision = Provision::default();
     for child in filled_list(at, "provision")? {
         refuse_types(&child, 0)?;
-        provision.provision.push(read_provision(&child, at, context, 1)?);
+        provision.provision.push(reader.provision(&child, 1)?);
     }
-    check_size(&provision, "")?;
-    give_types(&mut provision, effect, FhirVersion::R5, "")?;
-    Ok(Placed::new(provision, "decision", ""))
+    check_size(&provision, &at.path)?;
+    give_types(&mut provision, effect, FhirVersion::R5, &at.path)?;
+    Ok(Placed::new(provision, CONSENT, "decision", ""))
 }
 
 fn refuse_types(at: &At, depth: usize) -> Result<(), FieldError> {
@@ -127,31 +132,109 @@ fn refuse_types(at: &At, depth: usize) -> Result<(), FieldError> {
     filled_list(at, "provision")?.iter().try_for_each(|child| refuse_types(child, depth + 1))
 }
 
-/// Permit for OPTIN, deny for OPTOUT; else what the policy says of the policy that the document cites.
-fn policy_rule(at: &At, context: &ProvisionContext) -> Result<Option<ProvisionType>, FieldError> {
-    let mut found = None;
-    let mut add = |effect: ProvisionType, field: &At| {
-        if found.is_some_and(|other| other != effect) {
+/// What a document says by what it cites, as far as that is known.
+#[derive(Default)]
+struct Cited<'a> {
+    effect: Option<ProvisionType>,
+    /// What the policy says of something cited: that it permits, or else denies.
+    mapped: Option<ProvisionType>,
+    /// What nobody knows.
+    unknown: Option<At<'a>>,
+    /// What only may say that the document denies.
+    perhaps: Option<At<'a>>,
+}
+
+impl<'a> Cited<'a> {
+    /// Permit for OPTIN, deny for what may be OPTOUT or OPTOUTE; else what the policy says of the policies that are cited.
+    fn of(at: &At<'a>, context: &ProvisionContext) -> Result<Self, FieldError> {
+        let mut found = Self::default();
+        if let Some(rule) = at.get("policyRule") {
+            for coding in rule.get("coding").map(|list| list.list()).transpose()?.unwrap_or_default() {
+                found.add_code(coding, &rule, context)?;
+            }
+        }
+        for cited in at.get("policy").map(|list| list.list()).transpose()?.unwrap_or_default() {
+            if let Some(uri) = cited.get("uri") {
+                let effect = context.cited_policies.get(&bare(uri.text()?)).copied();
+                found.add_mapped(effect, uri, &cited)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn add_code(&mut self, coding: At<'a>, rule: &At, context: &ProvisionContext) -> Result<(), FieldError> {
+        let code = context.systems.code(&read_coding(&coding)?, CodedElement::Category);
+        let is = |codes: &[&str]| code.may_be_of(ACT_CODE) && codes.contains(&code.code.as_str());
+        if is(&["OPTIN"]) {
+            return self.add(ProvisionType::Permit, rule);
+        }
+        let exact = context.cited_codes.iter().find(|(cited, _)| *cited == code).map(|(_, effect)| *effect);
+        let denies =
+            |(cited, effect): &(Code, ProvisionType)| *effect == ProvisionType::Deny && code.names(cited, *effect);
+        match exact {
+            _ if is(OPT_OUT) => self.add(ProvisionType::Deny, rule),
+            Some(effect) => self.add_mapped(Some(effect), coding, rule),
+            None if code.is_perhaps(ACT_CODE, OPT_OUT) || context.cited_codes.iter().any(denies) => {
+                self.perhaps = Some(coding);
+                self.add(ProvisionType::Deny, rule)
+            }
+            None => self.add_mapped(None, coding, rule),
+        }
+    }
+
+    fn add(&mut self, effect: ProvisionType, field: &At) -> Result<(), FieldError> {
+        if self.effect.is_some_and(|other| other != effect) {
             return Err(field.error("says both that records may be seen and that they may not"));
         }
-        found = Some(effect);
+        self.effect = Some(effect);
         Ok(())
-    };
-    if let Some(rule) = at.get("policyRule") {
-        for coding in rule.get("coding").map(|list| list.list()).transpose()?.unwrap_or_default() {
-            let code = context.systems.code(&read_coding(&coding)?, CodedElement::Category);
-            match code.code.as_str() {
-                "OPTIN" if code.may_be_of(ACT_CODE) => add(ProvisionType::Permit, &rule)?,
-                "OPTOUT" if code.may_be_of(ACT_CODE) => add(ProvisionType::Deny, &rule)?,
-                _ => {}
+    }
+
+    /// What the policy says of something that is cited.
+    fn add_mapped(&mut self, effect: Option<ProvisionType>, cited: At<'a>, field: &At) -> Result<(), FieldError> {
+        match effect {
+            Some(effect) => {
+                self.mapped = Some(effect);
+                self.add(effect, field)
+            }
+            None => {
+                self.unknown = Some(cited);
+                Ok(())
             }
         }
     }
-    for cited in at.get("policy").map(|list| list.list()).transpose()?.unwrap_or_default() {
-        let uri = cited.get("uri").map(|uri| uri.text()).transpose()?;
-        if let Some(effect) = uri.and_then(|uri| context.cited_policies.get(uri)) {
-            add(*effect, &cited)?;
+
+    /// The base; or why there is none, which matters only to a document that states none itself. What is cited permits only if
+    /// nothing is of which the policy says nothing: that may be the exception.
+    fn base(&self) -> Result<ProvisionType, FieldError> {
+        match &self.unknown {
+            Some(cited) if self.mapped == Some(ProvisionType::Permit) => Err(restricts(cited)),
+            _ => self.effect.ok_or_else(|| {
+                let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision), \
+                               or let the ConsentPolicy say in citedPolicies what the cited policy means";
+                FieldError::new("Consent.provision.type", message).unless_policy_says()
+            }),
         }
     }
-    Ok(found)
+
+    /// The base of which the root is the exception. One that only may deny makes no permit of it.
+    fn certain_base(&self) -> Result<ProvisionType, FieldError> {
+        match (&self.perhaps, &self.unknown) {
+            (Some(perhaps), _) => {
+                let message =
+                    "may deny, and the exception to it would permit: write the code and its system as they are defined";
+                Err(perhaps.error(message))
+            }
+            (None, Some(cited)) if self.mapped.is_some() => Err(restricts(cited)),
+            _ => self.base(),
+        }
+    }
 }
+
+fn restricts(cited: &At) -> FieldError {
+    let message = "is cited beside a policy that permits, and may restrict it: let the ConsentPolicy say in citedPolicies what it is";
+    cited.error(message).unless_policy_says()
+}
+
+/// Codes of v3-ActCode that deny but for exceptions.
+const OPT_OUT: &[&str] = &["OPTOUT", "OPTOUTE"];

@@ -30,6 +30,11 @@ pub fn is_scope(code: &Code, scope: ConsentScope) -> bool {
     one_of(code, CONSENT_SCOPE, &[scope.code()])
 }
 
+/// Whether a code may name the scope of research.
+pub fn may_be_research(code: &Code) -> bool {
+    code.is_perhaps(CONSENT_SCOPE, &[ConsentScope::Research.code()])
+}
+
 /// Whether a category is known as one of consents to disclosure.
 pub fn is_disclosure(code: &Code) -> bool {
     one_of(code, CONSENT_CATEGORY, DISCLOSURE_CATEGORIES)
@@ -41,11 +46,11 @@ fn is_any_scope(code: &Code) -> bool {
     is_scope(code, ConsentScope::PatientPrivacy) || is_scope(code, ConsentScope::Research)
 }
 
-/// Whether a code says that the consent is about something else, whatever stands beside it.
+/// Whether a code says that the consent is about something else, whatever stands beside it: no spelling of it permits.
 fn is_other(code: &Code) -> bool {
-    one_of(code, CONSENT_SCOPE, &["adr", "treatment"])
-        || one_of(code, CONSENT_CATEGORY, OTHER_CATEGORIES)
-        || one_of(code, LOINC, OTHER_DOCUMENTS)
+    code.is_perhaps(CONSENT_SCOPE, &["adr", "treatment"])
+        || code.is_perhaps(CONSENT_CATEGORY, OTHER_CATEGORIES)
+        || code.is_perhaps(LOINC, OTHER_DOCUMENTS)
 }
 
 /// The standing of a consent with this scope and these categories. `listed` are the categories that a policy takes, empty if

@@ -65,7 +65,8 @@ impl TimeRange {
         let offset = text.get(text.len() - 6..).filter(|offset| offset.starts_with(['+', '-']));
         let zoned = text.ends_with('Z') || offset.is_some_and(near);
         let shaped = text.len() >= 20 && bytes[10] == b'T' && bytes[13] == b':' && bytes[16] == b':';
-        if !zoned || !shaped {
+        // A leap second is none of the clock that decides.
+        if !zoned || !shaped || text.get(17..19) == Some("60") {
             return None;
         }
         let day = || text[..19].parse::<DateTime>().ok().and_then(|time| end_of_time(time.date()));
@@ -204,6 +205,8 @@ mod tests {
             "２０２６",
             "now",
             "2026-01-01Z",
+            "2016-12-31T23:59:60Z",
+            "2016-12-31T23:59:60.999+01:00",
         ] {
             assert!(TimeRange::parse(text, &TimeZone::UTC).is_err(), "{text}");
         }

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::actors::part_of;
 use super::code::{Code, Labels};
 use super::context::ProvisionContext;
-use super::error::FieldError;
+use super::error::{FieldError, MAX_ERRORS};
 use super::placed::Placed;
 use super::reference::{self, Subject, names_an_actor, reference_key};
 use super::time::Period;
@@ -189,13 +188,46 @@ fn build_below(
 ) -> Node {
     let effect = placed.own.type_.unwrap_or(ProvisionType::Deny);
     let own = Builder { context, effect, placed }.elements(errors);
+    refuse_in_denials(placed, &own, errors);
     let elements = own.or(inherited);
-    if effect == ProvisionType::Deny {
-        errors.extend(elements.incomparable().cloned());
-    }
     let children: Vec<Node> =
         placed.children.iter().map(|child| build_below(child, &elements, context, errors)).collect();
     Node { effect, path: placed.path.clone(), elements, key: key(&placed.own, &children), children }
+}
+
+/// What a denial names must be somebody or some record, also where the name is inherited. It is wrong once: where it stands.
+fn refuse_in_denials(placed: &Placed, own: &Elements, errors: &mut Vec<FieldError>) {
+    let mut refuse = |mut wrong: Vec<FieldError>, states: fn(&Provision) -> bool| {
+        if !wrong.is_empty() && denies(placed, states) {
+            wrong.truncate(MAX_ERRORS.saturating_sub(errors.len()));
+            errors.append(&mut wrong);
+        }
+    };
+    refuse(nobody(&own.actor).cloned().collect(), |own| own.actor.iter().any(receives));
+    refuse(no_record(&own.author).cloned().collect(), |own| own.actor.iter().any(|actor| !receives(actor)));
+    refuse(no_record(&own.data).cloned().collect(), |own| !own.data.is_empty());
+}
+
+/// Whether a provision denies, or one that inherits from it what it `states`.
+fn denies(placed: &Placed, states: fn(&Provision) -> bool) -> bool {
+    placed.own.type_ == Some(ProvisionType::Deny)
+        || placed.children.iter().any(|child| !states(&child.own) && denies(child, states))
+}
+
+/// Whether an actor is one of those who are compared with who asks.
+fn receives(actor: &Actor) -> bool {
+    matches!(actor.part, Part::Recipient | Part::Bystander)
+}
+
+fn nobody(actors: &List<ActorRule>) -> impl Iterator<Item = &FieldError> {
+    actors.iter().flat_map(|actors| actors.iter()).filter_map(|rule| match &rule.who {
+        Who::Nobody(why) => Some(&**why),
+        _ => None,
+    })
+}
+
+fn no_record(data: &List<DataRule>) -> impl Iterator<Item = &FieldError> {
+    data.iter().flat_map(|data| data.iter()).filter_map(|rule| rule.target.as_ref().err().map(|why| &**why))
 }
 
 /// An element that is a list.
@@ -254,17 +286,15 @@ impl Builder<'_> {
     fn actors(&self, actors: &[Actor]) -> (List<ActorRule>, List<DataRule>) {
         let (mut who, mut whose) = (Vec::new(), Vec::new());
         for (i, actor) in actors.iter().enumerate() {
-            match part_of(actor) {
+            match actor.part {
                 Part::Custodian | Part::Author => whose.extend(self.author(i, actor)),
                 Part::Recipient => who.extend(self.actor(i, actor)),
                 Part::Bystander => {
                     let message = "takes part in the document only, so nothing can be given to it or withheld from it";
-                    who.push(ActorRule {
-                        who: Who::Nobody(self.nobody(&format!("actor[{i}].role"), message)),
-                        role: None,
-                    });
+                    who.push(self.no_actor(i, "role", message));
                 }
             }
+            who.extend(actor.doubt.map(|doubt| self.no_actor(i, doubt.element, doubt.why)));
         }
         (list(who), list(whose))
     }
@@ -343,6 +373,10 @@ impl Builder<'_> {
         reference::record(reference).ok_or_else(|| self.nobody(field, CANNOT_BE_COMPARED))
     }
 
+    fn no_actor(&self, i: usize, element: &str, message: &str) -> ActorRule {
+        ActorRule { who: Who::Nobody(self.nobody(&format!("actor[{i}].{element}"), message)), role: None }
+    }
+
     fn nobody(&self, element: &str, message: &str) -> Box<FieldError> {
         Box::new(self.placed.error(element, message))
     }
@@ -367,6 +401,7 @@ fn key(provision: &Provision, children: &[Node]) -> [u8; 32] {
         data,
         ..
     } = provision;
+    let actor: Vec<Value> = actor.iter().map(|actor| json!([actor, actor.part])).collect();
     let own =
         json!([type_, period, purpose, actor, action, security_label, class, document_type, code, data_period, data]);
     let mut digest = Sha256::new();
@@ -405,12 +440,7 @@ impl Elements {
 
     /// What names nobody and no record, also where it was inherited.
     pub fn incomparable(&self) -> impl Iterator<Item = &FieldError> {
-        let actors = self.actor.iter().flat_map(|actors| actors.iter()).filter_map(|rule| match &rule.who {
-            Who::Nobody(why) => Some(&**why),
-            _ => None,
-        });
-        let data = self.data.iter().chain(&self.author).flat_map(|data| data.iter());
-        actors.chain(data.filter_map(|rule| rule.target.as_ref().err().map(|why| &**why)))
+        nobody(&self.actor).chain(no_record(&self.data)).chain(no_record(&self.author))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a consent says, in sentences: who, what, for what, and until when.
 
 use super::code::{Code, Labels};
+use super::error::said_within;
 use super::fhir::Consent;
 use super::subject::Standing;
 use super::time::Period;
@@ -39,21 +40,36 @@ fn below(node: &Node, permits: bool, said: &mut Vec<Sentence>) {
 fn text(node: &Node) -> String {
     let Elements { period, purpose, actor, grantee, action, .. } = &node.elements;
     let permits = node.effect == ProvisionType::Permit;
-    let verb = if permits { "may" } else { "may not" };
-    let who = actor.as_deref().map_or_else(|| "everybody".to_owned(), |rules| any(rules, who));
-    let only = grantee.as_deref().filter(|_| permits);
-    let only = only.map_or_else(String::new, |rules| format!(" (only as {})", any(rules, self::who)));
+    let only = grantee.as_deref().map_or_else(String::new, |rules| format!(" (only as {})", any(rules, who)));
+    let who = match actor.as_deref() {
+        Some(rules) if permits => format!("{}{only} may", any(rules, who)),
+        None if permits => format!("everybody{only} may"),
+        Some(rules) => denied(rules),
+        None => "nobody may".to_owned(),
+    };
     let action = action.as_deref().map_or_else(|| "see".to_owned(), |codes| any(codes, code));
-    let what = what(&node.elements);
+    let what = what(&node.elements, if permits { "all records" } else { "any record" });
     let purpose = purpose.as_deref().map_or_else(|| "any purpose".to_owned(), |codes| any(codes, code));
     let when = period.as_deref().map_or_else(String::new, |period| format!(" {}", span(period)));
-    format!("{who}{only} {verb} {action} {what} for {purpose}{when}")
+    format!("{who} {action} {what} for {purpose}{when}")
+}
+
+/// Those who are denied: somebody may not, and of many nobody may.
+fn denied(rules: &[ActorRule]) -> String {
+    let (many, named): (Vec<&ActorRule>, Vec<&ActorRule>) = rules.iter().partition(|rule| rule.who.many().is_some());
+    let nobody = format!("nobody {} may", any(&many, |rule| in_role(rule.who.many().unwrap_or_default(), rule)));
+    let not = format!("{} may not", any(&named, |rule| who(rule)));
+    match (many.is_empty(), named.is_empty()) {
+        (true, _) => not,
+        (false, true) => nobody,
+        (false, false) => format!("{not}, and {nobody},"),
+    }
 }
 
 /// The records that a provision is about.
-fn what(elements: &Elements) -> String {
+fn what(elements: &Elements, all: &str) -> String {
     let Elements { labels, class, document_type, code: codes, data_period, data, author, .. } = elements;
-    let kinds = class.as_deref().map_or_else(|| "all records".to_owned(), |codes| any(codes, code));
+    let kinds = class.as_deref().map_or_else(|| all.to_owned(), |codes| any(codes, code));
     let phrases = [
         document_type.as_deref().map(|codes| format!("that are documents of type {}", any(codes, code))),
         codes.as_deref().map(|codes| format!("with content {}", any(codes, code))),
@@ -65,11 +81,20 @@ fn what(elements: &Elements) -> String {
     std::iter::once(kinds).chain(phrases.into_iter().flatten()).collect::<Vec<_>>().join(" ")
 }
 
+/// Entries of a list that are said.
+const MAX_ENTRIES: usize = 10;
+/// Characters of an entry that are said.
+const MAX_ENTRY: usize = 120;
+
 fn any<T>(entries: &[T], word: impl Fn(&T) -> String) -> String {
-    match entries {
-        [] => "nobody".to_owned(),
-        entries => entries.iter().map(word).collect::<Vec<_>>().join(" or "),
+    let (first, rest) = entries.split_at(entries.len().min(MAX_ENTRIES));
+    let mut words: Vec<String> = first.iter().map(|entry| said_within(&word(entry), MAX_ENTRY)).collect();
+    match (words.is_empty(), rest.len()) {
+        (true, _) => return "nobody".to_owned(),
+        (false, 0) => {}
+        (false, more) => words.push(format!("{more} more")),
     }
+    words.join(" or ")
 }
 
 fn code(code: &Code) -> String {
@@ -78,10 +103,12 @@ fn code(code: &Code) -> String {
 
 fn label(labels: &Labels) -> String {
     let bound = match labels.declared_by {
-        ProvisionType::Permit => "labelled at most",
-        ProvisionType::Deny => "labelled at least",
+        ProvisionType::Permit => "at most",
+        ProvisionType::Deny => "at least",
     };
-    format!("{bound} {}", any(&labels.codes, code))
+    let confidentiality = labels.confidentiality().map(|code| format!("{bound} {code}"));
+    let words: Vec<String> = confidentiality.into_iter().chain(labels.sensitivity.iter().map(code)).collect();
+    format!("labelled {}", any(&words, String::clone))
 }
 
 fn who(rule: &ActorRule) -> String {
@@ -89,14 +116,28 @@ fn who(rule: &ActorRule) -> String {
         Who::Reference { key, msp_id: Some(msp_id) } => format!("{key} (MSP {msp_id})"),
         Who::Reference { key, msp_id: None } => key.clone(),
         Who::Identifier(identifier) => format!("{}|{}", identifier.system, identifier.value),
-        Who::Msp(msp_id) => format!("everybody of MSP {msp_id}"),
-        Who::Attribute(attribute) => format!("everybody with {}={}", attribute.name, attribute.value),
-        Who::AnyoneInRole => "everybody".to_owned(),
         Who::Nobody(_) => "nobody".to_owned(),
+        many => ["everybody", &many.many().unwrap_or_default()].join(" ").trim_end().to_owned(),
     };
+    in_role(named, rule)
+}
+
+fn in_role(named: String, rule: &ActorRule) -> String {
     match &rule.role {
-        Some(role) => format!("{named} in role {}", role.code),
+        Some(role) => format!("{named} in role {}", role.code).trim_start().to_owned(),
         None => named,
+    }
+}
+
+impl Who {
+    /// Of more than one person, what they have in common.
+    fn many(&self) -> Option<String> {
+        match self {
+            Self::Msp(msp_id) => Some(format!("of MSP {msp_id}")),
+            Self::Attribute(attribute) => Some(format!("with {}={}", attribute.name, attribute.value)),
+            Self::AnyoneInRole => Some(String::new()),
+            Self::Reference { .. } | Self::Identifier(_) | Self::Nobody(_) => None,
+        }
     }
 }
 
@@ -153,6 +194,35 @@ mod tests {
                 "everybody may see all records labelled at most N for TREAT until 2027",
                 "Practitioner/7 may not see Media labelled at most N for TREAT until 2027",
             ]
+        );
+    }
+
+    #[test]
+    fn a_denial_is_said_of_those_whom_it_is_of() {
+        let deny = |members: Value| {
+            let mut provision = json!({"type": "deny"});
+            for (name, value) in members.as_object().expect("members") {
+                provision[name] = value.clone();
+            }
+            said(json!({"provision": provision})).remove(0)
+        };
+        let named = json!({"reference": {"reference": "Practitioner/7"}});
+        let nurses = json!({"role": {"coding": [{"code": "nurse"}]}});
+        let only_of = |code: &str| json!([{"code": code}]);
+        assert_eq!(deny(json!({})), "nobody may see any record for any purpose");
+        assert_eq!(deny(json!({"actor": [named]})), "Practitioner/7 may not see any record for any purpose");
+        assert_eq!(deny(json!({"actor": [nurses]})), "nobody in role nurse may see any record for any purpose");
+        assert_eq!(
+            deny(json!({"actor": [named, nurses], "action": [{"coding": [{"code": "disclose"}]}]})),
+            "Practitioner/7 may not, and nobody in role nurse may, disclose any record for any purpose"
+        );
+        assert_eq!(
+            deny(json!({"securityLabel": only_of("HIV")})),
+            "nobody may see any record labelled HIV for any purpose"
+        );
+        assert_eq!(
+            deny(json!({"securityLabel": [{"code": "R"}, {"code": "HIV"}]})),
+            "nobody may see any record labelled at least R or HIV for any purpose"
         );
     }
 

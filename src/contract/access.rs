@@ -16,9 +16,10 @@ use sha2::{Digest, Sha256};
 use super::audit::{self, entry};
 use super::call::{check_id, check_patient, check_salt};
 use super::error::ContractError;
+use super::policies::{self, InForce};
 use super::records::Kept;
 use super::transaction::Transaction;
-use super::{consents, keys, policies, reviews};
+use super::{consents, keys, reviews};
 use ehrnet_consent::code::Code;
 use ehrnet_consent::context::ProvisionContext;
 use ehrnet_consent::decision::Effect;
@@ -27,7 +28,7 @@ use ehrnet_consent::request::is_research;
 use ehrnet_consent::rules::{Basis, Reason};
 use ehrnet_consent::subject::Standing;
 use ehrnet_consent::vocabulary::ConsentScope;
-use ehrnet_consent::{self as consent, Decision, Request};
+use ehrnet_consent::{self as consent, Consent, Decision, Request};
 use ehrnet_messages::hash;
 use ehrnet_messages::{
     AccessSecret, AuditEntry, AuditKind, ConsentStatus, ConsentVersion, DecideAccess, DecisionDetail, DryRun, Event,
@@ -40,7 +41,8 @@ const MAX_JUSTIFICATION: usize = 4_096;
 /// Everything public on the ledger that a decision is made from.
 struct DecisionInputs {
     record: Option<Record>,
-    policy: Option<PolicyVersion>,
+    scope: ConsentScope,
+    in_force: InForce,
     consents: Vec<ConsentVersion>,
 }
 
@@ -52,21 +54,26 @@ impl DecisionInputs {
         scope: ConsentScope,
     ) -> Result<Self, ContractError> {
         let record = record.map(keys::record);
-        let (record, policies) = tx.read_with(record.as_deref(), &policies::candidates(scope)).await?;
+        let (record, policies) = tx.read_with(record.as_deref(), &InForce::keys()).await?;
         let consents = consents::index(tx, patient).await?;
-        Ok(Self { record, policy: policies.into_iter().flatten().next(), consents })
+        Ok(Self { record, scope, in_force: InForce::new(policies), consents })
     }
 
     /// Changes whenever anything does that could change the decision.
     fn digest(&self) -> String {
         let record = self.record.as_ref().map(|record| (record.version, record.erased.is_some()));
-        let policy = self.policy.as_ref().map(|policy| &policy.digest);
+        let policies = self.in_force.digests();
         let consents: Vec<_> = self.consents.iter().map(|consent| (&consent.consent, consent.seq)).collect();
-        hex::encode(Sha256::digest(json!([record, policy, consents]).to_string()))
+        hex::encode(Sha256::digest(json!([record, policies, consents]).to_string()))
+    }
+
+    /// The policy that decides.
+    fn policy(&self) -> Option<&PolicyVersion> {
+        self.in_force.of(self.scope)
     }
 
     fn policy_digest(&self) -> Option<String> {
-        self.policy.as_ref().map(|policy| policy.digest.clone())
+        self.policy().map(|policy| policy.digest.clone())
     }
 }
 
@@ -185,7 +192,7 @@ async fn decide(
     if let Some(record) = &inputs.record {
         json["resource"] = resource(tx, record).await?;
     }
-    let (decision, consent, review_by) = evaluate(tx, &inputs, scope, &json).await?;
+    let (decision, consent, review_by) = evaluate(tx, &inputs, &json).await?;
     let reason = word(decision.reason);
     let detail = DecisionDetail { policy_digest: inputs.policy_digest(), ..detail(decision, reason, consent) };
     Ok(Decided { detail, inputs, action, purpose, review_by })
@@ -226,19 +233,23 @@ async fn resource(tx: &mut Transaction<'_>, record: &Record) -> Result<Value, Co
 async fn evaluate(
     tx: &mut Transaction<'_>,
     inputs: &DecisionInputs,
-    scope: ConsentScope,
     request: &Value,
 ) -> Result<(Decision, Option<ConsentVersion>, Option<jiff::Timestamp>), ContractError> {
     let failed = || Ok((Decision::error(), None, None));
-    let Some(version) = &inputs.policy else { return Ok((Decision::refusal(Reason::NoPolicy), None, None)) };
-    let Some(policy) = policies::in_force(version, scope) else { return failed() };
+    let Some(version) = inputs.policy() else { return Ok((Decision::refusal(Reason::NoPolicy), None, None)) };
+    let Some(policy) = policies::decided_by(version, inputs.scope) else { return failed() };
     let active: Vec<&ConsentVersion> =
         inputs.consents.iter().filter(|consent| consent.status == ConsentStatus::Active).collect();
-    let mut consents = consents::read(tx, &active, &policies::certified(policy.context())).await?;
+    let (mut consents, versions): (Vec<Consent>, Vec<&ConsentVersion>) =
+        consents::read(tx, &active, &inputs.in_force).await?.into_iter().unzip();
     let Ok(request) = Request::parse(request, policy.context()) else { return failed() };
     for consent in &mut consents {
         // A consent to research permits no care, nor the other way round; what it denies it denies.
-        if consent.is_about(ConsentScope::Research) != (scope == ConsentScope::Research) {
+        let permits = match inputs.scope {
+            ConsentScope::PatientPrivacy => !consent.perhaps_research,
+            ConsentScope::Research => consent.is_about(ConsentScope::Research),
+        };
+        if !permits {
             consent.at_most = Standing::Elsewhere;
         }
     }
@@ -247,7 +258,7 @@ async fn evaluate(
     let at = decided.and_then(|digest| consents.iter().position(|consent| consent.digest == *digest));
     let broken = decision.decision == Effect::Permit && decision.basis == Basis::Breakglass;
     let review_by = broken.then(|| review_due(&policy, tx.now()));
-    Ok((decision, at.map(|at| active[at].clone()), review_by))
+    Ok((decision, at.map(|at| versions[at].clone()), review_by))
 }
 
 fn detail(decision: Decision, reason: String, consent: Option<ConsentVersion>) -> DecisionDetail {

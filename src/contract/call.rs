@@ -7,12 +7,10 @@ use serde::de::DeserializeOwned;
 
 use super::caller::Caller;
 use super::error::ContractError;
-use ehrnet_consent::json::strictly;
-use ehrnet_messages::Function;
+use ehrnet_consent::json::{Unread, strictly};
 use ehrnet_messages::hash::SALT_LENGTH;
+use ehrnet_messages::{Function, MAX_TRANSIENT};
 
-/// Bytes that the transient map may have in all.
-pub const MAX_TRANSIENT: usize = 256 * 1024;
 /// Bytes that the argument may have.
 const MAX_ARGUMENT: usize = 256 * 1024;
 
@@ -77,10 +75,9 @@ impl Call {
 /// Reads JSON. The error names the field, not what stands in it.
 fn parse<T: DeserializeOwned>(json: &[u8], what: impl std::fmt::Display) -> Result<T, ContractError> {
     // A name that is given twice would be read as the last one by some and as the first by others.
-    if let Err(error) = strictly(&mut serde_json::Deserializer::from_slice(json), "")
-        && error.is_data()
-    {
-        return Err(ContractError::malformed(format_args!("{what}: {error}")));
+    if let Err(Unread::Field(error)) = strictly(&mut serde_json::Deserializer::from_slice(json), "") {
+        let error = error.to_string();
+        return Err(ContractError::malformed(format_args!("{what}: {}", error.trim_start_matches('.'))));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {

@@ -10,13 +10,12 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use super::error::ContractError;
+use ehrnet_consent::context::MSP_SYSTEM;
 use ehrnet_fabric::proto::msp::SerializedIdentity;
 use ehrnet_messages::hash;
 use ehrnet_messages::{Person, attribute, role};
 use ehrnet_pki::Certificate;
 
-/// What the system of an identifier begins with, before the MSP id; the value is the certificate's common name.
-pub const MSP_SYSTEM: &str = "urn:ehrnet:msp:";
 /// Role of administrators, as NodeOU.
 const ADMIN: &str = "admin";
 

@@ -4,24 +4,27 @@
 //! Replayed and re-ordered changes are refused by their `seq`, which only grows. A patient's consents are found by the
 //! public index and read from the collection by key: Fabric refuses to write after a query of private data.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::call::{check_digest, check_id, check_patient, check_salt};
 use super::error::ContractError;
+use super::keys;
+use super::policies::{self, InForce, Reading};
 use super::transaction::Transaction;
-use super::{keys, policies};
 use ehrnet_consent::context::ProvisionContext;
 use ehrnet_consent::fhir::{self, Consent};
 use ehrnet_consent::subject::Standing;
 use ehrnet_consent::time::TimeRange;
-use ehrnet_consent::vocabulary::{ConsentScope, FhirVersion, Period};
+use ehrnet_consent::vocabulary::{ConsentScope, Period};
 use ehrnet_consent::{FieldError, said as said_of};
 use ehrnet_messages::hash;
 use ehrnet_messages::{
     ConsentDetail, ConsentHistory, ConsentPage, ConsentSecret, ConsentStatus, ConsentVersion, Event, GetConsents, Page,
-    Person, PutConsent, RevokeConsent, collection, event,
+    Person, PolicyRef, PutConsent, RevokeConsent, collection, event,
 };
 
 /// Longest description of who gave a consent.
@@ -55,14 +58,16 @@ pub async fn put(tx: &mut Transaction<'_>) -> Result<ConsentVersion, ContractErr
     }
     let before: Option<ConsentVersion> = tx.read(&keys::consent(&patient, &id)).await?;
     check_order(&id, seq, before.as_ref())?;
-    let of_research = fhir::is_of_research(&secret.resource);
-    let scope = if of_research { ConsentScope::Research } else { ConsentScope::PatientPrivacy };
-    let context = policies::context(tx, scope).await?;
-    let (resource, period) = understand(&secret, &patient, &context, tx.now())?;
+    let in_force = InForce::read(tx).await?;
+    let (context, read_with) = in_force.reading(fhir::scope(&secret.resource));
+    let (resource, period) = understand(&secret, &patient, context, tx.now())?;
     let canonical = serde_json_canonicalizer::to_vec(&resource)
         .map_err(|_| ContractError::malformed("the consent has a number that JSON cannot carry"))?;
     let digest = hash::salted(&salt, &canonical);
-    let version = version(tx, (patient, id, seq), ConsentStatus::Active, digest, period);
+    let version = ConsentVersion {
+        read_with: read_with.clone(),
+        ..version(tx, (patient, id, seq), ConsentStatus::Active, digest, period)
+    };
     let signer = tx.caller().person.clone();
     let ConsentSecret { salt, source_hash, performer, .. } = secret;
     let kept = Kept { salt: Some(salt), signer, resource: Some(resource), source_hash, performer };
@@ -114,13 +119,7 @@ fn understand(
 ) -> Result<(Value, Option<Period>), ContractError> {
     // All of it is read first: an element that changes the meaning must be refused, not left out.
     let consent = fhir::read(&secret.resource, None, context).map_err(|errors| unusable(&errors))?;
-    if consent.date.is_some_and(|date| date.from > now) {
-        let field = if consent.version == FhirVersion::R4 { "Consent.dateTime" } else { "Consent.date" };
-        return Err(ContractError::malformed(format_args!("{field} is later than the transaction")));
-    }
-    if !consent.active {
-        return Err(ContractError::malformed("Consent.status must be active: a consent that is not decides nothing"));
-    }
+    consent.may_be_put(now).map_err(ContractError::malformed)?;
     let resource = fhir::essential(&secret.resource, &format!("Patient/{patient}"));
     let named = consent.patient.as_ref().and_then(|patient| patient.key.strip_prefix("Patient/"));
     if named.is_some_and(|named| named != patient && check_patient(named).is_ok()) {
@@ -155,6 +154,7 @@ fn version(
         status,
         digest,
         reading: fhir::READING,
+        read_with: None,
         period,
         at: tx.now(),
         tx_id: tx.call.tx_id.clone(),
@@ -185,21 +185,62 @@ pub(super) async fn index(tx: &mut Transaction<'_>, patient: &str) -> Result<Vec
     tx.range(&keys::consents(patient)).await
 }
 
-/// What active consents say. One that cannot be read denies everything; it stops nothing that stands above consents. When a
-/// consent was given is when the ledger took it. What was put under another reading of documents permits nothing.
-pub(super) async fn read(
+/// What active consents say, each read with the policy in force for what it is about. One that cannot be read denies
+/// everything; it stops nothing that stands above consents. When a consent was given is when the ledger took it. What was put
+/// under another reading of documents permits nothing; what was put under another policy is read with that one as well.
+pub(super) async fn read<'v>(
     tx: &mut Transaction<'_>,
-    versions: &[&ConsentVersion],
-    context: &ProvisionContext,
-) -> Result<Vec<Consent>, ContractError> {
+    versions: &[&'v ConsentVersion],
+    in_force: &InForce,
+) -> Result<Vec<(Consent, &'v ConsentVersion)>, ContractError> {
     let kept = kept(tx, versions).await?;
-    let read = |kept: Option<Kept>| fhir::read(&kept?.resource?, None, context).ok();
-    let consents = versions.iter().zip(kept).map(|(version, kept)| {
-        let consent = read(kept).unwrap_or_else(|| Consent::unreadable(version.digest.clone()));
-        let at_most = if version.reading == fhir::READING { consent.at_most } else { Standing::Withholds };
-        Consent { date: Some(TimeRange::moment(version.at)), at_most, ..consent }
-    });
-    Ok(consents.collect())
+    let resources = kept.into_iter().map(|kept| kept.and_then(|kept| kept.resource));
+    let stored: Vec<Stored<'v, '_>> = versions
+        .iter()
+        .zip(resources)
+        .map(|(version, resource)| {
+            let about = resource.as_ref().map_or(ConsentScope::PatientPrivacy, fhir::scope);
+            Stored { version, resource, today: in_force.reading(about) }
+        })
+        .collect();
+    let others: BTreeSet<&PolicyRef> = stored.iter().filter_map(Stored::put_under_another_policy).flatten().collect();
+    let earlier = policies::readings(tx, others).await?;
+    let none_in_force = ProvisionContext::default().certified();
+    let mut consents = Vec::new();
+    for one in &stored {
+        consents.push((one.read(Some(&one.today.0)), one.version));
+        if let Some(policy) = one.put_under_another_policy() {
+            let context = policy.map_or(Some(&none_in_force), |policy| earlier.get(policy)?.as_ref());
+            if context != Some(&one.today.0) {
+                consents.push((Consent { earlier: true, ..one.read(context) }, one.version));
+            }
+        }
+    }
+    Ok(consents)
+}
+
+/// A version of a consent with what is kept of it, and what it is read with today.
+struct Stored<'v, 'p> {
+    version: &'v ConsentVersion,
+    resource: Option<Value>,
+    today: &'p Reading,
+}
+
+impl Stored<'_, '_> {
+    /// The policy that it was put under, which may be none, if that is not today's.
+    fn put_under_another_policy(&self) -> Option<Option<&PolicyRef>> {
+        let ConsentVersion { reading, read_with, .. } = self.version;
+        (*reading == fhir::READING && *read_with != self.today.1).then_some(read_with.as_ref())
+    }
+
+    fn read(&self, context: Option<&ProvisionContext>) -> Consent {
+        let read =
+            self.resource.as_ref().zip(context).and_then(|(resource, with)| fhir::read(resource, None, with).ok());
+        let consent = read.unwrap_or_else(|| Consent::unreadable(self.version.digest.clone()));
+        let of_today = self.version.reading == fhir::READING;
+        let at_most = if of_today { consent.at_most } else { consent.at_most.min(Standing::Withholds) };
+        Consent { date: Some(TimeRange::moment(self.version.at)), at_most, ..consent }
+    }
 }
 
 async fn kept(tx: &mut Transaction<'_>, versions: &[&ConsentVersion]) -> Result<Vec<Option<Kept>>, ContractError> {

@@ -4,9 +4,9 @@
 //! change alone what protects the patients of all, a change also needs the agreement of more than half of the member
 //! hospitals, each given by its own administrator in a transaction of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
-use super::caller::MSP_SYSTEM;
 use super::error::ContractError;
 use super::keys;
 use super::transaction::Transaction;
@@ -16,7 +16,7 @@ use ehrnet_consent::policy::validate;
 use ehrnet_consent::vocabulary::ConsentScope;
 use ehrnet_consent::vocabulary::PolicySpec;
 use ehrnet_messages::{
-    ApprovePolicy, Code, Event, GetPolicy, PolicyApproval, PolicyVersion, PutPolicy, WithdrawPolicy, event,
+    ApprovePolicy, Code, Event, GetPolicy, PolicyApproval, PolicyRef, PolicyVersion, PutPolicy, WithdrawPolicy, event,
 };
 
 /// Name of the scope of a policy that names none.
@@ -93,31 +93,81 @@ pub async fn get(tx: &mut Transaction<'_>) -> Result<PolicyVersion, ContractErro
     found.ok_or_else(|| ContractError::not_found(format_args!("policy {} has no version {version}", argument.name)))
 }
 
-/// The policies that may be in force for requests of a scope: its own first, then the one of any scope.
-pub(super) fn candidates(scope: ConsentScope) -> Vec<String> {
-    [scope.code(), ANY_SCOPE].map(keys::policy_of_scope).to_vec()
+/// The policies in force: of each scope, and of any.
+pub(super) struct InForce {
+    privacy: Option<PolicyVersion>,
+    research: Option<PolicyVersion>,
+    any: Option<PolicyVersion>,
+    /// What documents of each scope are read with, once somebody asked.
+    readings: [OnceLock<Reading>; 2],
+}
+
+/// What documents are read with, and the policy that says so.
+pub(super) type Reading = (ProvisionContext, Option<PolicyRef>);
+
+impl InForce {
+    /// Where they stand, in the order of [`Self::new`].
+    pub fn keys() -> [String; 3] {
+        let [privacy, research] = [ConsentScope::PatientPrivacy, ConsentScope::Research].map(ConsentScope::code);
+        [privacy, research, ANY_SCOPE].map(keys::policy_of_scope)
+    }
+
+    /// What stands at the [`Self::keys`].
+    pub fn new(found: Vec<Option<PolicyVersion>>) -> Self {
+        let mut found = found.into_iter().map(|version| version.filter(|version| version.policy.is_some()));
+        let mut next = || found.next().flatten();
+        Self { privacy: next(), research: next(), any: next(), readings: Default::default() }
+    }
+
+    /// Reads them.
+    pub async fn read(tx: &mut Transaction<'_>) -> Result<Self, ContractError> {
+        Ok(Self::new(tx.read_all(&Self::keys()).await?))
+    }
+
+    /// The policy for a scope: its own, or else the one of any scope.
+    pub fn of(&self, scope: ConsentScope) -> Option<&PolicyVersion> {
+        let own = match scope {
+            ConsentScope::PatientPrivacy => &self.privacy,
+            ConsentScope::Research => &self.research,
+        };
+        own.as_ref().or(self.any.as_ref())
+    }
+
+    /// What documents of a scope are read with, and the policy that says so: none where none is in force that can be read.
+    pub fn reading(&self, scope: ConsentScope) -> &Reading {
+        self.readings[usize::from(scope == ConsentScope::Research)].get_or_init(|| {
+            let version = self.of(scope);
+            match version.and_then(|version| decided_by(version, scope).zip(Some(version))) {
+                Some((policy, PolicyVersion { name, version, .. })) => {
+                    (policy.context().certified(), Some(PolicyRef { name: name.clone(), version: *version }))
+                }
+                None => (ProvisionContext::default().certified(), None),
+            }
+        })
+    }
+
+    /// What changes whenever one of them does.
+    pub fn digests(&self) -> [Option<&str>; 3] {
+        [&self.privacy, &self.research, &self.any]
+            .map(|version| version.as_ref().map(|version| version.digest.as_str()))
+    }
 }
 
 /// The policy of a version on the ledger, for requests of a scope; none if it cannot be read.
-pub(super) fn in_force(version: &PolicyVersion, scope: ConsentScope) -> Option<Policy> {
+pub(super) fn decided_by(version: &PolicyVersion, scope: ConsentScope) -> Option<Policy> {
     let policy = read(version.policy.as_ref()?).ok().map(|(_, policy)| policy)?;
     Some(if scope == ConsentScope::Research { policy.for_research() } else { policy })
 }
 
-/// What documents of a scope are read with: what the policy in force says, or what holds where there is none.
-pub(super) async fn context(tx: &mut Transaction<'_>, scope: ConsentScope) -> Result<ProvisionContext, ContractError> {
-    for key in candidates(scope) {
-        let version: Option<PolicyVersion> = tx.read(&key).await?;
-        if let Some(policy) = version.as_ref().and_then(|version| in_force(version, scope)) {
-            return Ok(certified(policy.context()));
-        }
-    }
-    Ok(certified(&ProvisionContext::default()))
-}
-
-/// What documents are read with where who asks is known by a certificate alone.
-pub(super) fn certified(context: &ProvisionContext) -> ProvisionContext {
-    ProvisionContext { certified_identifiers: Some(MSP_SYSTEM), ..context.clone() }
+/// What documents were read with when these policies were in force; none of one that cannot be read any more.
+pub(super) async fn readings<'p>(
+    tx: &mut Transaction<'_>,
+    policies: BTreeSet<&'p PolicyRef>,
+) -> Result<BTreeMap<&'p PolicyRef, Option<ProvisionContext>>, ContractError> {
+    let key = |policy: &&PolicyRef| keys::policy_version(&policy.name, policy.version);
+    let versions: Vec<Option<PolicyVersion>> = tx.read_all(&policies.iter().map(key).collect::<Vec<_>>()).await?;
+    let context = |version: PolicyVersion| Some(read(version.policy.as_ref()?).ok()?.1.context().certified());
+    Ok(policies.into_iter().zip(versions.into_iter().map(|version| version.and_then(context))).collect())
 }
 
 fn scope_name(scope: Option<ConsentScope>) -> &'static str {

@@ -78,6 +78,10 @@ pub struct ConsentVersion {
     /// elements may be missing that the reading of today would have kept.
     #[serde(default)]
     pub reading: u32,
+    /// The policy that said how documents are read when it was put; none if none was in force. What the consent denied read with
+    /// it, it denies as long as it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_with: Option<PolicyRef>,
     /// When the consent holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub period: Option<Period>,
@@ -92,6 +96,16 @@ pub struct ConsentVersion {
     /// What is private; in answers to who may read it, never on the public ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Box<ConsentDetail>>,
+}
+
+/// A version of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRef {
+    /// Name of the ConsentPolicy.
+    pub name: String,
+    /// Its version on the ledger.
+    pub version: u64,
 }
 
 /// What is private of a consent.

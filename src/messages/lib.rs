@@ -37,8 +37,8 @@ pub use audit::{
 };
 pub use code::Code;
 pub use consents::{
-    ConsentDetail, ConsentHistory, ConsentPage, ConsentSecret, ConsentStatus, ConsentVersion, GetConsents, PutConsent,
-    RevokeConsent,
+    ConsentDetail, ConsentHistory, ConsentPage, ConsentSecret, ConsentStatus, ConsentVersion, GetConsents, PolicyRef,
+    PutConsent, RevokeConsent,
 };
 pub use members::Members;
 pub use policies::{ApprovePolicy, GetPolicy, PolicyApproval, PolicyVersion, PutPolicy, WithdrawPolicy};
@@ -49,6 +49,8 @@ pub use records::{
 
 /// Name that the contract is deployed under unless it is given another.
 pub const CHAINCODE_NAME: &str = "ehr";
+/// Bytes that the transient map of a call may have in all.
+pub const MAX_TRANSIENT: usize = 256 * 1024;
 
 /// Private data collections. All members of the channel belong to each; none forgets by itself (blockToLive 0).
 pub mod collection {

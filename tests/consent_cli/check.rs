@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn run(arguments: &[&str], folder: &TempDir) -> Output {
+pub fn run(arguments: &[&str], folder: &TempDir) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ehrnet"));
     command.args(["consent"]).args(arguments).current_dir(folder.path()).output().expect("the binary runs")
 }
 
-fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
+pub fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
     let folder = TempDir::new().expect("a folder");
     std::fs::create_dir(folder.path().join("documents")).expect("a folder");
     for (name, bytes) in files {
@@ -16,7 +16,7 @@ fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
     folder
 }
 
-fn manifest(spec: &Value) -> Vec<u8> {
+pub fn manifest(spec: &Value) -> Vec<u8> {
     let policy =
         json!({"apiVersion": "ehrnet.dev/v1alpha1", "kind": "ConsentPolicy", "metadata": {"name": "p"}, "spec": spec});
     policy.to_string().into_bytes()
@@ -50,11 +50,11 @@ fn a_folder_of_documents_is_judged_before_it_goes_live() {
         "all records for any purpose (does not count)",
         "documents/e.xml: refused\n  Consent: is XML",
         "documents/f.json: refused\n  Consent: begins with a byte order mark",
-        "2 read, of which 1 can permit something; 4 refused\n  2 × type is required\n",
+        "2 read, of which 1 can permit something; 4 refused; 1 skipped\n  2 × type is required\n",
     ] {
         assert!(said.contains(line), "{line}\nis not in\n{said}");
     }
-    assert!(!said.contains("notes"), "{said}");
+    assert!(said.contains("documents/notes.txt: skipped: is neither .json nor .xml"), "{said}");
     let json = run(&["check", "documents", "--output", "json"], &folder);
     assert_eq!(json.status.code(), Some(0));
     let report: Value = serde_json::from_slice(&json.stdout).expect("JSON");
@@ -162,4 +162,128 @@ fn the_policy_says_what_roles_and_cited_policies_mean() {
     assert!(said.contains("Consent.provision.type: no computable base"), "{said}");
     let cited = json!({"citedPolicies": [{"uri": "https://law.example/opt-in", "decision": "permit"}]});
     assert_eq!(decision(&[cites], Some(cited), request), "PERMIT");
+}
+
+/// What a document or a file is called is somebody's text: a terminal must not obey it, and nobody reads it without end.
+#[test]
+fn what_is_said_of_a_document_is_bounded_and_obeyed_by_no_terminal() {
+    let long = "x".repeat(500);
+    let codes: Vec<Value> = (0..300).map(|i| json!({"system": "urn:x", "code": format!("{i}-{long}")})).collect();
+    let consent = r4(
+        json!({"type": "permit", "class": codes, "actor": [{"reference": {"reference": format!("Practitioner/{long}")}}]}),
+    );
+    let folder = folder(&[("documents/\u{1b}[31m\u{202e}.json", consent.to_string().into_bytes())]);
+    for output in ["table", "json"] {
+        let output = run(&["check", "documents", "--output", output], &folder);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("\\u{1b}[31m"), "{said}");
+        assert!(!said.contains(['\u{1b}', '\u{202e}']), "{said}");
+        assert!(said.len() < 5_000 && said.contains("290 more"), "{} bytes: {said}", said.len());
+    }
+}
+
+/// Nobody's certificate tells of an identifier of a registry, and nothing is put that is of tomorrow or not in force.
+#[test]
+fn a_document_is_judged_as_the_ledger_will_unless_told_otherwise() {
+    let npi = json!({"system": "http://hl7.org/fhir/sid/us-npi", "value": "1"});
+    let denial = json!({"type": "deny", "actor": [{"reference": {"identifier": npi}}]});
+    let organisation = json!({"type": "deny", "actor": [{"reference": {"reference": "Organization/mercy"}}]});
+    let but_to = |denial: Value| r4(json!({"type": "permit", "provision": [denial]}));
+    let large = "x".repeat(300_000);
+    for (document, said) in [
+        (
+            but_to(denial),
+            "Consent.provision.provision[0].actor[0].reference.identifier: is of a system of which nobody's certificate tells",
+        ),
+        (
+            but_to(organisation),
+            "Consent.provision.provision[0].actor[0].reference: is an organisation of which nobody's certificate tells",
+        ),
+        (member(permit_all(), "dateTime", json!("2099")), "Consent.dateTime: is later than "),
+        (member(permit_all(), "status", json!("inactive")), "Consent.status: must be active"),
+        (member(permit_all(), "text", json!({"div": large})), "Consent: is larger than can be put: has 3"),
+    ] {
+        let folder = folder(&[("documents/a.json", document.to_string().into_bytes())]);
+        let ledger = run(&["check", "documents"], &folder);
+        let ledger = String::from_utf8_lossy(&ledger.stdout).into_owned();
+        assert!(ledger.contains("a.json: refused") && ledger.contains(said), "{said}\nis not in\n{ledger}");
+        let files = run(&["check", "documents", "--as", "files"], &folder);
+        let files = String::from_utf8_lossy(&files.stdout).into_owned();
+        let dated = said.contains("dateTime");
+        assert!(files.contains("a.json: read") != dated, "{files}");
+    }
+    let folder =
+        folder(&[("documents/a.json", member(permit_all(), "dateTime", json!("2099")).to_string().into_bytes())]);
+    let later = run(&["check", "documents", "--now", "2100-01-01T00:00:00Z"], &folder);
+    assert!(String::from_utf8_lossy(&later.stdout).contains("a.json: read"));
+}
+
+#[test]
+fn nothing_of_a_folder_is_left_out_without_being_said() {
+    let consent = permit_all().to_string().into_bytes();
+    let nested = json!({"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Bundle", "entry": [{"resource": permit_all()}]}}]});
+    let empty = json!({"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Patient"}}]});
+    let folder = folder(&[
+        ("documents/A.JSON", consent.clone()),
+        ("documents/b.ndjson", consent.clone()),
+        ("documents/c.json", nested.to_string().into_bytes()),
+        ("documents/d.json", empty.to_string().into_bytes()),
+        ("documents/e.json", json!({"resourceType": "Bundle", "entry": {}}).to_string().into_bytes()),
+    ]);
+    std::fs::create_dir_all(folder.path().join("documents/ward/7")).expect("a folder");
+    std::fs::write(folder.path().join("documents/ward/7/f.json"), consent).expect("written");
+    std::os::unix::fs::symlink("..", folder.path().join("documents/ward/up")).expect("a link");
+    let output = run(&["check", "documents"], &folder);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    for line in [
+        "documents/A.JSON: read",
+        "documents/b.ndjson: skipped: is not .json: split it into files of one resource each\n",
+        "documents/c.json entry[0].resource.entry[0]: read",
+        "documents/d.json: skipped: is a Bundle without a Consent\n",
+        "documents/e.json: refused\n  Bundle.entry: must be a list\n",
+        "documents/ward/7/f.json: read",
+        "documents/ward/up: skipped: is a link to a folder\n",
+        "3 read, of which 3 can permit something; 1 refused; 3 skipped\n",
+    ] {
+        assert!(said.contains(line), "{line}\nis not in\n{said}");
+    }
+    let json = run(&["check", "documents", "--output", "json"], &folder);
+    let report: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(report["skipped"].as_array().map(Vec::len), Some(3));
+    assert_eq!(report["skipped"][0]["file"], "documents/b.ndjson");
+}
+
+#[test]
+fn where_there_is_no_consent_the_check_fails() {
+    let empty = folder(&[]);
+    let other = folder(&[("documents/notes.txt", b"nothing".to_vec())]);
+    for folder in [&empty, &other] {
+        let output = run(&["check", "documents"], folder);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("documents: there is no Consent"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_no_json_of_one_meaning_has_a_cause_of_its_own() {
+    let twice = permit_all().to_string().replace("\"type\":", "\"type\":\"deny\",\"t\\u0079pe\":");
+    let deep = format!("{}1{}", "[".repeat(90), "]".repeat(90));
+    let folder = folder(&[
+        ("documents/a.json", twice.clone().into_bytes()),
+        ("documents/b.json", twice.replace("Patient/1", "Patient/2000").into_bytes()),
+        ("documents/c.json", format!("{{\"a\": {deep}}}").into_bytes()),
+        ("documents/d.json", b"{\"a\": }".to_vec()),
+    ]);
+    let output = run(&["check", "documents", "--output", "json"], &folder);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        report["documents"][0]["refused"],
+        json!([{"field": "Consent.provision.type", "message": "is given twice"}])
+    );
+    let causes = [("type is given twice", 2), ("Consent is not JSON", 1), ("a too deep", 1)];
+    let causes: Vec<Value> =
+        causes.iter().map(|(cause, documents)| json!({"cause": cause, "documents": documents})).collect();
+    assert_eq!(report["causes"], json!(causes));
 }

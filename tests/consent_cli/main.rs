@@ -6,6 +6,7 @@ mod decisions;
 mod formats;
 mod found;
 mod matching;
+mod national;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,6 +1,9 @@
 //! Tests of the evaluator as a whole: published examples, and laws that hold for every consent.
 
+mod bounds;
 mod cases;
+mod denials;
+mod documents;
 mod found;
 mod generate;
 mod kinds;

@@ -77,7 +77,7 @@ fn states(page: &str, consent: Value, request: Value, decision: &str, residual: 
 fn there_and_back(page: &str, consent: &Value) -> Value {
     let read = fhir::read(consent, None, &ProvisionContext::default()).expect("a consent");
     let period = consent.get("period").map(|period| serde_json::from_value(period.clone()).expect("a period"));
-    let spec = export::policy(&read, period).expect(page);
+    let spec = export::policy(&read, read.standing(&[]), period).expect(page);
     let stored: PolicySpec = serde_json::from_value(json!(spec)).expect("a spec");
     let refused = validate(&stored).err().unwrap_or_default();
     assert!(refused.iter().all(|error| error.message.starts_with("code")), "{page}: {refused:?}");

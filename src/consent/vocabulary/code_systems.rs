@@ -120,10 +120,11 @@ const PARTICIPATION_CODES: &[&str] = &["AUT", "CST", "IRCP", "PRCP"];
 /// Categories of the FHIR code system of consent categories.
 const CATEGORY_CODES: &[&str] = &["acd", "dnr", "emrgonly", "hcd", "npp", "polst", "research", "rsdid", "rsreid"];
 
-/// Of these, those of consents to the use and disclosure of records.
+/// The categories of FHIR's own code system that are consents to the use and disclosure of records.
 pub const DISCLOSURE_CATEGORIES: &[&str] = &["npp", "research", "rsdid", "rsreid"];
 
-/// Of these, those of directives about care. What they permit is no access.
+/// The categories of FHIR's own code system that are directives about care, such as an order not to resuscitate: what such a consent
+/// permits is no access to records.
 pub const OTHER_CATEGORIES: &[&str] = &["acd", "dnr", "hcd", "polst"];
 
 /// Consent types of v3-ActCode that serve as a category.
@@ -317,6 +318,10 @@ pub enum CodedElement {
 }
 
 impl CodedElement {
+    /// Every element that holds codes.
+    pub const ALL: [Self; 7] =
+        [Self::Purpose, Self::Action, Self::SecurityLabel, Self::Class, Self::Code, Self::Category, Self::Role];
+
     /// The closed systems of the element, the one that a bare code is looked up in first.
     pub fn closed_systems(self) -> &'static [(&'static str, &'static [&'static str])] {
         match self {
@@ -344,15 +349,7 @@ mod tests {
 
     #[test]
     fn lists_hold_no_code_twice() {
-        let elements = [
-            CodedElement::Purpose,
-            CodedElement::Action,
-            CodedElement::SecurityLabel,
-            CodedElement::Class,
-            CodedElement::Category,
-            CodedElement::Role,
-        ];
-        for (system, codes) in elements.iter().flat_map(|element| element.closed_systems()) {
+        for (system, codes) in CodedElement::ALL.iter().flat_map(|element| element.closed_systems()) {
             let mut unique = codes.to_vec();
             unique.sort_unstable();
             unique.dedup();

@@ -19,6 +19,7 @@ pub use policy::{
     OrganizationMapping, PolicySpec, RetentionSpec,
 };
 pub use provision::{
-    Actor, Attribute, Coding, DataMeaning, DataReference, Identifier, MAX_DEPTH, Period, Provision, ProvisionType,
+    Actor, Attribute, Coding, DataMeaning, DataReference, Doubt, Identifier, MAX_DEPTH, Period, Provision,
+    ProvisionType,
 };
-pub use reading::{ActorRoleSpec, CitedPolicySpec, CodeSystemSpec, ModuleSpec, Part, UntypedRoot};
+pub use reading::{ActorRoleSpec, CitedPolicySpec, CodeSystemSpec, ModuleElement, ModuleSpec, Part, UntypedRoot};

@@ -28,10 +28,10 @@ pub struct PolicySpec {
     /// The Chaincode that keeps the policy and decides from it: two policies of one scope cannot share it. Deleting the resource leaves the policy in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract_ref: Option<LocalRef>,
-    /// Take only consents of this scope (in the consent's `scope`, or among its categories); any scope if absent.
+    /// Permits count only from consents of this scope (in the consent's `scope`, or among its categories); of patient-privacy and research if absent. Denials count whatever the scope. On the ledger the policy decides requests of this scope only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<ConsentScope>,
-    /// Take only consents that have one of these categories; any category if empty.
+    /// Permits count only from consents that have one of these categories; if absent, of the categories that are known as those of consents to the disclosure of records. Denials count whatever the category.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schemars", schemars(schema_with = "schema::category_list"))]
     pub category: Vec<Coding>,
@@ -76,15 +76,15 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 64)))]
     pub code_systems: Vec<CodeSystemSpec>,
-    /// Codes of documents that stand for whole rules. A system that is named here needs every code that denials use.
+    /// Codes of documents that stand for whole rules. A denial of any other code of the same system is refused, and a permit of one permits nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 256)))]
     pub modules: Vec<ModuleSpec>,
-    /// What roles of actors mean that this project does not know. A consent with any other role is refused.
+    /// What roles of actors mean that are not known here (recipients, custodians, authors and those who take part in documents only are, by their HL7 codes). A consent with any other role is refused, unless the role is a lower-case word, which is one of certificates, or stands beside a role that is known in a permit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 64)))]
     pub actor_roles: Vec<ActorRoleSpec>,
-    /// Policies that documents cite instead of stating rules. A consent that cites any other is refused.
+    /// Policies that documents cite instead of stating rules. A consent that states none and cites only others is refused, and so is one that cites another beside one that permits. What a consent states itself outweighs what it cites.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 64)))]
     pub cited_policies: Vec<CitedPolicySpec>,
@@ -245,7 +245,7 @@ pub enum BreakGlassMode {
 #[cfg_attr(feature = "schemars", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LabelSpec {
-    /// Whether the contract refuses to register a record without a confidentiality code.
+    /// Whether a record without a confidentiality code is read as V, the most protected. (The contract registers none without one.)
     #[serde(default = "yes")]
     pub require_confidentiality: bool,
 }

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::reading::Part;
 #[cfg(feature = "schemars")]
 use super::schema;
 
@@ -141,6 +142,21 @@ pub struct Actor {
     /// Everybody whose certificate has this attribute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attr: Option<Attribute>,
+    /// What the actor is to the provision, as its role says.
+    #[serde(skip)]
+    pub part: Part,
+    /// What of the actor was not understood, in a document that was read: in a permit no matter, a denial is refused for it.
+    #[serde(skip)]
+    pub doubt: Option<Doubt>,
+}
+
+/// An element of an actor that was left out, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Name of the element.
+    pub element: &'static str,
+    /// Why a denial may not leave it out.
+    pub why: &'static str,
 }
 
 /// Business identifier (FHIR: Identifier).

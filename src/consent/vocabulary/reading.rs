@@ -13,7 +13,7 @@ use super::schema;
 #[cfg_attr(feature = "schemars", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum UntypedRoot {
-    /// It is refused, unless it has a period only, or everything nested in it permits.
+    /// It is refused, unless it has a period only, which is that of the base of `policyRule`, or everything nested in it permits, to which it is a frame then.
     #[default]
     Refuse,
     /// A frame: nested provisions inherit its elements, and it grants nothing itself.
@@ -56,7 +56,10 @@ pub struct CodeSystemSpec {
     {"rule": "has(self.class) || has(self.purpose) || has(self.action)", "message": "a module needs class, purpose or action: it must say what it means"}
 ])))]
 pub struct ModuleSpec {
-    /// The code, as `provision.code` of a document has it.
+    /// Element of a document's provisions that the code stands in.
+    #[serde(default, skip_serializing_if = "ModuleElement::is_default")]
+    pub element: ModuleElement,
+    /// The code, as a document has it.
     pub code: Coding,
     /// Kinds of records that it is about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -72,6 +75,39 @@ pub struct ModuleSpec {
     pub action: Vec<Coding>,
 }
 
+/// Element of a provision that modules stand in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemars", derive(JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ModuleElement {
+    /// `provision.code`.
+    #[default]
+    Code,
+    /// `provision.purpose`.
+    Purpose,
+    /// `provision.class` (R5: `resourceType`).
+    Class,
+}
+
+impl ModuleElement {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Code, Self::Purpose, Self::Class];
+
+    /// Whether it is what holds where nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Code => "code",
+            Self::Purpose => "purpose",
+            Self::Class => "class",
+        }
+    }
+}
+
 /// What a role of an actor means that this project does not know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(JsonSchema))]
@@ -85,11 +121,12 @@ pub struct ActorRoleSpec {
 }
 
 /// What an actor is to a provision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
     /// Who asks.
+    #[default]
     Recipient,
     /// Whose data it is: the hospital that keeps the record.
     Custodian,
@@ -103,10 +140,18 @@ pub enum Part {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemars", derive(JsonSchema))]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schemars", schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.uri) != has(self.code)", "message": "a cited policy is named by uri or by code"},
+    {"rule": "!has(self.code) || has(self.code.system)", "message": "the code of a cited policy needs its system"}
+])))]
 pub struct CitedPolicySpec {
     /// Its URI, as `policy.uri` of a document has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 512)))]
-    pub uri: String,
+    pub uri: Option<String>,
+    /// Its code, as `policyRule` of a document has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Coding>,
     /// What holds for a document that cites it and states no type.
     pub decision: ProvisionType,
 }

@@ -310,6 +310,7 @@ async fn a_long_result_is_read_to_its_end() {
             seq: 1,
             status: ConsentStatus::Inactive,
             digest: String::new(),
+            read_with: None,
             period: None,
             at: Timestamp::now(),
             tx_id: String::new(),

@@ -6,6 +6,7 @@ mod consents;
 mod found;
 mod policies;
 mod privacy;
+mod readings;
 mod records;
 mod reviews;
 pub(super) mod world;

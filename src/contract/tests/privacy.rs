@@ -199,7 +199,7 @@ fn transient_input_is_bounded_known_and_needed() {
     let secret = AccessSecret { salt: salt(1), justification: Some("x".repeat(5_000)) };
     let error = world.submit(&physician, &access(1, None, "BTG"), Some(&secret)).expect_err("long");
     assert!(error.message.contains("justification may have 4096 bytes"), "{error}");
-    let secret = AccessSecret { salt: salt(1), justification: Some("x".repeat(crate::call::MAX_TRANSIENT)) };
+    let secret = AccessSecret { salt: salt(1), justification: Some("x".repeat(MAX_TRANSIENT)) };
     let error = world.submit(&physician, &access(1, None, "BTG"), Some(&secret)).expect_err("too long");
     assert!(error.status == 400 && error.message.contains("at most 262144 are allowed"), "{error}");
     let error = world.submit(&physician, &access(1, None, "BTG"), None).expect_err("none");

@@ -282,6 +282,25 @@ pub const REFUSED: &[Refusal] = &[
     ("ConsentPolicy", "{modules: [{code: {system: 'urn:x', code: A}}]}", "spec.modules[0]", "must say what it means"),
     (
         "ConsentPolicy",
+        "{modules: [{element: action, code: {system: 'urn:x', code: A}, purpose: [{code: TREAT}]}]}",
+        "spec.modules[0].element",
+        "supported values",
+    ),
+    ("ConsentPolicy", "{citedPolicies: [{decision: deny}]}", "spec.citedPolicies[0]", "named by uri or by code"),
+    (
+        "ConsentPolicy",
+        "{citedPolicies: [{uri: 'urn:x', code: {system: 'urn:x', code: A}, decision: deny}]}",
+        "spec.citedPolicies[0]",
+        "named by uri or by code",
+    ),
+    (
+        "ConsentPolicy",
+        "{citedPolicies: [{code: {code: A}, decision: deny}]}",
+        "spec.citedPolicies[0]",
+        "needs its system",
+    ),
+    (
+        "ConsentPolicy",
         "{modules: [{code: {code: A}, action: [{code: access}]}]}",
         "spec.modules[0]",
         "needs its system",
