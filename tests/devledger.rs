@@ -145,7 +145,8 @@ impl Net {
         let admin = self.org.admin.clone();
         let mut outcome = None;
         eventually("the change is taken", async || {
-            let step = ensure_config(&clients, &self.channel, std::slice::from_ref(&admin), async |_, _| Ok(())).await;
+            let step =
+                ensure_config(&clients, &self.channel, std::slice::from_ref(&admin), &[], async |_, _| Ok(())).await;
             // While a leader is elected the orderers say 503; anything else is a fault.
             assert!(!matches!(&step, Err(LedgerError::Refused { status, .. }) if *status != 503), "{step:?}");
             outcome = step.ok();
@@ -396,7 +397,7 @@ async fn a_node_joins_later_follows_and_becomes_a_consenter() {
         Consensus::Raft { consenters: vec![net.orderers[0].raft_consenter(), late.raft_consenter()], options: quick() };
     let admin = net.org.admin.clone();
     let client = net.client(0);
-    let step = ensure_config(&[&client], &net.channel, std::slice::from_ref(&admin), async |_, _| Ok(())).await;
+    let step = ensure_config(&[&client], &net.channel, std::slice::from_ref(&admin), &[], async |_, _| Ok(())).await;
     assert!(matches!(step, Ok(ConfigOutcome::Stepped { .. })), "{step:?}");
     eventually("it is a consenter", async || {
         let info = participation.info(CHANNEL).await.ok().flatten();

@@ -308,6 +308,9 @@ pub struct ChannelStatus {
     /// Sequence number of the channel configuration on the ledger; 0 is the genesis block's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_sequence: Option<u64>,
+    /// Orderers that the configuration on the ledger names consenters; `host:port` for those of another namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consenters: Vec<String>,
     /// Blocks on the orderer that has most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<u64>,

@@ -101,6 +101,8 @@ pub enum Reason {
     EndorsersDisagree,
     /// A step is under way.
     Progressing,
+    /// The node runs as it was before: it is restarted once others can do without it.
+    RestartWaiting,
     /// Deleting would cost a channel its quorum.
     DeletionBlocked,
     /// It works, but something deserves attention.
@@ -130,6 +132,7 @@ impl Reason {
             Self::Drifted => "Drifted",
             Self::EndorsersDisagree => "EndorsersDisagree",
             Self::Progressing => "Progressing",
+            Self::RestartWaiting => "RestartWaiting",
             Self::DeletionBlocked => "DeletionBlocked",
             Self::Degraded => "Degraded",
             Self::ApiRefused => "ApiRefused",

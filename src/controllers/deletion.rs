@@ -1,17 +1,19 @@
-//! Deleting an orderer is held up while it would cost a channel its quorum.
+//! Deleting an orderer is held up while a channel counts on it.
 //!
-//! Invariant: this looks at names and heights only, so that a spec that makes no sense can never block a deletion.
+//! Invariant: what the ledger says of the channel's consenters decides, never a declaration: a spec that makes no sense can
+//! neither block a deletion nor allow one. Decisions of a namespace are taken one after another, so that two orderers that
+//! are deleted at once are not let go for each other's sake.
 
 use std::sync::Arc;
 
 use kube::ResourceExt;
 
+use super::consenters::{self, Consenters};
 use super::context::Context;
 use super::error::ReconcileError;
 use super::kind::Deletion;
-use super::pods;
+use super::quorum;
 use super::writer::Writer;
-use ehrnet_api::channel::ConsensusType;
 use ehrnet_api::conditions::Reason;
 use ehrnet_api::{Channel, Orderer};
 use ehrnet_status::Finding;
@@ -21,11 +23,10 @@ const FINALIZER: &str = "ehrnet.dev/quorum";
 
 /// Sees to the finalizer of an orderer.
 pub async fn orderer(ctx: &Context, orderer: &Arc<Orderer>, writer: &Writer<'_>) -> Result<Deletion, ReconcileError> {
-    let is_ours = |finalizer: &&String| *finalizer == FINALIZER;
-    let held = orderer.finalizers().iter().any(|finalizer| is_ours(&finalizer));
-    let (namespace, name) = super::place(&**orderer);
+    let held = is_held(orderer);
+    let namespace = orderer.namespace().unwrap_or_default();
     if orderer.metadata.deletion_timestamp.is_none() {
-        if !held && in_use(ctx, &namespace, &name) {
+        if !held && is_candidate(ctx, orderer) {
             let all: Vec<String> = orderer.finalizers().iter().cloned().chain([FINALIZER.to_owned()]).collect();
             ctx.world.orderers.wrote(Arc::new(writer.finalizers(&**orderer, &all).await?));
         }
@@ -34,41 +35,44 @@ pub async fn orderer(ctx: &Context, orderer: &Arc<Orderer>, writer: &Writer<'_>)
     if !held {
         return Ok(Deletion::LetGo);
     }
-    if let Some(channel) = harmed(ctx, &namespace, &name) {
-        let message = format!(
-            "Channel {channel} would lose its quorum: remove this orderer from its spec.consensus.orderers first, or delete the Channel"
-        );
-        return Ok(Deletion::Held(Finding::not(Reason::DeletionBlocked, message)));
+    let _turn = writer.turn_to_stop(&namespace).await;
+    if let Some(why) = counted_on(ctx, orderer).await {
+        return Ok(Deletion::Held(Finding::not(Reason::DeletionBlocked, why)));
     }
-    let rest: Vec<String> = orderer.finalizers().iter().filter(|finalizer| !is_ours(finalizer)).cloned().collect();
+    let rest: Vec<String> = orderer.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).cloned().collect();
     ctx.world.orderers.wrote(Arc::new(writer.finalizers(&**orderer, &rest).await?));
     Ok(Deletion::LetGo)
 }
 
-/// Whether a channel counts on this orderer.
-fn in_use(ctx: &Context, namespace: &str, name: &str) -> bool {
-    let channels = ctx.world.channels.list(namespace);
-    channels.iter().any(|channel| channel.spec.consensus.orderers.iter().any(|orderer| orderer == name))
+/// Whether an orderer is being deleted and nothing of ours holds it.
+pub fn is_let_go(orderer: &Orderer) -> bool {
+    orderer.metadata.deletion_timestamp.is_some() && !is_held(orderer)
 }
 
-/// The channel that would stop ordering without this node.
-fn harmed(ctx: &Context, namespace: &str, name: &str) -> Option<String> {
-    let channels = ctx.world.channels.list(namespace);
-    let mut alive = channels.iter().filter(|channel| channel.metadata.deletion_timestamp.is_none());
-    let harmed = alive.find(|channel| {
-        let orderers = &channel.spec.consensus.orderers;
-        let answers = |orderer: &&String| **orderer != name && pods::is_ready(&ctx.world, namespace, orderer);
-        let left = orderers.iter().filter(answers).count();
-        orderers.iter().any(|orderer| orderer == name) && left < quorum(channel)
-    });
-    harmed.map(|channel| channel.name_any())
+fn is_held(orderer: &Orderer) -> bool {
+    orderer.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
 }
 
-/// How many orderers must work (Raft: a majority; BFT: ceil((n + f + 1) / 2) with f = (n - 1) / 3).
-fn quorum(channel: &Channel) -> usize {
-    let n = channel.spec.consensus.orderers.len();
-    match channel.spec.consensus.type_ {
-        ConsensusType::Raft => n / 2 + 1,
-        ConsensusType::Bft => (n + (n - 1) / 3 + 1).div_ceil(2),
+fn is_candidate(ctx: &Context, orderer: &Orderer) -> bool {
+    let (namespace, name) = super::place(orderer);
+    ctx.world.channels.list(&namespace).iter().any(|channel| consenters::candidates(channel).contains(&name))
+}
+
+/// Why a channel counts on an orderer, and what to do about it; `None` if none does.
+async fn counted_on(ctx: &Context, orderer: &Orderer) -> Option<String> {
+    let channels = consenters::of_channels(ctx, orderer).await;
+    channels.iter().find_map(|(channel, consenters)| reason(channel, consenters, &orderer.name_any()))
+}
+
+fn reason(channel: &Channel, consenters: &Consenters, name: &str) -> Option<String> {
+    let is_consenter = consenters.all.iter().any(|consenter| consenter.name == name);
+    if is_consenter && !channel.spec.consensus.orderers.iter().any(|declared| declared == name) {
+        return Some(format!(
+            "Channel {} still has it as a consenter: it goes once the channel does without it, see the plan in the status of the Channel",
+            consenters.channel
+        ));
     }
+    quorum::needs(consenters, name).map(|why| {
+        format!("{why}: remove this orderer from spec.consensus.orderers of the Channel first, or delete the Channel")
+    })
 }

@@ -5,6 +5,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::core::object::HasStatus;
 
@@ -18,6 +19,9 @@ use ehrnet_apply::Child;
 use ehrnet_observe::cache::Cache;
 use ehrnet_observe::{Kind, World};
 use ehrnet_status::Finding;
+
+/// How soon a deletion that is held up is looked at again: what the ledger says changes without news.
+const HELD_LOOK: Duration = Duration::from_secs(2);
 
 /// A kind of resource that users declare.
 pub trait Declared: Child + HasStatus<Status: Status> {
@@ -88,4 +92,13 @@ pub struct Report<S> {
     pub status: S,
     /// When to look again.
     pub look_again: Outcome,
+}
+
+impl<S> Report<S> {
+    /// The same of a resource whose deletion is held up: it is kept as before, and says what it waits for.
+    pub fn held(mut self, finding: Finding) -> Self {
+        self.findings.retain(|(condition, _)| *condition != ConditionType::Accepted);
+        self.findings.insert(0, (ConditionType::Accepted, finding));
+        Self { look_again: self.look_again.or_sooner(Outcome::within(HELD_LOOK)), ..self }
+    }
 }

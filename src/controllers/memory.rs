@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::runtime::events::Event;
@@ -23,6 +24,8 @@ struct Memory {
     given: HashMap<String, Arc<Secret>>,
     /// When the status was written last.
     published: Option<Instant>,
+    /// What its restart waits for, and since when it is just these.
+    waits_for: Option<(Vec<String>, Instant)>,
     /// What is told when the resource goes.
     farewell: Option<Farewell>,
     /// Why the resource cannot be read, as last told.
@@ -120,6 +123,19 @@ impl Memories {
     pub fn remember_published(&self, uid: &str) {
         if let Some(memory) = self.inner().by_uid.get_mut(uid) {
             memory.published = Some(Instant::now());
+        }
+    }
+
+    /// For how long the restart of the resource with this UID has been waiting for just these others.
+    pub fn waited_for(&self, uid: &str, others: &[String]) -> Duration {
+        let mut inner = self.inner();
+        let Some(memory) = inner.by_uid.get_mut(uid) else { return Duration::ZERO };
+        match &memory.waits_for {
+            Some((known, since)) if known == others => since.elapsed(),
+            _ => {
+                memory.waits_for = Some((others.to_vec(), Instant::now()));
+                Duration::ZERO
+            }
         }
     }
 

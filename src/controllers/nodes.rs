@@ -27,6 +27,7 @@ use ehrnet_api::{Hospital, NodeStatus};
 use ehrnet_apply::Owner;
 use ehrnet_desired::{Material, NodePlan, Objects, PlanError, Site, names};
 use ehrnet_fabric::Endpoint;
+use ehrnet_observe::World;
 use ehrnet_pki::{Certificate, Window, renewal};
 use ehrnet_status::Finding;
 
@@ -59,6 +60,12 @@ pub trait LedgerNode: Declared<Facts = NodeFacts<Self>, Provided = NodeProvided,
 
     /// What every node has.
     fn node(plan: &Self::Plan) -> &NodePlan;
+
+    /// Why the network cannot do without the node now, in one sentence; `None` if it can.
+    fn needed(&self, ctx: &Context) -> impl Future<Output = Option<String>> + Send;
+
+    /// Nodes that are not restarted while this one is away.
+    fn companions(&self, world: &World) -> Vec<String>;
 
     /// Whether its keys may be replaced, once it is known by them.
     fn replaceable(status: &NodeStatus) -> Replaceable;
@@ -119,7 +126,7 @@ pub struct NodeFacts<K: LedgerNode> {
     /// Its name.
     pub name: String,
     /// The present.
-    now: Timestamp,
+    pub now: Timestamp,
     /// Whether what it depends on is there.
     accepted: Finding,
     /// What it is made from, or why it cannot be made.
@@ -139,7 +146,7 @@ pub struct Needs<K: LedgerNode> {
     /// What is found of its key pairs.
     slots: CredentialSlots,
     /// Whether it is made for the first time.
-    is_new: bool,
+    pub is_new: bool,
 }
 
 impl<K: LedgerNode> NodeFacts<K> {
@@ -189,8 +196,8 @@ pub struct NodeProvided {
     pub prepared: Prepared,
     /// How its pod is doing after the writes.
     pub pod: NodePod,
-    /// Whether the pod still runs as it was before, because others restart first.
-    restart_waits: bool,
+    /// Why the pod still runs as it was before.
+    restart_waits: Option<String>,
 }
 
 /// Keys first, then everything around the pod, then the pod.
@@ -200,7 +207,7 @@ pub async fn provide<K: LedgerNode>(
     writer: &Writer<'_>,
 ) -> Result<NodeProvided, StepError> {
     let needs = facts.needs.as_ref().map_err(Clone::clone)?;
-    let Needs { owner, dependencies, plan, slots, .. } = needs;
+    let Needs { dependencies, plan, slots, .. } = needs;
     let prepared = K::prepare(ctx, writer, needs).await?;
     let replaceable = K::replaceable(&facts.status());
     let credentials = credentials::of_node(ctx, writer, slots, K::node(plan), dependencies, replaceable).await?;
@@ -211,7 +218,9 @@ pub async fn provide<K: LedgerNode>(
         dependencies.authorities.tls.certificate().pem(),
         prepared.certificate.pem(),
     ]);
-    let restart_waits = restart::apply(ctx, writer, owner, needs.is_new, K::objects(plan, &material)).await?;
+    let ends = credentials.identity.certificate.not_after().min(credentials.tls.certificate.not_after());
+    let objects = K::objects(plan, &material.ending(ends));
+    let restart_waits = restart::apply(ctx, writer, facts, needs, objects).await?;
     let pod = pods::node(&ctx.world, &facts.namespace, &facts.name);
     Ok(NodeProvided { credentials, prepared, pod, restart_waits })
 }
@@ -232,7 +241,7 @@ pub fn report<K: LedgerNode>(
     answer: NodeAnswer,
 ) -> Report<NodeStatus> {
     let (identity, pod) = match provided {
-        Ok(provided) => (Finding::good("identity and TLS certificate are valid"), provided.pod.finding.clone()),
+        Ok(provided) => (Finding::good("identity and TLS certificate are valid"), pod_finding(provided)),
         Err(finding) => (finding.clone(), Finding::comes_after("the identity")),
     };
     let (before, provided) = (facts.status(), provided.as_ref().ok());
@@ -257,6 +266,12 @@ pub fn report<K: LedgerNode>(
     }
 }
 
+/// How the pod is doing; while its restart waits, it is not as declared.
+fn pod_finding(provided: &NodeProvided) -> Finding {
+    let waiting = |why: &String| Finding::not(Reason::RestartWaiting, format!("it runs as before: {why}"));
+    provided.restart_waits.as_ref().map_or_else(|| provided.pod.finding.clone(), waiting)
+}
+
 /// Ports outside the cluster that nodes of this namespace have to reach.
 fn outside_ports(ctx: &Context, namespace: &str) -> BTreeSet<u16> {
     let orderers = ctx.world.orderers.list(namespace);
@@ -271,6 +286,6 @@ fn wake_up(provided: &NodeProvided, now: Timestamp) -> Outcome {
     let Credentials { identity, tls } = &provided.credentials;
     let due = identity.due.into_iter().chain(tls.due);
     let renewal = renewal::next_wake_up(due, now).map_or(Outcome::wait(), Outcome::within);
-    let look = if provided.restart_waits { RESTART_LOOK } else { LEDGER_LOOK };
+    let look = if provided.restart_waits.is_some() { RESTART_LOOK } else { LEDGER_LOOK };
     Outcome::within(look).or_sooner(renewal)
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kube::ResourceExt;
+
 use super::context::Context;
 use super::error::{ReconcileError, StepError};
 use super::key_pairs::Slot;
@@ -10,7 +12,7 @@ use super::keys::{Pair, Replaceable};
 use super::kind::{Declared, Deletion, Report};
 use super::nodes::{self, Dependencies, LedgerNode, Needs, NodeAnswer, NodeFacts, NodeProvided, Prepared};
 use super::writer::Writer;
-use super::{credentials, deletion, ledger};
+use super::{consenters, credentials, deletion, ledger, quorum};
 use ehrnet_api::node::NodeChannel;
 use ehrnet_api::{Hospital, NodeStatus, Orderer};
 use ehrnet_apply::Owner;
@@ -78,6 +80,17 @@ impl LedgerNode for Orderer {
 
     fn node(plan: &OrdererPlan) -> &NodePlan {
         &plan.node
+    }
+
+    /// A channel that needs it for its quorum, as the ledger has its consenters.
+    async fn needed(&self, ctx: &Context) -> Option<String> {
+        let channels = consenters::of_channels(ctx, self).await;
+        channels.iter().find_map(|(_, consenters)| quorum::needs(consenters, &self.name_any()))
+    }
+
+    /// None: how many orderers may be away is a matter of quorums.
+    fn companions(&self, _: &World) -> Vec<String> {
+        Vec::new()
     }
 
     /// Its channels know a consenter by its keys.

@@ -15,7 +15,6 @@ use super::kind::{Declared, Deletion, Report};
 use super::outcome::Outcome;
 use super::writer::{Writer, Writers};
 use ehrnet_api::Status;
-use ehrnet_api::conditions::ConditionType;
 use ehrnet_observe::Target;
 use ehrnet_status::{self as status, Finding};
 
@@ -41,18 +40,15 @@ async fn reconcile<K: Declared>(
     resource: Arc<K>,
     writer: Writer<'_>,
 ) -> Result<Outcome, ReconcileError> {
-    match K::deletion(ctx, &resource, &writer).await? {
-        Deletion::None => {}
+    let held = match K::deletion(ctx, &resource, &writer).await? {
+        Deletion::None => None,
         Deletion::LetGo => return Ok(Outcome::wait()),
-        Deletion::Held(finding) => {
-            let status = resource.status().cloned().unwrap_or_default();
-            let findings = vec![(ConditionType::Accepted, finding)];
-            return publish(ctx, &*resource, Report { findings, status, look_again: Outcome::wait() }).await;
-        }
-    }
+        Deletion::Held(finding) => Some(finding),
+    };
     let Provision::<K> { facts, provided } = provide(ctx, resource.clone(), writer).await?;
     let answer = K::ask(ctx, &facts, &provided).await;
-    publish(ctx, &*resource, K::report(&facts, &provided, answer)).await
+    let report = K::report(&facts, &provided, answer);
+    publish(ctx, &*resource, held.into_iter().fold(report, Report::held)).await
 }
 
 /// Undoes at once what somebody else did to the objects of a resource, beside the passes: writes what it stands for and

@@ -97,6 +97,19 @@ impl LedgerNode for Peer {
         &plan.node
     }
 
+    /// Nothing depends on one peer alone that its hospital did not decide so.
+    async fn needed(&self, _: &Context) -> Option<String> {
+        None
+    }
+
+    /// The other peers of its hospital: together they endorse for it.
+    fn companions(&self, world: &World) -> Vec<String> {
+        let (namespace, name) = super::place(self);
+        let hospital = self.hospital();
+        let peers = world.peers.list(&namespace).into_iter().filter(|peer| peer.hospital() == hospital);
+        peers.map(|peer| peer.name_any()).filter(|other| *other != name).collect()
+    }
+
     /// A peer is known by its CAs: nobody notices a new key.
     fn replaceable(_: &NodeStatus) -> Replaceable {
         Replaceable::Yes

@@ -25,6 +25,11 @@ pub fn is_settled(world: &World, namespace: &str, name: &str) -> bool {
     })
 }
 
+/// Whether something other than time keeps the pod of a node from answering.
+pub fn is_failing(world: &World, namespace: &str, name: &str) -> bool {
+    finding(world, namespace, name).reason == Reason::PodFailing
+}
+
 fn ready_replicas(set: &StatefulSet) -> i32 {
     set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0)
 }

@@ -15,14 +15,14 @@ use ehrnet_observe::Target;
 pub struct Writers {
     applier: Applier,
     resources: Turns<Target>,
-    /// By namespace: one node at a time may be restarted.
-    restarts: Turns<String>,
+    /// By namespace: about one node at a time is decided whether it may stop.
+    stops: Turns<String>,
 }
 
 impl Writers {
     /// All write through one applier.
     pub fn new(applier: Applier) -> Self {
-        Self { applier, resources: Turns::default(), restarts: Turns::default() }
+        Self { applier, resources: Turns::default(), stops: Turns::default() }
     }
 
     /// Waits for the leave to write for a resource.
@@ -38,9 +38,9 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Waits for the leave to restart a node of a namespace.
-    pub async fn turn_to_restart(&self, namespace: &str) -> Turn {
-        self.writers.restarts.take(&namespace.to_owned()).await
+    /// Waits for the leave to stop a node of a namespace, for good or for a restart.
+    pub async fn turn_to_stop(&self, namespace: &str) -> Turn {
+        self.writers.stops.take(&namespace.to_owned()).await
     }
 }
 

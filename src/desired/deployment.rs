@@ -1,7 +1,5 @@
 //! Deployments: services that keep nothing, so that a new pod may start before the old one goes.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -25,7 +23,7 @@ pub fn contract(
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: metadata.labels.clone(),
-            annotations: Some(BTreeMap::from([(names::MATERIAL.to_owned(), release.material.to_string())])),
+            annotations: Some(release.material.annotations()),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {

@@ -63,6 +63,8 @@ pub const LEDGER_CLIENT: &str = "ehrnet.dev/ledger-client";
 pub const METRICS_CLIENT: &str = "ehrnet.dev/metrics-client";
 /// Annotation of a pod template: digest of the certificates it was started with.
 pub const MATERIAL: &str = "ehrnet.dev/material";
+/// Annotation of a pod template: when the first of the node's own certificates ends (RFC 3339).
+pub const CERTIFICATES_END: &str = "ehrnet.dev/certificates-end";
 /// Annotation: SHA-256 of the content, lower-case hexadecimal.
 pub const DIGEST: &str = "ehrnet.dev/digest";
 /// Annotation: Fabric's name of a channel.

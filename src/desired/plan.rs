@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sha2::{Digest, Sha256};
 
@@ -423,7 +424,12 @@ impl ContractPlan {
 /// Digest of what a pod reads once, at its start: certificates, never keys (a new key comes with a new certificate). Another
 /// digest restarts the pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Material(String);
+pub struct Material {
+    /// SHA-256, lower-case hexadecimal.
+    digest: String,
+    /// When the first of the pod's own certificates ends.
+    ends: Option<Timestamp>,
+}
 
 impl Material {
     /// The digest of these certificates (PEM), in their order.
@@ -433,12 +439,18 @@ impl Material {
             hash.update((certificate.len() as u64).to_be_bytes());
             hash.update(certificate.as_bytes());
         }
-        Self(hex::encode(hash.finalize()))
+        Self { digest: hex::encode(hash.finalize()), ends: None }
     }
-}
 
-impl std::fmt::Display for Material {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+    /// The same for a pod whose own certificates are valid until `ends`, so that it can be told what it runs with.
+    pub fn ending(self, ends: Timestamp) -> Self {
+        Self { ends: Some(ends), ..self }
+    }
+
+    /// The annotations of a pod template that say so.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        let digest = (names::MATERIAL.to_owned(), self.digest.clone());
+        let ends = self.ends.map(|ends| (names::CERTIFICATES_END.to_owned(), ends.to_string()));
+        [Some(digest), ends].into_iter().flatten().collect()
     }
 }

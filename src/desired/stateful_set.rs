@@ -3,8 +3,6 @@
 //! `Parallel` pod management: with the default, a template that cannot start blocks its own correction until someone
 //! deletes the pod (Kubernetes: "forced rollback").
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
 use k8s_openapi::api::core::v1::{
     Affinity, Container, LocalObjectReference, PodAffinityTerm, PodAntiAffinity, PodSpec, PodTemplateSpec, Volume,
@@ -12,7 +10,6 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use super::names;
 use super::plan::{Material, NodePlan};
 use super::pod;
 use super::secret::labelled;
@@ -39,7 +36,7 @@ pub fn node(plan: &NodePlan, material: &Material, parts: PodParts) -> StatefulSe
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: metadata.labels.clone(),
-            annotations: Some(BTreeMap::from([(names::MATERIAL.to_owned(), material.to_string())])),
+            annotations: Some(material.annotations()),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {

@@ -11,6 +11,7 @@ use prost::Message;
 use super::blocks;
 use super::config_update::{envelope, sign};
 use super::definition::ChannelDefinition;
+use super::endpoint::Endpoint;
 use super::envelope::Stamp;
 use super::error::LedgerError;
 use super::identity::SigningIdentity;
@@ -140,11 +141,24 @@ pub enum ConfigOutcome {
     },
 }
 
+impl ConfigOutcome {
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        match self {
+            Self::Converged(config)
+            | Self::Stepped { config, .. }
+            | Self::SignaturesMissing { config, .. }
+            | Self::Held { config, .. } => config,
+        }
+    }
+}
+
 /// Takes the next step from the configuration in force to the declared one, if there is one, and waits until it is in
 /// force. `may` is asked before a step is taken; a reason holds it back.
 ///
 /// Signs with each of `identities` whose signature counts, and sends as the first that is a member already: a newcomer's
-/// admin may not write yet.
+/// admin may not write yet. `silent` are the addresses of consenters that do not answer: where they are to leave, they do so
+/// before others.
 ///
 /// # Errors
 /// `Refused` with status 400 also if somebody else changed the configuration meanwhile: call again.
@@ -152,6 +166,7 @@ pub async fn ensure_config(
     orderers: &[&orderer::Client],
     desired: &ChannelDefinition,
     identities: &[Arc<SigningIdentity>],
+    silent: &[Endpoint],
     may: impl AsyncFnOnce(&Step, &Config) -> Result<(), String>,
 ) -> Result<ConfigOutcome, LedgerError> {
     let channel = &desired.channel_name;
@@ -159,7 +174,7 @@ pub async fn ensure_config(
     let config = config_of(channel, &block)?;
     let known = members(&config, identities)?;
     let signers: Vec<Identity> = known.iter().map(|(identity, _)| identity.clone()).collect();
-    let step = match next(&config, desired, &signers)? {
+    let step = match next(&config, desired, &signers, silent)? {
         Next::Converged => return Ok(ConfigOutcome::Converged(config)),
         Next::SignaturesMissing(steps) => return Ok(ConfigOutcome::SignaturesMissing { steps, config }),
         Next::Step(step) => step,

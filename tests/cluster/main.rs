@@ -18,6 +18,7 @@ mod orderers;
 #[allow(dead_code)]
 #[path = "../support/programs.rs"]
 mod programs;
+mod quorum;
 mod rbac;
 mod refusals;
 #[path = "../support/resources.rs"]
@@ -71,6 +72,12 @@ fn of_networks(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             prints_true_columns;
         orderers:
             come_and_go_one_at_a_time;
+        quorum:
+            is_left_by_two_orderers_deleted_at_once
+            is_kept_while_removed_orderers_are_deleted
+            holds_no_channel_that_goes_as_a_whole
+            is_no_affair_of_a_sick_peer
+            outweighs_a_restart;
         refusals:
             name_what_contradicts_in_a_channel
             name_what_is_wrong_with_a_ca;

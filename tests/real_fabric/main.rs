@@ -62,7 +62,7 @@ async fn step(
 ) -> ConfigOutcome {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
-        match ensure_config(orderers, desired, admins, async |_, _| Ok(())).await {
+        match ensure_config(orderers, desired, admins, &[], async |_, _| Ok(())).await {
             Ok(outcome) => return outcome,
             Err(LedgerError::Refused { status, message, .. })
                 if Instant::now() < until && (status == 503 || message.contains("nodes are alive")) =>

@@ -5,22 +5,26 @@
 
 use super::orderers::OrdererView;
 use super::participants::Participants;
+use crate::consenters;
 use crate::context::Context;
 use crate::ledger::{self, Admin};
 use ehrnet_api::conditions::Reason;
-use ehrnet_fabric::LedgerError;
 use ehrnet_fabric::definition::ChannelDefinition;
 use ehrnet_fabric::orderer;
 use ehrnet_fabric::participation::ChannelStatus;
 use ehrnet_fabric::plan::{Step, UnsignedStep, plan};
 use ehrnet_fabric::proto::common::Config;
 use ehrnet_fabric::verbs::{ConfigOutcome, ensure_config};
+use ehrnet_fabric::view::ChannelView;
+use ehrnet_fabric::{Endpoint, LedgerError};
 use ehrnet_status::Finding;
 
 /// The configuration on the ledger, compared with the declared one.
 pub struct ConfigView {
     /// Its sequence number, if it could be read.
     pub sequence: Option<u64>,
+    /// The consenters that it names, if it could be read.
+    pub consenters: Option<Vec<String>>,
     /// Steps that are still to be taken, in order.
     pub plan: Vec<String>,
     /// Whether they agree.
@@ -33,10 +37,15 @@ pub async fn keep(
     participants: &Participants,
     declared: &ChannelDefinition,
     views: &[OrdererView],
+    silent: &[Endpoint],
 ) -> ConfigView {
-    match step(ctx, participants, declared, views).await {
-        Ok(outcome) => view(declared, outcome),
-        Err(finding) => ConfigView { sequence: None, plan: Vec::new(), finding },
+    match step(ctx, participants, declared, views, silent).await {
+        Ok(outcome) => {
+            let consenters = ChannelView::of(outcome.config()).ok();
+            let consenters = consenters.map(|view| consenters::names_of(&view.consenters, &participants.namespace));
+            ConfigView { consenters, ..view(declared, outcome) }
+        }
+        Err(finding) => ConfigView { sequence: None, consenters: None, plan: Vec::new(), finding },
     }
 }
 
@@ -45,12 +54,13 @@ async fn step(
     participants: &Participants,
     declared: &ChannelDefinition,
     views: &[OrdererView],
+    silent: &[Endpoint],
 ) -> Result<ConfigOutcome, Finding> {
     let clients = clients(ctx, participants, views)?;
     let clients: Vec<&orderer::Client> = clients.iter().collect();
     let identities = identities(participants);
     let may = async |step: &Step, _: &Config| bearable(step, views);
-    ensure_config(&clients, declared, &identities, may).await.map_err(|error| problem(&error))
+    ensure_config(&clients, declared, &identities, silent, may).await.map_err(|error| problem(&error))
 }
 
 /// Clients of the orderers that have the channel.
@@ -95,6 +105,7 @@ fn view(declared: &ChannelDefinition, outcome: ConfigOutcome) -> ConfigView {
     match outcome {
         ConfigOutcome::Converged(config) => ConfigView {
             sequence: Some(config.sequence),
+            consenters: None,
             plan: Vec::new(),
             finding: Finding::good(format!("configuration {} is as declared", config.sequence)),
         },
@@ -104,15 +115,17 @@ fn view(declared: &ChannelDefinition, outcome: ConfigOutcome) -> ConfigView {
                 None => Finding::good(format!("configuration {} is as declared", config.sequence)),
                 Some(next) => Finding::not(Reason::Progressing, format!("done: {description}; next: {next}")),
             };
-            ConfigView { sequence: Some(config.sequence), plan: rest, finding }
+            ConfigView { sequence: Some(config.sequence), consenters: None, plan: rest, finding }
         }
         ConfigOutcome::SignaturesMissing { steps, config } => ConfigView {
             sequence: Some(config.sequence),
+            consenters: None,
             plan: steps.iter().map(|short| short.description.clone()).collect(),
             finding: Finding::not(Reason::SignaturesMissing, sentences(&steps)),
         },
         ConfigOutcome::Held { description, reason, config } => ConfigView {
             sequence: Some(config.sequence),
+            consenters: None,
             finding: Finding::not(Reason::WaitingForDependency, format!("to {description}: {reason}")),
             plan: vec![description],
         },

@@ -98,7 +98,8 @@ fn bft_options(declared: Option<&BftOptions>) -> fabric::BftOptions {
     }
 }
 
-fn internal_endpoint(participants: &Participants, orderer: &OrdererFact) -> Endpoint {
+/// Where other nodes reach an orderer.
+pub fn internal_endpoint(participants: &Participants, orderer: &OrdererFact) -> Endpoint {
     Endpoint::new(names::host(&orderer.name, &participants.namespace), names::ORDERER_PORT)
 }
 

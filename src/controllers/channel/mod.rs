@@ -1,7 +1,7 @@
 //! Channel: genesis block, orderers, configuration; a table of contents.
 
 mod config;
-mod definition;
+pub mod definition;
 mod facts;
 pub mod genesis;
 mod orderers;
@@ -62,7 +62,8 @@ impl Declared for Channel {
             return ChannelAnswer::default();
         };
         let orderers = orderers::joined(ctx, &facts.participants, genesis).await;
-        let config = Some(config::keep(ctx, &facts.participants, declared, &orderers).await);
+        let silent = orderers::silent(ctx, &facts.participants).await;
+        let config = Some(config::keep(ctx, &facts.participants, declared, &orderers, &silent).await);
         ChannelAnswer { orderers, config }
     }
 

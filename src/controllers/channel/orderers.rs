@@ -2,16 +2,17 @@
 
 use futures::future::join_all;
 
+use super::definition;
 use super::genesis::Genesis;
 use super::participants::{OrdererFact, Participants};
 use crate::context::Context;
 use crate::{ledger, together};
 use ehrnet_api::conditions::Reason;
-use ehrnet_fabric::LedgerError;
 use ehrnet_fabric::blocks;
 use ehrnet_fabric::participation::{ChannelInfo, ChannelStatus};
 use ehrnet_fabric::proto::common::Block;
 use ehrnet_fabric::verbs::ensure_orderer_joined;
+use ehrnet_fabric::{Endpoint, LedgerError};
 use ehrnet_status::Finding;
 
 /// The channel as one orderer sees it.
@@ -46,6 +47,17 @@ pub async fn joined(ctx: &Context, participants: &Participants, genesis: &Genesi
         }
     }))
     .await
+}
+
+/// Addresses of the leaving consenters that do not take part any more.
+pub async fn silent(ctx: &Context, participants: &Participants) -> Vec<Endpoint> {
+    let takes_part = async |orderer: &OrdererFact| match client(ctx, participants, orderer) {
+        Ok(client) => matches!(client.info(participants.channel_name()).await, Ok(Some(_))),
+        Err(_) => false,
+    };
+    let asked = participants.leaving.iter().map(async |orderer| (orderer, takes_part(orderer).await));
+    let silent = join_all(asked).await.into_iter().filter(|(_, takes_part)| !takes_part);
+    silent.map(|(orderer, _)| definition::internal_endpoint(participants, orderer)).collect()
 }
 
 async fn ask(ctx: &Context, participants: &Participants, orderer: &OrdererFact, genesis: &Genesis) -> OrdererView {

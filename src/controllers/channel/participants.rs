@@ -52,6 +52,8 @@ pub struct Participants {
     pub hospitals: BTreeMap<String, Option<Organisation>>,
     /// Declared orderers, in the order of the spec.
     pub orderers: Vec<OrdererFact>,
+    /// Orderers that were still consenters when the ledger was last read, and are no longer declared.
+    pub leaving: Vec<OrdererFact>,
     /// Who the operator is to the admin endpoints of the orderers.
     pub operator: Result<TlsIdentity, Finding>,
     /// Peers that want to join.
@@ -67,8 +69,12 @@ impl Participants {
         let name = channel.name_any();
         let orderers: Vec<OrdererFact> =
             channel.spec.consensus.orderers.iter().map(|orderer| orderer_fact(ctx, &namespace, orderer)).collect();
+        let known = channel.status.iter().flat_map(|status| &status.consenters);
+        let undeclared = known.filter(|name| !channel.spec.consensus.orderers.contains(name));
+        let leaving: Vec<OrdererFact> = undeclared.map(|orderer| orderer_fact(ctx, &namespace, orderer)).collect();
         let mut hospitals = BTreeMap::new();
-        let through_orderers = orderers.iter().filter_map(|o| o.orderer.as_ref()).map(|o| &o.spec.hospital_ref.name);
+        let through_orderers =
+            orderers.iter().chain(&leaving).filter_map(|o| o.orderer.as_ref()).map(|o| &o.spec.hospital_ref.name);
         for hospital in channel.spec.members.iter().chain(through_orderers) {
             if !hospitals.contains_key(hospital) {
                 hospitals.insert(hospital.clone(), organisation(ctx, &namespace, hospital).await);
@@ -78,12 +84,17 @@ impl Participants {
             |peer: &Arc<Peer>| peer.spec.channels.contains(&name) && peer.metadata.deletion_timestamp.is_none();
         let peers = ctx.world.peers.list(&namespace).into_iter().filter(joining).collect();
         let operator = ledger::operator(ctx, &namespace);
-        Self { channel, namespace, hospitals, orderers, operator, peers, now: (ctx.clock)() }
+        Self { channel, namespace, hospitals, orderers, leaving, operator, peers, now: (ctx.clock)() }
     }
 
     /// Fabric's name of the channel.
     pub fn channel_name(&self) -> &str {
         &self.channel.spec.channel_name
+    }
+
+    /// Every orderer that takes part or is to: declared ones, then those that leave.
+    pub fn all_orderers(&self) -> impl Iterator<Item = &OrdererFact> {
+        self.orderers.iter().chain(&self.leaving)
     }
 
     /// The organisation of that hospital resource, if it exists.

@@ -26,6 +26,7 @@ pub fn status(participants: &Participants, genesis: Option<&Genesis>, answer: &C
         // From here on no other block is ever used, so it must not stand here before an orderer serves the channel.
         genesis_hash: before.genesis_hash.or(genesis.filter(|_| height.is_some()).map(|genesis| genesis.hash.clone())),
         config_sequence: config.and_then(|config| config.sequence).or(before.config_sequence),
+        consenters: config.and_then(|config| config.consenters.clone()).unwrap_or(before.consenters),
         height: height.or(before.height),
         plan: config.map(|config| config.plan.clone()).unwrap_or_default(),
         nodes: answer

@@ -124,7 +124,7 @@ pub fn peer_plan_of(node: Value) -> PeerPlan {
 
 /// Certificates that a pod reads.
 pub fn material() -> Material {
-    Material::of(["a certificate"])
+    Material::of(["a certificate"]).ending("2027-01-01T00:00:00Z".parse().expect("a time"))
 }
 
 /// A peer with everything that a user can ask for.
@@ -157,7 +157,7 @@ pub fn chaincode(spec: Value) -> Chaincode {
 pub fn contract_service_of(spec: Value, hospital: &Hospital) -> (ContractPlan, ContractRelease) {
     let members = ["OakMSP", "WillowMSP"].map(str::to_owned).into();
     let plan = ContractPlan::new(&chaincode(spec), hospital, &site(), &members).expect("a plan");
-    (plan, ContractRelease { package_id: "ehr:0123".into(), material: material() })
+    (plan, ContractRelease { package_id: "ehr:0123".into(), material: Material::of(["a certificate"]) })
 }
 
 pub fn contract_service() -> (ContractPlan, ContractRelease) {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -198,10 +199,14 @@ fn a_command_comes_with_the_default_image_only() {
     assert_eq!((image.as_deref(), own), (Some("mirror.example/peer:1"), None));
 }
 
+fn ends() -> Timestamp {
+    "2027-01-01T00:00:00Z".parse().expect("a time")
+}
+
 #[test]
 fn new_certificates_restart_the_pod_and_change_nothing_else() {
     let started_with = |certificates: &Material| orderer::resources(&orderer_plan(), certificates).stateful_sets;
-    let [mut old, new] = [material(), Material::of(["another certificate"])]
+    let [mut old, new] = [material(), Material::of(["another certificate"]).ending(ends())]
         .map(|certificates| serde_json::to_value(started_with(&certificates)).expect("JSON"));
     assert_ne!(old, new);
     let annotation = "/0/spec/template/metadata/annotations/ehrnet.dev~1material";
@@ -213,7 +218,7 @@ fn new_certificates_restart_the_pod_and_change_nothing_else() {
 fn material_depends_on_each_certificate_and_their_order() {
     let digests =
         [Material::of(["ab", "c"]), Material::of(["a", "bc"]), Material::of(["c", "ab"]), Material::of(["abc"])];
-    assert_eq!(digests.iter().map(ToString::to_string).collect::<BTreeSet<_>>().len(), digests.len());
+    assert_eq!(digests.iter().map(Material::annotations).collect::<BTreeSet<_>>().len(), digests.len());
     assert_eq!(digests[0], Material::of(["ab", "c"]));
 }
 

@@ -38,7 +38,7 @@ enum Change {
     Remove(Member),
 }
 
-fn changes(current: &[Member], desired: &[Member]) -> Vec<Change> {
+fn changes(current: &[Member], desired: &[Member], silent: &[Endpoint]) -> Vec<Change> {
     let mut left: Vec<&Member> = current.iter().collect();
     let mut partner = vec![None; desired.len()];
     // The certificate is what a consenter is known by; its address only if no certificate fits.
@@ -55,24 +55,32 @@ fn changes(current: &[Member], desired: &[Member]) -> Vec<Change> {
         old.filter(|old| **old != desired[new]).map(|old| Change::Replace { old: old.clone(), new })
     });
     let added = pairs().filter(|(_, old)| old.is_none()).map(|(new, _)| Change::Add(new));
-    // New ones first, so that there are never fewer than before and after.
-    replaced.chain(added).chain(left.into_iter().cloned().map(Change::Remove)).collect()
+    let (lost, leaving): (Vec<&Member>, Vec<&Member>) =
+        left.into_iter().partition(|member| silent.contains(&member.endpoint));
+    let remove = |members: Vec<&Member>| members.into_iter().cloned().map(Change::Remove).collect::<Vec<_>>();
+    // Those that are lost first: orderers take no other change that leaves fewer of them than a quorum. Then new ones, so
+    // that there are never fewer that work than before and after.
+    remove(lost).into_iter().chain(replaced).chain(added).chain(remove(leaving)).collect()
 }
 
 /// The edits of the consenters, one for each that differs.
-pub fn edits<'a>(orderer: &ConfigGroup, desired: &'a ChannelDefinition) -> Result<Vec<Edit<'a>>, String> {
+pub fn edits<'a>(
+    orderer: &ConfigGroup,
+    desired: &'a ChannelDefinition,
+    silent: &[Endpoint],
+) -> Result<Vec<Edit<'a>>, String> {
     match &desired.consensus {
         Consensus::Raft { consenters, .. } => {
             let current = raft_metadata(orderer)?.consenters;
             let current: Vec<_> = current.iter().map(raft_member).collect::<Result<_, _>>()?;
             let wanted: Vec<_> = consenters.iter().map(wanted_raft).collect::<Result<_, _>>()?;
-            Ok(changes(&current, &wanted).into_iter().flat_map(|c| raft_edits(c, consenters)).collect())
+            Ok(changes(&current, &wanted, silent).into_iter().flat_map(|c| raft_edits(c, consenters)).collect())
         }
         Consensus::Bft { consenters, .. } => {
             let current = value::<Orderers>(orderer, ORDERERS)?.consenter_mapping;
             let current: Vec<_> = current.iter().map(bft_member).collect::<Result<_, _>>()?;
             let wanted: Vec<_> = consenters.iter().map(wanted_bft).collect::<Result<_, _>>()?;
-            let changes = changes(&current, &wanted).into_iter();
+            let changes = changes(&current, &wanted, silent).into_iter();
             Ok(changes.map(|c| bft_edit(c, consenters, desired)).collect())
         }
     }

@@ -41,8 +41,12 @@ impl<'a> Edit<'a> {
     }
 }
 
-/// All edits from `current` to `desired`.
-pub fn edits<'a>(current: &ConfigGroup, desired: &'a ChannelDefinition) -> Result<Vec<Edit<'a>>, LedgerError> {
+/// All edits from `current` to `desired`; consenters at the addresses in `silent` leave before any other comes or goes.
+pub fn edits<'a>(
+    current: &ConfigGroup,
+    desired: &'a ChannelDefinition,
+    silent: &[Endpoint],
+) -> Result<Vec<Edit<'a>>, LedgerError> {
     desired.validate()?;
     let invalid = |e: String| LedgerError::Invalid(format!("channel {}: {e}", desired.channel_name));
     let orderer = section(current, ORDERER).map_err(invalid)?;
@@ -56,7 +60,7 @@ pub fn edits<'a>(current: &ConfigGroup, desired: &'a ChannelDefinition) -> Resul
     }
     let mut edits = msp_edits(desired);
     edits.extend(desired.orderer_orgs.iter().filter(|o| !orderer.groups.contains_key(&o.msp.id)).map(add_orderer_org));
-    edits.extend(consenters::edits(orderer, desired).map_err(invalid)?);
+    edits.extend(consenters::edits(orderer, desired, silent).map_err(invalid)?);
     edits.extend(desired.orderer_orgs.iter().filter(|o| orderer.groups.contains_key(&o.msp.id)).map(set_endpoints));
     edits.extend(limits(desired));
     edits.extend(levels(desired));

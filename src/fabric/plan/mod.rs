@@ -84,7 +84,7 @@ pub struct UnsignedStep {
 pub fn plan(current: &Config, desired: &ChannelDefinition) -> Result<Plan, LedgerError> {
     let mut group = channel_group(current)?.clone();
     let mut steps = Vec::new();
-    for edit in edits::edits(&group, desired)? {
+    for edit in edits::edits(&group, desired, &[])? {
         if let Some((step, after)) = step(&group, desired, &edit)? {
             steps.push(step);
             group = after;
@@ -95,11 +95,17 @@ pub fn plan(current: &Config, desired: &ChannelDefinition) -> Result<Plan, Ledge
 
 /// The first step from `current` towards `desired` that `identities` can sign.
 ///
-/// Steps that lack signatures do not hold up others: each is tried from the configuration as it is.
-pub fn next(current: &Config, desired: &ChannelDefinition, identities: &[Identity]) -> Result<Next, LedgerError> {
+/// Steps that lack signatures do not hold up others: each is tried from the configuration as it is. Of the consenters that
+/// leave, those at the addresses in `silent`, which do not answer, go first: what is left must be a quorum after each step.
+pub fn next(
+    current: &Config,
+    desired: &ChannelDefinition,
+    identities: &[Identity],
+    silent: &[Endpoint],
+) -> Result<Next, LedgerError> {
     let group = channel_group(current)?;
     let mut short = Vec::new();
-    for edit in edits::edits(group, desired)? {
+    for edit in edits::edits(group, desired, silent)? {
         let tried = match step(group, desired, &edit) {
             // It may only be refused for want of a step before it that lacks signatures.
             Err(_) if !short.is_empty() => continue,

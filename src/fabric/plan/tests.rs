@@ -277,14 +277,32 @@ fn each_change_is_one_sentence_and_asks_the_right_organizations() {
 }
 
 #[test]
+fn a_consenter_that_does_not_answer_leaves_before_any_other_comes_or_goes() {
+    let draw = |orderers: &[(usize, usize)]| Draw {
+        orderers: orderers.iter().map(|(org, n)| (*org, *n, false)).collect(),
+        ..simple()
+    };
+    let config = start(&definition(&draw(&[(0, 0), (0, 1), (1, 0)])));
+    let to = definition(&draw(&[(0, 0), (1, 1)]));
+    let admins = admins(&config, &[0, 1]);
+    let first = |silent: &[Endpoint]| {
+        let Next::Step(step) = next(&config, &to, &admins, silent).expect("next") else { panic!("a step") };
+        step.consenter.map(|endpoint| endpoint.to_string())
+    };
+    assert_eq!(first(&[]).as_deref(), Some("orderer1.hospitalb:7050"), "it is added");
+    let lost = Endpoint::new("orderer0.hospitalb", 7050);
+    assert_eq!(first(&[lost]).as_deref(), Some("orderer0.hospitalb:7050"), "it is removed");
+}
+
+#[test]
 fn a_missing_signature_is_named_and_does_not_hold_up_other_steps() {
     let to = Draw { hospitals: vec![0, 1, 2], anchors: [2, 1, 1, 1], ..simple() };
     let config = start(&definition(&simple()));
     let only_a = admins(&config, &[0]);
-    let Next::Step(step) = next(&config, &definition(&to), &only_a).expect("next") else { panic!("a step") };
+    let Next::Step(step) = next(&config, &definition(&to), &only_a, &[]).expect("next") else { panic!("a step") };
     assert_eq!(step.description, "change the anchor peers of HospitalA");
     let config = take(&config, &step, &[0]);
-    let Next::SignaturesMissing(short) = next(&config, &definition(&to), &only_a).expect("next") else {
+    let Next::SignaturesMissing(short) = next(&config, &definition(&to), &only_a, &[]).expect("next") else {
         panic!("short")
     };
     assert_eq!(
@@ -293,11 +311,11 @@ fn a_missing_signature_is_named_and_does_not_hold_up_other_steps() {
             "to add hospital HospitalC: policy /Channel/Application/Admins needs 2, and a signature is missing from HospitalB"
         ]
     );
-    let Next::Step(step) = next(&config, &definition(&to), &admins(&config, &[0, 1])).expect("next") else {
+    let Next::Step(step) = next(&config, &definition(&to), &admins(&config, &[0, 1]), &[]).expect("next") else {
         panic!("step")
     };
     let config = take(&config, &step, &[0, 1]);
-    assert_eq!(next(&config, &definition(&to), &only_a).expect("next"), Next::Converged);
+    assert_eq!(next(&config, &definition(&to), &only_a, &[]).expect("next"), Next::Converged);
 }
 
 #[test]
