@@ -93,6 +93,8 @@ pub enum Reason {
     SignaturesMissing,
     /// The genesis block on the ledger is not the stored one.
     GenesisMismatch,
+    /// No orderer has the channel any more, although it had blocks.
+    ChannelLost,
     /// Two resources claim the same thing.
     Conflict,
     /// Somebody changed what follows from the declaration; it was put back.
@@ -128,6 +130,7 @@ impl Reason {
             Self::LedgerRefused => "LedgerRefused",
             Self::SignaturesMissing => "SignaturesMissing",
             Self::GenesisMismatch => "GenesisMismatch",
+            Self::ChannelLost => "ChannelLost",
             Self::Conflict => "Conflict",
             Self::Drifted => "Drifted",
             Self::EndorsersDisagree => "EndorsersDisagree",

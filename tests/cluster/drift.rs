@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::support::gate::{Fault, Gate};
 use crate::support::kubelet::terminate_namespace;
 use crate::support::objects;
+use crate::support::operator::OperatorUnderTest;
 use crate::support::scene::{LIMIT, Scene};
 use crate::support::server::TestCluster;
 use crate::support::{invariants, ledger_client, sample, snapshot};
@@ -167,17 +168,8 @@ pub async fn fills_a_volume_that_was_lost(cluster: Arc<TestCluster>) {
     let mut operator = scene.operator();
     scene.apply(&sample::two_hospitals()).await;
     scene.settle(&mut operator).await;
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(scene.client.clone(), &scene.namespace);
     for (kind, node) in [("Orderer", "orderer-3"), ("Peer", "lakeside-peer")] {
-        scene.kubelet.hold(node);
-        scene.condition(kind, node, "NodeReady", "False", "PodFailing").await;
-        let claim = names::node_ledger(node);
-        let lost = claims.get(&claim).await.expect("a claim");
-        claims.delete(&claim, &DeleteParams::default()).await.expect("delete");
-        scene.kubelet.wipe_claim(&claim);
-        let made_again = move |now: Option<&PersistentVolumeClaim>| now.is_some_and(|now| now.uid() != lost.uid());
-        let seen = tokio::time::timeout(LIMIT, await_condition(claims.clone(), &claim, made_again)).await;
-        seen.unwrap_or_else(|_| panic!("{claim} is not made again")).expect("a watch");
+        lose_volume(&scene, kind, node).await;
         scene.kubelet.release(node);
         scene.settle(&mut operator).await;
     }
@@ -192,6 +184,45 @@ pub async fn fills_a_volume_that_was_lost(cluster: Arc<TestCluster>) {
     let policy = ledger_client::evaluate(&scene, "lakeside-peer", "care", "ehr", &ask).await;
     assert_eq!(policy.version, 1, "its contract answers from what the others gave it");
     invariants::hold(&scene, &operator.gate().writes()).await;
+}
+
+/// Stops a node and takes its volume away, claim and content. It stays down until it is released.
+async fn lose_volume(scene: &Scene, kind: &str, node: &str) {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    scene.kubelet.hold(node);
+    scene.condition(kind, node, "NodeReady", "False", "PodFailing").await;
+    let claim = names::node_ledger(node);
+    let lost = claims.get(&claim).await.expect("a claim");
+    claims.delete(&claim, &DeleteParams::default()).await.expect("delete");
+    scene.kubelet.wipe_claim(&claim);
+    let made_again = move |now: Option<&PersistentVolumeClaim>| now.is_some_and(|now| now.uid() != lost.uid());
+    let seen = tokio::time::timeout(LIMIT, await_condition(claims.clone(), &claim, made_again)).await;
+    seen.unwrap_or_else(|_| panic!("{claim} is not made again")).expect("a watch");
+}
+
+/// Where no orderer has the channel any more, nothing is begun in its place: while one is silent it is waited for, and then
+/// the channel is said to be lost.
+pub async fn begins_no_second_history(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "lost").await;
+    let mut operator = scene.operator();
+    scene.apply(&sample::two_hospitals()).await;
+    scene.settle(&mut operator).await;
+    let joins = |operator: &OperatorUnderTest| {
+        operator.gate().writes().iter().filter(|write| write.verb == "orderer-join").count()
+    };
+    let before = joins(&operator);
+    for orderer in ["orderer-1", "orderer-2", "orderer-3"] {
+        lose_volume(&scene, "Orderer", orderer).await;
+    }
+    scene.kubelet.release("orderer-1");
+    scene.kubelet.release("orderer-2");
+    let message = scene.condition("Channel", "care", "OrderersJoined", "Unknown", "NodeUnreachable").await;
+    assert!(message.contains("no orderer that answers has any: waiting for orderer-3"), "{message}");
+    scene.kubelet.release("orderer-3");
+    let message = scene.condition("Channel", "care", "OrderersJoined", "False", "ChannelLost").await;
+    assert!(message.contains("put back from a backup"), "{message}");
+    operator.check().await;
+    assert_eq!(joins(&operator), before, "nobody joined with the genesis block");
 }
 
 /// An object of somebody else that has the name we need is named, left as it is, and waited for.

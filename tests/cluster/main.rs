@@ -55,6 +55,7 @@ fn of_networks(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             says_that_a_ca_key_is_lost
             never_makes_a_second_genesis_block
             fills_a_volume_that_was_lost
+            begins_no_second_history
             leaves_a_foreign_object_alone
             gets_through_failures_of_the_api_server
             lets_go_of_a_namespace_that_is_deleted;

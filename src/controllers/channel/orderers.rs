@@ -41,9 +41,10 @@ pub async fn joined(ctx: &Context, participants: &Participants, genesis: &Genesi
     let block = &block;
     let pairs = participants.orderers.iter().zip(asked);
     join_all(pairs.map(|(orderer, view)| async move {
-        match view.answer {
-            Ok(None) => join(ctx, participants, orderer, block).await,
-            Ok(Some(_)) | Err(_) => view,
+        match (view.answer, block) {
+            (Ok(None), Ok(block)) => join(ctx, participants, orderer, block).await,
+            (Ok(None), Err(finding)) => OrdererView { answer: Err(finding.clone()), ..view },
+            (answer, _) => OrdererView { answer, ..view },
         }
     }))
     .await
@@ -116,17 +117,46 @@ fn problem(orderer: &OrdererFact, error: &LedgerError) -> Finding {
 }
 
 /// The block that a newcomer joins with: the latest configuration that another orderer has, so that it knows where to
-/// copy the others from; the genesis block when nobody has the channel yet.
-async fn join_block(ctx: &Context, participants: &Participants, asked: &[OrdererView], genesis: &Genesis) -> Block {
-    let members = participants.orderers.iter().zip(asked).filter(|(_, view)| matches!(view.answer, Ok(Some(_))));
-    for (orderer, _) in members {
+/// copy the others from; the genesis block while no other block was ever seen.
+async fn join_block(
+    ctx: &Context,
+    participants: &Participants,
+    asked: &[OrdererView],
+    genesis: &Genesis,
+) -> Result<Block, Finding> {
+    let asked_all = participants.orderers.iter().zip(asked);
+    for orderer in asked_all
+        .filter(|(_, view)| matches!(view.answer, Ok(Some(_))))
+        .map(|(orderer, _)| orderer)
+        .chain(&participants.leaving)
+    {
         let Ok(client) = ledger::orderer(&ctx.network, participants, orderer) else { continue };
         match client.config_block(participants.channel_name()).await {
-            Ok(block) => return block,
+            Ok(block) => return Ok(block),
             Err(error) => tracing::debug!(orderer = orderer.name, %error, "no configuration block from this orderer"),
         }
     }
-    genesis.block.clone()
+    match participants.known_height() {
+        0 | 1 => Ok(genesis.block.clone()),
+        height => Err(nobody_has_it(participants.channel_name(), height, asked)),
+    }
+}
+
+/// The blocks of a channel are known and no orderer has them now. Beginning again with the genesis block would make a second
+/// history.
+fn nobody_has_it(channel: &str, height: u64, asked: &[OrdererView]) -> Finding {
+    let silent: Vec<&str> = asked.iter().filter(|view| view.answer.is_err()).map(|view| view.name.as_str()).collect();
+    if silent.is_empty() {
+        let message = format!(
+            "no orderer has channel {channel} any more, which had {height} blocks: it is lost unless the volume of an orderer is put back from a backup; nothing is made in its place"
+        );
+        return Finding::not(Reason::ChannelLost, message);
+    }
+    let message = format!(
+        "of the {height} blocks of channel {channel} no orderer that answers has any: waiting for {}",
+        silent.join(", ")
+    );
+    Finding::unknown(Reason::NodeUnreachable, message)
 }
 
 async fn join(ctx: &Context, participants: &Participants, orderer: &OrdererFact, block: &Block) -> OrdererView {

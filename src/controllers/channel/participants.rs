@@ -97,6 +97,19 @@ impl Participants {
         self.orderers.iter().chain(&self.leaving)
     }
 
+    /// How many blocks anybody was seen to have: the channel's orderers, or a peer.
+    pub fn known_height(&self) -> u64 {
+        let on_peers = self.peers.iter().filter_map(|peer| self.height_on(peer));
+        let on_orderers = self.channel.status.as_ref().and_then(|status| status.height);
+        on_peers.chain(on_orderers).max().unwrap_or_default()
+    }
+
+    /// Blocks of this channel on a peer, as the peer's own status says.
+    pub fn height_on(&self, peer: &Peer) -> Option<u64> {
+        let channels = &peer.status.as_ref()?.channels;
+        channels.iter().find(|channel| channel.name == self.channel_name()).map(|channel| channel.height)
+    }
+
     /// The organisation of that hospital resource, if it exists.
     pub fn organisation(&self, hospital: &str) -> Option<&Organisation> {
         self.hospitals.get(hospital)?.as_ref()

@@ -57,14 +57,8 @@ fn relation(relation: ConsensusRelation) -> &'static str {
     }
 }
 
-/// Blocks of this channel on a peer, as the peer's own status says.
-fn height_on(participants: &Participants, peer: &Peer) -> Option<u64> {
-    let channels = &peer.status.as_ref()?.channels;
-    channels.iter().find(|channel| channel.name == participants.channel_name()).map(|channel| channel.height)
-}
-
 fn peer_node(participants: &Participants, peer: &Peer) -> ChannelNode {
-    let height = height_on(participants, peer);
+    let height = participants.height_on(peer);
     let relation = if height.is_some() { "member" } else { "none" };
     ChannelNode { name: peer.name_any(), kind: NodeKind::Peer, relation: relation.to_owned(), height }
 }
@@ -73,7 +67,7 @@ fn peer_node(participants: &Participants, peer: &Peer) -> ChannelNode {
 pub fn peers(participants: &Participants) -> Finding {
     let members = &participants.channel.spec.members;
     let wanting = participants.peers.iter().filter(|peer| members.contains(&peer.spec.hospital_ref.name));
-    let (joined, missing): (Vec<_>, Vec<_>) = wanting.partition(|peer| height_on(participants, peer).is_some());
+    let (joined, missing): (Vec<_>, Vec<_>) = wanting.partition(|peer| participants.height_on(peer).is_some());
     match missing.first() {
         None => Finding::good(format!("{} peers have joined", joined.len())),
         Some(peer) => Finding::not(
