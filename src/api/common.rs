@@ -123,6 +123,9 @@ pub struct CertificateStatus {
     pub secret_name: String,
     /// Serial number, lower-case hexadecimal.
     pub serial: String,
+    /// SHA-256 of the public key (X9.62 uncompressed point), lower-case hexadecimal: a renewal keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
     /// End of validity, RFC 3339, UTC.
     pub not_after: String,
     /// When the operator renews it, RFC 3339, UTC; absent for what it never renews by itself.

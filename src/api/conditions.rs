@@ -83,6 +83,8 @@ pub enum Reason {
     NameTaken,
     /// A Secret with a key pair cannot be used.
     InvalidKeyPair,
+    /// A CA has another key than the one that the channels of its hospital know.
+    TrustAnchorChanged,
     /// A Secret that held keys is gone and making new ones would break the network.
     KeyLost,
     /// A node did not answer.
@@ -125,6 +127,7 @@ impl Reason {
             Self::InvalidSpec => "InvalidSpec",
             Self::NameTaken => "NameTaken",
             Self::InvalidKeyPair => "InvalidKeyPair",
+            Self::TrustAnchorChanged => "TrustAnchorChanged",
             Self::KeyLost => "KeyLost",
             Self::NodeUnreachable => "NodeUnreachable",
             Self::LedgerRefused => "LedgerRefused",

@@ -7,9 +7,11 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 
+use super::consenters;
 use super::context::Context;
 use super::keys::Pair;
 use ehrnet_api::Hospital;
+use ehrnet_api::common::CertificateStatus;
 use ehrnet_api::conditions::Reason;
 use ehrnet_api::hospital::ExistingCa;
 use ehrnet_desired::names;
@@ -45,7 +47,64 @@ pub async fn of_hospital(ctx: &Context, hospital: &Hospital) -> Result<Authoriti
     let name = hospital.name_any();
     let signing = one(ctx, hospital, hospital.spec.signing_ca.as_ref(), &names::signing_ca(&name)).await?;
     let tls = one(ctx, hospital, hospital.spec.tls_ca.as_ref(), &names::tls_ca(&name)).await?;
-    Ok(Authorities { signing, tls })
+    let authorities = Authorities { signing, tls };
+    Pins::gather(ctx, hospital).check(&authorities)?;
+    Ok(authorities)
+}
+
+/// The CA keys that the channels of a hospital know it by. Another key, by whatever hand, would make its nodes, its admin and
+/// its people strangers to them, so nothing is issued by it.
+#[derive(Clone, Default)]
+pub struct Pins {
+    hospital: String,
+    /// Of the CA that signs identities.
+    pub signing: Option<String>,
+    /// Of the CA that signs TLS certificates.
+    pub tls: Option<String>,
+}
+
+impl Pins {
+    /// Those of a hospital; none before a channel that it takes part in has begun. Gathers from the caches.
+    pub fn gather(ctx: &Context, hospital: &Hospital) -> Self {
+        let name = hospital.name_any();
+        if !is_known(ctx, hospital) {
+            return Self { hospital: name, ..Self::default() };
+        }
+        let status = hospital.status.clone().unwrap_or_default();
+        let key_id = |ca: Option<CertificateStatus>| ca.and_then(|ca| ca.key_id);
+        Self { hospital: name, signing: key_id(status.signing_ca), tls: key_id(status.tls_ca) }
+    }
+
+    /// Whether the CAs have the keys that they are known by.
+    ///
+    /// # Errors
+    /// One of them has another key.
+    pub fn check(&self, authorities: &Authorities) -> Result<(), Finding> {
+        let cas = [("signing", &self.signing, &authorities.signing), ("TLS", &self.tls, &authorities.tls)];
+        let found = |ca: &Authority| ca.certificate().key_id();
+        let changed =
+            cas.into_iter().find(|(_, pinned, ca)| pinned.as_ref().is_some_and(|pinned| *pinned != found(ca)));
+        let Some((which, pinned, ca)) = changed else { return Ok(()) };
+        let message = format!(
+            "the {which} CA of Hospital {} has another key (SHA-256 {}) than the one its channels know it by ({}): put the old key back; renew a CA with the same key (cert-manager: privateKey.rotationPolicy: Never)",
+            self.hospital,
+            found(ca),
+            pinned.as_deref().unwrap_or_default()
+        );
+        Err(Finding::not(Reason::TrustAnchorChanged, message))
+    }
+}
+
+/// Whether a channel that has begun knows the hospital, as a member or through an orderer.
+fn is_known(ctx: &Context, hospital: &Hospital) -> bool {
+    let (namespace, name) = super::place(hospital);
+    let runs = |orderer: &String| {
+        ctx.world.orderers.get(&namespace, orderer).is_some_and(|orderer| orderer.spec.hospital_ref.name == name)
+    };
+    ctx.world.channels.list(&namespace).iter().any(|channel| {
+        let has_begun = channel.status.as_ref().is_some_and(|status| status.genesis_hash.is_some());
+        has_begun && (channel.spec.members.contains(&name) || consenters::candidates(channel).iter().any(runs))
+    })
 }
 
 async fn one(ctx: &Context, hospital: &Hospital, given: Option<&ExistingCa>, made: &str) -> Result<Authority, Finding> {

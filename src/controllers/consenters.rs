@@ -95,21 +95,42 @@ pub async fn of_channels(ctx: &Context, orderer: &Orderer) -> Vec<(Arc<Channel>,
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// What an orderer says of the channel; why it could not be asked, to follow its name.
-type Info<'a> = (&'a OrdererFact, Result<Option<ChannelInfo>, String>);
+/// What an orderer tells of the channel.
+struct Told {
+    /// How many blocks it has.
+    height: u64,
+    /// Whether it orders, as far as it says.
+    orders: bool,
+}
+
+/// What an orderer tells of the channel, nothing if it does not have it; or why it could not be asked, to follow its name.
+type Info<'a> = (&'a OrdererFact, Result<Option<Told>, String>);
 
 async fn info<'a>(ctx: &Context, participants: &Participants, fact: &'a OrdererFact) -> Info<'a> {
     if !fact.ready {
         return (fact, Err("is not ready".to_owned()));
     }
-    let client = ledger::participation(&ctx.network, participants, fact);
-    let answer = match client {
-        Ok(client) => {
-            client.info(participants.channel_name()).await.map_err(|error| format!("does not answer: {error}"))
-        }
-        Err(finding) => Err(format!("cannot be asked: {}", finding.message)),
+    let told = |info: ChannelInfo| Told {
+        height: info.height,
+        orders: info.consensus_relation == ConsensusRelation::Consenter && info.status == ChannelStatus::Active,
+    };
+    let answer = match ledger::participation(&ctx.network, participants, fact) {
+        Ok(client) => client.info(participants.channel_name()).await.map_err(|error| error.to_string()),
+        Err(finding) => Err(finding.message),
+    };
+    let answer = match answer {
+        Ok(info) => Ok(info.map(told)),
+        Err(error) => serves(ctx, participants, fact).await.map(Some).ok_or(format!("does not answer: {error}")),
     };
     (fact, answer)
+}
+
+/// What an orderer serves to the admin of its hospital. While it does not know the operator's newest certificate, which it
+/// reads when it starts, it can be asked in this way only.
+async fn serves(ctx: &Context, participants: &Participants, fact: &OrdererFact) -> Option<Told> {
+    let client = ledger::orderer(&ctx.network, participants, fact).ok()?;
+    let newest = client.newest_block(participants.channel_name()).await.ok()?;
+    Some(Told { height: blocks::number(&newest) + 1, orders: true })
 }
 
 /// The configuration in force, from the first orderer that has the channel and answers.
@@ -143,12 +164,10 @@ fn standing(world: &World, namespace: &str, name: &str, asked: &[Info<'_>], heig
         None => ill("was not asked"),
         Some(Err(why)) => ill(why),
         Some(Ok(None)) => ill("does not have the channel"),
-        Some(Ok(Some(info))) => match (info.consensus_relation, info.status) {
-            (ConsensusRelation::Consenter, ChannelStatus::Active) if Some(info.height) >= height => Standing::Well,
-            (ConsensusRelation::Consenter, ChannelStatus::Active) => {
-                Standing::Ill(format!("has {} of {} blocks", info.height, height.unwrap_or_default()))
-            }
-            _ => ill("does not order yet"),
-        },
+        Some(Ok(Some(told))) if !told.orders => ill("does not order yet"),
+        Some(Ok(Some(told))) if Some(told.height) < height => {
+            Standing::Ill(format!("has {} of {} blocks", told.height, height.unwrap_or_default()))
+        }
+        Some(Ok(Some(_))) => Standing::Well,
     }
 }

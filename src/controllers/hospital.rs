@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use zeroize::Zeroizing;
 
-use super::authorities::{self, Authorities};
+use super::authorities::{self, Authorities, Pins};
 use super::connection::{self, Nodes};
 use super::context::Context;
 use super::error::{StepError, unplannable};
@@ -43,6 +43,7 @@ pub struct HospitalFacts {
 struct Needs {
     plan: HospitalPlan,
     owner: Owner,
+    pins: Pins,
     signing: CaFacts,
     tls: CaFacts,
     admin: Slot,
@@ -64,16 +65,20 @@ impl Needs {
         let plan = HospitalPlan::new(hospital).map_err(|error| unplannable(&error))?;
         let (owner, name) = (super::owner(hospital)?, &plan.parent.name);
         let (spec, before) = (&hospital.spec, hospital.status.clone().unwrap_or_default());
-        let made = |secret, existed| CaFacts::Made(Slot::gather(ctx, owner.clone(), secret, existed));
+        let pins = Pins::gather(ctx, hospital);
+        let made = |secret, existed, pinned: &Option<String>| {
+            CaFacts::Made(Slot::gather(ctx, owner.clone(), secret, existed).pinned(pinned.clone()))
+        };
         let signing = match &spec.signing_ca {
             Some(given) => CaFacts::given(ctx, hospital, given).await,
-            None => made(names::signing_ca(name), before.signing_ca.is_some()),
+            None => made(names::signing_ca(name), before.signing_ca.is_some(), &pins.signing),
         };
         let tls = match &spec.tls_ca {
             Some(given) => CaFacts::given(ctx, hospital, given).await,
-            None => made(names::tls_ca(name), before.tls_ca.is_some()),
+            None => made(names::tls_ca(name), before.tls_ca.is_some(), &pins.tls),
         };
         Ok(Self {
+            pins,
             signing,
             tls,
             admin: Slot::gather(ctx, owner.clone(), names::admin(name), before.admin.is_some()),
@@ -171,6 +176,7 @@ async fn keys(ctx: &Context, writer: &Writer<'_>, needs: &Needs) -> Result<Hospi
     let build = |ca: &_| secret::tls_ca(plan, ca);
     let tls = authority(ctx, writer, needs, &needs.tls, "tls-ca", &plan.tls_ca_name(), &build).await;
     let authorities = Authorities { signing: signing?, tls: tls? };
+    needs.pins.check(&authorities)?;
     let leaf = plan.admin_leaf();
     let issuer = &authorities.signing;
     let want = Want { leaf: &leaf, issuer, window: plan.leaf_window, replaceable: Replaceable::Yes };

@@ -35,6 +35,8 @@ pub struct Slot {
     remembered: Option<Pair>,
     /// Whether the status says that there was a pair before.
     existed: bool,
+    /// The key that it has to be, if others know it.
+    pinned: Option<String>,
 }
 
 impl Slot {
@@ -42,7 +44,12 @@ impl Slot {
     pub fn gather(ctx: &Context, owner: Owner, name: String, existed: bool) -> Self {
         let secret = ctx.world.secrets.get(&owner.namespace, &name);
         let remembered = ctx.memories.key_pair(&owner, &name);
-        Self { owner, name, secret, remembered, existed }
+        Self { owner, name, secret, remembered, existed, pinned: None }
+    }
+
+    /// The same where others know the key: no other one takes its place.
+    pub fn pinned(self, key_id: Option<String>) -> Self {
+        Self { pinned: key_id, ..self }
     }
 
     /// What the Secret holds.
@@ -80,6 +87,7 @@ pub fn certificate_status(secret: &str, certificate: &Certificate, due: Option<T
     CertificateStatus {
         secret_name: secret.to_owned(),
         serial: certificate.serial(),
+        key_id: Some(certificate.key_id()),
         not_after: certificate.not_after().to_string(),
         renewal_time: due.map(|due| due.to_string()),
     }
@@ -237,13 +245,13 @@ pub async fn authority(
     build: BuildAuthority<'_>,
 ) -> Result<Authority, StepError> {
     let now = (ctx.clock)();
-    let (stored, remembered) = (slot.stored(), slot.remembered.as_ref());
+    let (stored, remembered, pinned) = (slot.stored(), slot.remembered.as_ref(), slot.pinned.as_deref());
     let measured = |ca: Authority| {
         let (certificate, due) = (ca.certificate(), renewal::authority_due(ca.certificate(), window));
         measure(ctx, &slot.owner, &slot.name, which, certificate, Some(due));
         ca
     };
-    let made = match keys::authority(stored.as_ref(), remembered, slot.existed, window, now) {
+    let made = match keys::authority(stored.as_ref(), remembered, slot.existed, pinned, window, now) {
         CaAction::Keep(ca) => {
             keep(ctx, writer, slot, &build(&ca), Pair::of(ca.certificate(), ca.key())).await?;
             return Ok(measured(ca));

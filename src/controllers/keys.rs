@@ -5,7 +5,7 @@
 //! of replaced, because a new one would be a stranger to every channel.
 
 use ehrnet_pki::renewal::{self, Wanted};
-use ehrnet_pki::{Authority, Certificate, KeyPairError, PrivateKey, RenewalReason, Window};
+use ehrnet_pki::{Authority, Certificate, PrivateKey, RenewalReason, Window};
 
 /// A certificate and its key, as PEM texts.
 #[derive(Clone)]
@@ -128,20 +128,28 @@ pub enum CaAction {
     Lost(String),
 }
 
-/// Decides about a CA that the operator made.
+/// Decides about a CA that the operator made. `pinned` is the key that others know (`Certificate::key_id`): another one
+/// counts as damage.
 pub fn authority(
     stored: Option<&Pair>,
     remembered: Option<&Pair>,
     existed: bool,
+    pinned: Option<&str>,
     window: Window,
     now: jiff::Timestamp,
 ) -> CaAction {
-    let parse = |pair: &Pair| Authority::parse(&pair.certificate, &pair.key);
+    let parse = |pair: &Pair| {
+        let ca = Authority::parse(&pair.certificate, &pair.key).map_err(|error| error.to_string())?;
+        match pinned {
+            Some(pinned) if ca.certificate().key_id() != pinned => Err("it holds another key".to_owned()),
+            _ => Ok(ca),
+        }
+    };
     let judged = |ca: Authority| match renewal::authority(ca.certificate(), window, now) {
         None => CaAction::Keep(ca),
         Some(_) => CaAction::Reissue(ca),
     };
-    let damage: Option<KeyPairError> = match stored.map(parse) {
+    let damage = match stored.map(parse) {
         Some(Ok(ca)) => return judged(ca),
         Some(Err(error)) => Some(error),
         None => None,
@@ -150,7 +158,7 @@ pub fn authority(
         return CaAction::Restore(pair.clone());
     }
     match damage {
-        Some(error) => CaAction::Lost(error.to_string()),
+        Some(error) => CaAction::Lost(error),
         None if existed => CaAction::Lost("it was deleted".to_owned()),
         None => CaAction::Create,
     }
@@ -258,11 +266,14 @@ mod tests {
         let made = ca();
         let stored = Pair { certificate: made.certificate().pem().to_owned(), key: made.key().to_pem() };
         let long = Window { validity: YEAR * 10, renew_before: YEAR };
-        assert!(matches!(authority(None, None, false, long, now()), CaAction::Create));
-        assert!(matches!(authority(None, None, true, long, now()), CaAction::Lost(_)));
-        assert!(matches!(authority(None, Some(&stored), true, long, now()), CaAction::Restore(_)));
-        assert!(matches!(authority(Some(&stored), None, true, long, now()), CaAction::Keep(_)));
+        assert!(matches!(authority(None, None, false, None, long, now()), CaAction::Create));
+        assert!(matches!(authority(None, None, true, None, long, now()), CaAction::Lost(_)));
+        assert!(matches!(authority(None, Some(&stored), true, None, long, now()), CaAction::Restore(_)));
+        assert!(matches!(authority(Some(&stored), None, true, None, long, now()), CaAction::Keep(_)));
+        let (own, other) = (made.certificate().key_id(), ca().certificate().key_id());
+        assert!(matches!(authority(Some(&stored), None, true, Some(&own), long, now()), CaAction::Keep(_)));
+        assert!(matches!(authority(Some(&stored), None, true, Some(&other), long, now()), CaAction::Lost(_)));
         let late = now() + YEAR * 19 / 2;
-        assert!(matches!(authority(Some(&stored), None, true, long, late), CaAction::Reissue(_)));
+        assert!(matches!(authority(Some(&stored), None, true, None, long, late), CaAction::Reissue(_)));
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
@@ -159,6 +160,11 @@ impl Certificate {
     /// Whether keyUsage is absent or has keyCertSign.
     pub fn may_sign_certificates(&self) -> bool {
         self.may_sign_certificates
+    }
+
+    /// SHA-256 of the public key, lower-case hexadecimal: what stays the same when the certificate is renewed.
+    pub fn key_id(&self) -> String {
+        hex::encode(Sha256::digest(self.public_point()))
     }
 
     /// The subjectKeyIdentifier.

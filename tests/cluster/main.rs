@@ -81,7 +81,8 @@ fn of_networks(cluster: Option<&Arc<TestCluster>>) -> Vec<Trial> {
             outweighs_a_restart;
         refusals:
             name_what_contradicts_in_a_channel
-            name_what_is_wrong_with_a_ca;
+            name_what_is_wrong_with_a_ca
+            keep_to_the_ca_key_that_a_channel_knows;
         contract:
             is_upgraded_rolled_out_and_rolled_back
             is_not_ready_under_another_package_id

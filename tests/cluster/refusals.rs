@@ -1,12 +1,16 @@
 //! Declarations that contradict each other, and keys that cannot be used: each is named with where it stands.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ehrnet_desired::names;
 use ehrnet_pki::{Authority, AuthorityName, PrivateKey};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
 use crate::support::sample;
@@ -88,6 +92,55 @@ pub async fn name_what_is_wrong_with_a_ca(cluster: Arc<TestCluster>) {
     }
     put(&scene, good.certificate().pem(), &key).await;
     scene.settle(&mut operator).await;
+}
+
+/// Another key of a CA that a channel knows is refused, by whatever hand it came, and nothing is issued by it.
+pub async fn keep_to_the_ca_key_that_a_channel_knows(cluster: Arc<TestCluster>) {
+    let scene = Scene::new(&cluster, "pinned").await;
+    let mut operator = scene.operator();
+    let (first, second) = (ca(jiff::Timestamp::now()), ca(jiff::Timestamp::now()));
+    put(&scene, first.certificate().pem(), &first.key().to_pem()).await;
+    let mut network = sample::two_hospitals();
+    let mercy =
+        network.iter_mut().find(|resource| resource["kind"] == "Hospital" && resource["metadata"]["name"] == "mercy");
+    mercy.expect("a hospital")["spec"]["signingCa"] = json!({"secretRef": {"name": "own"}});
+    scene.apply(&network).await;
+    scene.settle(&mut operator).await;
+    assert_eq!(scene.get("Hospital", "mercy").data["status"]["signingCa"]["keyId"], first.certificate().key_id());
+    let issued = leaves(&scene).await;
+
+    put(&scene, second.certificate().pem(), &second.key().to_pem()).await;
+    let message = scene.condition("Hospital", "mercy", "IdentityReady", "False", "TrustAnchorChanged").await;
+    assert!(message.contains("put the old key back"), "{message}");
+    scene.condition("Peer", "mercy-peer", "Accepted", "False", "TrustAnchorChanged").await;
+    assert_eq!(leaves(&scene).await, issued, "nothing is issued by another key");
+    assert_eq!(scene.get("Hospital", "mercy").data["status"]["signingCa"]["keyId"], first.certificate().key_id());
+
+    // Renewed with its key, it is the same CA.
+    let renewed = first.reissue(YEAR, jiff::Timestamp::now()).expect("a renewed CA");
+    put(&scene, renewed.certificate().pem(), &renewed.key().to_pem()).await;
+    scene.settle(&mut operator).await;
+
+    // A CA that the operator made comes back from memory.
+    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let made = secrets.get("lakeside-ca").await.expect("a Secret").data;
+    let edit =
+        json!({"stringData": {"tls.crt": second.certificate().pem(), "tls.key": second.key().to_pem().as_str()}});
+    secrets.patch("lakeside-ca", &PatchParams::default(), &Patch::Merge(edit)).await.expect("edit");
+    let back = |now: Option<&Secret>| now.is_some_and(|now| now.data == made);
+    let seen = tokio::time::timeout(LIMIT, await_condition(secrets.clone(), "lakeside-ca", back)).await;
+    seen.expect("the CA is put back").expect("a watch");
+    scene.settle(&mut operator).await;
+}
+
+/// What the enrolment certificates of the nodes and the admin of the hospital are.
+async fn leaves(scene: &Scene) -> Vec<Option<BTreeMap<String, ByteString>>> {
+    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let mut leaves = Vec::new();
+    for name in [names::admin("mercy"), names::node_identity("mercy-peer"), names::node_identity("orderer-1")] {
+        leaves.push(secrets.get(&name).await.unwrap_or_else(|error| panic!("Secret {name}: {error}")).data);
+    }
+    leaves
 }
 
 fn ca(now: jiff::Timestamp) -> Authority {
