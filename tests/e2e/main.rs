@@ -105,6 +105,8 @@ const SCENARIOS: &[Scenario] = scenarios! {
     growth::a_hospital_joins_a_live_channel_without_a_restart in "e2e-growth";
     repair::killed_nodes_come_back_with_their_ledgers in "e2e-killed";
     repair::a_channel_is_updated_while_any_one_orderer_is_away in "e2e-lost";
+    repair::two_raft_orderers_deleted_at_once_leave_a_quorum in "e2e-quorum";
+    repair::two_bft_orderers_deleted_at_once_leave_a_quorum in "e2e-bft-quorum";
     repair::a_recreated_peer_takes_its_volume_back in "e2e-volume";
     failure::a_wrong_image_is_named_and_healed_by_the_right_one in "e2e-image";
     failure::a_namespace_goes_with_its_network in "e2e-gone";

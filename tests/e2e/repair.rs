@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, DynamicObject};
 use serde_json::{Value, json};
 
 use crate::declared::{channel, clinic, hospital, identity, orderer, peer};
-use crate::scene::{Scene, status};
+use crate::scene::{Scene, condition, status};
 use crate::wire::Wire;
 
 /// Nodes whose pods are killed have the very same blocks afterwards, more than the genesis block.
@@ -60,6 +60,52 @@ pub async fn a_channel_is_updated_while_any_one_orderer_is_away(scene: Scene) {
         scene.new_pods_again().await;
         scene.ready(&network).await;
     }
+}
+
+/// Of two Raft orderers that are deleted at once one goes. The other stays until the channel does without it.
+pub async fn two_raft_orderers_deleted_at_once_leave_a_quorum(scene: Scene) {
+    two_deleted_at_once(&scene, "Raft", &["raft-1", "raft-2", "raft-3"], &[]).await;
+}
+
+/// The same of four BFT orderers, whose place two others take.
+pub async fn two_bft_orderers_deleted_at_once_leave_a_quorum(scene: Scene) {
+    two_deleted_at_once(&scene, "BFT", &["bft-1", "bft-2", "bft-3", "bft-4"], &["bft-5", "bft-6"]).await;
+}
+
+async fn two_deleted_at_once(scene: &Scene, consensus: &str, names: &[&str], newcomers: &[&str]) {
+    let mut network = vec![hospital("mercy"), peer("mercy-peer", "mercy", &["care"])];
+    network.extend(names.iter().map(|name| orderer(name, "mercy")));
+    network.push(channel("care", consensus, names, &["mercy"]));
+    scene.apply(&network).await;
+    scene.ready(&network).await;
+    let orderers = scene.of_kind("Orderer");
+    let (kept, [one, other]) = names.split_last_chunk::<2>().expect("two to delete");
+    let background = DeleteParams::default();
+    let (first, second) = tokio::join!(orderers.delete(one, &background), orderers.delete(other, &background));
+    first.and(second).expect("delete both");
+    let mut stays = Vec::new();
+    scene
+        .follow(|resources| {
+            let there = |name: &&str| resources.get(&("Orderer".to_owned(), (*name).to_owned()));
+            let left = [*one, *other].into_iter().filter(|name| there(name).is_some());
+            stays = left.map(str::to_owned).collect();
+            let held = |orderer: &DynamicObject| {
+                condition(orderer, "Accepted").is_some_and(|accepted| accepted["reason"] == "DeletionBlocked")
+            };
+            stays.len() == 1 && there(&&*stays[0]).is_some_and(held)
+        })
+        .await;
+    // The channel takes out the lost one, lets newcomers in, and then takes out the one that waits.
+    let newcomers_declared: Vec<Value> = newcomers.iter().map(|name| orderer(name, "mercy")).collect();
+    scene.apply(&newcomers_declared).await;
+    let wanted = [kept, newcomers].concat();
+    let change = json!({"spec": {"consensus": {"orderers": wanted}, "batch": {"timeout": "700ms"}}});
+    scene.change("Channel", "care", change).await;
+    scene.until_gone(&orderers, &stays[0]).await;
+    let channel = scene.one_ready("Channel", "care").await;
+    let mut consenters: Vec<_> = status(&channel, "/consenters").as_array().expect("names").clone();
+    consenters.sort_by_key(ToString::to_string);
+    assert_eq!(consenters, wanted);
 }
 
 /// A peer that is deleted leaves its volume; one of the same name takes it back, with the blocks on it.
