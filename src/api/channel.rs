@@ -332,6 +332,9 @@ pub struct ChannelNode {
     pub kind: NodeKind,
     /// For an orderer its consensus relation (`consenter`, `follower`, `config-tracker`, `other`); for a peer `member`; `unknown` while it does not answer, `none` before it joined.
     pub relation: String,
+    /// For an orderer that the ledger names a consenter: whether it was seen to have the channel. One that has it no more has lost its blocks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joined: bool,
     /// Blocks on the node, where it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<u64>,

@@ -97,6 +97,8 @@ pub enum Reason {
     GenesisMismatch,
     /// No orderer has the channel any more, although it had blocks.
     ChannelLost,
+    /// A consenter came back without its blocks.
+    BlocksLost,
     /// Two resources claim the same thing.
     Conflict,
     /// Somebody changed what follows from the declaration; it was put back.
@@ -134,6 +136,7 @@ impl Reason {
             Self::SignaturesMissing => "SignaturesMissing",
             Self::GenesisMismatch => "GenesisMismatch",
             Self::ChannelLost => "ChannelLost",
+            Self::BlocksLost => "BlocksLost",
             Self::Conflict => "Conflict",
             Self::Drifted => "Drifted",
             Self::EndorsersDisagree => "EndorsersDisagree",

@@ -39,6 +39,7 @@ impl Outcome {
                     | Reason::ApiRefused
                     | Reason::NodeUnreachable
                     | Reason::LedgerRefused
+                    | Reason::BlocksLost
                     | Reason::EndorsersDisagree
                     | Reason::SignaturesMissing
             )

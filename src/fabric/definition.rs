@@ -234,6 +234,22 @@ impl Consensus {
 }
 
 impl ChannelDefinition {
+    /// The same without the Raft consenters at these addresses, as long as one is left, and without sending clients to them.
+    pub fn without_consenters(&self, gone: &[Endpoint]) -> Self {
+        let mut rest = self.clone();
+        let Consensus::Raft { consenters, .. } = &mut rest.consensus else { return rest };
+        if consenters.iter().all(|consenter| gone.contains(&consenter.endpoint)) {
+            return rest;
+        }
+        consenters.retain(|consenter| !gone.contains(&consenter.endpoint));
+        for org in &mut rest.orderer_orgs {
+            if org.endpoints.iter().any(|endpoint| !gone.contains(endpoint)) {
+                org.endpoints.retain(|endpoint| !gone.contains(endpoint));
+            }
+        }
+        rest
+    }
+
     /// Refuses what orderers would refuse, in words that say where.
     pub fn validate(&self) -> Result<(), LedgerError> {
         self.check().map_err(|what| LedgerError::Invalid(format!("channel {:?}: {what}", self.channel_name)))

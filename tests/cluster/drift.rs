@@ -173,6 +173,9 @@ pub async fn fills_a_volume_that_was_lost(cluster: Arc<TestCluster>) {
         scene.kubelet.release(node);
         scene.settle(&mut operator).await;
     }
+    let configs = ledger_client::configs(&scene, "orderer-1", "care").await;
+    let consenters = configs.iter().map(|config| invariants::consenters(config).len());
+    assert_eq!(dedup(consenters), [3, 2, 3], "one that forgot what it had promised is no consenter while it joins");
     ledger_client::one_genesis_everywhere(&scene, "care").await;
     let height = ledger_client::peer_height(&scene, "lakeside-peer", "care").await;
     assert_eq!(
@@ -184,6 +187,13 @@ pub async fn fills_a_volume_that_was_lost(cluster: Arc<TestCluster>) {
     let policy = ledger_client::evaluate(&scene, "lakeside-peer", "care", "ehr", &ask).await;
     assert_eq!(policy.version, 1, "its contract answers from what the others gave it");
     invariants::hold(&scene, &operator.gate().writes()).await;
+}
+
+/// Without repetitions that follow each other.
+fn dedup(numbers: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut numbers: Vec<_> = numbers.collect();
+    numbers.dedup();
+    numbers
 }
 
 /// Stops a node and takes its volume away, claim and content. It stays down until it is released.

@@ -107,6 +107,8 @@ const SCENARIOS: &[Scenario] = scenarios! {
     repair::a_channel_is_updated_while_any_one_orderer_is_away in "e2e-lost";
     repair::two_raft_orderers_deleted_at_once_leave_a_quorum in "e2e-quorum";
     repair::two_bft_orderers_deleted_at_once_leave_a_quorum in "e2e-bft-quorum";
+    repair::a_raft_orderer_that_lost_its_volume_comes_back in "e2e-wiped";
+    repair::a_bft_orderer_that_lost_its_volume_comes_back in "e2e-bft-wiped";
     repair::a_recreated_peer_takes_its_volume_back in "e2e-volume";
     failure::a_wrong_image_is_named_and_healed_by_the_right_one in "e2e-image";
     failure::a_namespace_goes_with_its_network in "e2e-gone";

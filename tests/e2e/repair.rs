@@ -108,6 +108,46 @@ async fn two_deleted_at_once(scene: &Scene, consensus: &str, names: &[&str], new
     assert_eq!(consenters, wanted);
 }
 
+/// A Raft orderer whose volume is lost comes back without the promises that it gave: it copies the blocks before it has a
+/// vote again.
+pub async fn a_raft_orderer_that_lost_its_volume_comes_back(scene: Scene) {
+    comes_back_without_its_volume(&scene, "Raft", &["wiped-1", "wiped-2", "wiped-3"]).await;
+}
+
+/// A BFT orderer does so, too.
+pub async fn a_bft_orderer_that_lost_its_volume_comes_back(scene: Scene) {
+    comes_back_without_its_volume(&scene, "BFT", &["wiped-1", "wiped-2", "wiped-3", "wiped-4"]).await;
+}
+
+async fn comes_back_without_its_volume(scene: &Scene, consensus: &str, names: &[&str]) {
+    let mut network = vec![hospital("mercy"), peer("mercy-peer", "mercy", &["care"])];
+    network.extend(names.iter().map(|name| orderer(name, "mercy")));
+    network.push(channel("care", consensus, names, &["mercy"]));
+    scene.apply(&network).await;
+    scene.ready(&network).await;
+    updated_height(scene).await;
+    let claims = scene.api::<PersistentVolumeClaim>();
+    let lost = claims.get("wiped-2-ledger").await.expect("the claim").uid();
+    scene.no_new_pods().await;
+    scene.kill("wiped-2-0").await;
+    claims.delete("wiped-2-ledger", &DeleteParams::default()).await.expect("delete");
+    let again = move |claim: Option<&PersistentVolumeClaim>| claim.is_some_and(|claim| claim.uid() != lost);
+    scene.until(&claims, "wiped-2-ledger", "made anew", again).await;
+    scene.new_pods_again().await;
+    scene.ready(&network).await;
+    let all = move |channel: Option<&DynamicObject>| {
+        channel.is_some_and(|channel| {
+            status(channel, "/consenters").as_array().is_some_and(|all| all.len() == names.len())
+        })
+    };
+    let channel = scene.until(&scene.of_kind("Channel"), "care", "with all its consenters", all).await;
+    scene.change("Channel", "care", json!({"spec": {"batch": {"timeout": "800ms"}}})).await;
+    let after = scene.one_ready("Channel", "care").await;
+    assert!(status(&after, "/configSequence").as_u64() > status(&channel, "/configSequence").as_u64());
+    let pods = scene.pods().await;
+    assert_eq!(pods["wiped-2-0"].1, 0, "it stopped again: {pods:?}");
+}
+
 /// A peer that is deleted leaves its volume; one of the same name takes it back, with the blocks on it.
 pub async fn a_recreated_peer_takes_its_volume_back(scene: Scene) {
     let network = clinic();

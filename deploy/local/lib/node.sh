@@ -11,7 +11,8 @@
 node_pid() {
   local pid began
   [[ -r $RUN/init ]] || return 1
-  read -r pid began <"$RUN/init"
+  # A disk that was full left it empty.
+  read -r pid began <"$RUN/init" || return 1
   [[ $(process_start "$pid") == "$began" ]] && printf '%s\n' "$pid"
 }
 

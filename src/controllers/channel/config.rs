@@ -3,6 +3,7 @@
 //! Invariant: at most one step in a pass, and one that changes consenters only while every other orderer is well
 //! (S3 in docs/invariants.md).
 
+use super::definition;
 use super::orderers::OrdererView;
 use super::participants::Participants;
 use crate::consenters;
@@ -39,7 +40,11 @@ pub async fn keep(
     views: &[OrdererView],
     silent: &[Endpoint],
 ) -> ConfigView {
-    match step(ctx, participants, declared, views, silent).await {
+    let lost = views.iter().filter(|view| view.lost_blocks);
+    let lost: Vec<Endpoint> = lost.map(|view| definition::internal_endpoint(participants, &view.name)).collect();
+    let declared = &declared.without_consenters(&lost);
+    let silent = [silent, &lost].concat();
+    match step(ctx, participants, declared, views, &silent).await {
         Ok(outcome) => {
             let consenters = ChannelView::of(outcome.config()).ok();
             let consenters = consenters.map(|view| consenters::names_of(&view.consenters, &participants.namespace));
@@ -59,7 +64,7 @@ async fn step(
     let clients = clients(ctx, participants, views)?;
     let clients: Vec<&orderer::Client> = clients.iter().collect();
     let identities = identities(participants);
-    let may = async |step: &Step, _: &Config| bearable(step, views);
+    let may = async |step: &Step, _: &Config| bearable(participants, step, views);
     ensure_config(&clients, declared, &identities, silent, may).await.map_err(|error| problem(&error))
 }
 
@@ -80,12 +85,13 @@ fn identities(participants: &Participants) -> Vec<Admin> {
     hospitals.filter_map(|organisation| organisation.admin.clone().ok()).collect()
 }
 
-/// Whether the orderers can bear a change of their own number now.
-fn bearable(step: &Step, views: &[OrdererView]) -> Result<(), String> {
-    if step.consenter.is_none() {
-        return Ok(());
-    }
-    let ill = views.iter().find(|view| !matches!(&view.answer, Ok(Some(info)) if info.status == ChannelStatus::Active));
+/// Whether the others can bear that one of the consenters changes now.
+fn bearable(participants: &Participants, step: &Step, views: &[OrdererView]) -> Result<(), String> {
+    let Some(changing) = &step.consenter else { return Ok(()) };
+    let mut others = views
+        .iter()
+        .filter(|view| definition::internal_endpoint(participants, &view.name) != *changing || !view.lost_blocks);
+    let ill = others.find(|view| !matches!(&view.answer, Ok(Some(info)) if info.status == ChannelStatus::Active));
     match ill {
         Some(view) => Err(format!("orderers change one at a time, and Orderer {} is not well", view.name)),
         None => Ok(()),

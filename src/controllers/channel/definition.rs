@@ -99,8 +99,8 @@ fn bft_options(declared: Option<&BftOptions>) -> fabric::BftOptions {
 }
 
 /// Where other nodes reach an orderer.
-pub fn internal_endpoint(participants: &Participants, orderer: &OrdererFact) -> Endpoint {
-    Endpoint::new(names::host(&orderer.name, &participants.namespace), names::ORDERER_PORT)
+pub fn internal_endpoint(participants: &Participants, orderer: &str) -> Endpoint {
+    Endpoint::new(names::host(orderer, &participants.namespace), names::ORDERER_PORT)
 }
 
 fn tls_certificate(orderer: &OrdererFact) -> Result<String, Finding> {
@@ -112,7 +112,7 @@ fn tls_certificate(orderer: &OrdererFact) -> Result<String, Finding> {
 
 fn raft_consenter(participants: &Participants, orderer: &OrdererFact) -> Result<fabric::RaftConsenter, Finding> {
     Ok(fabric::RaftConsenter {
-        endpoint: internal_endpoint(participants, orderer),
+        endpoint: internal_endpoint(participants, &orderer.name),
         tls_certificate: tls_certificate(orderer)?,
     })
 }
@@ -122,7 +122,7 @@ fn bft_consenter(participants: &Participants, orderer: &OrdererFact) -> Result<f
     let identity = orderer.identity_certificate.clone().ok_or_else(no_identity)?;
     let hospital = orderer.orderer.as_ref().map(|o| o.spec.hospital_ref.name.clone()).unwrap_or_default();
     Ok(fabric::BftConsenter {
-        endpoint: internal_endpoint(participants, orderer),
+        endpoint: internal_endpoint(participants, &orderer.name),
         msp_id: msp(participants, &hospital)?.id,
         identity,
         tls_certificate: tls_certificate(orderer)?,

@@ -21,6 +21,19 @@ pub struct OrdererView {
     pub name: String,
     /// What it said: its part in the channel, that it has none, or why it could not be asked.
     pub answer: Result<Option<ChannelInfo>, Finding>,
+    /// Whether it is a consenter that came back without its blocks.
+    pub lost_blocks: bool,
+}
+
+/// What a consenter has promised to Raft is lost with its blocks. If it took part again under its old place, others would
+/// count on that, and it would stop at the first heartbeat (etcd raft: "tocommit is out of range"). So the channel takes it
+/// out of its consenters first; then it joins as a follower, copies the blocks, and becomes a consenter again.
+fn forgetful(view: OrdererView) -> OrdererView {
+    let message = format!(
+        "Orderer {} came back without its blocks: it joins again once the channel has taken it out of its consenters",
+        view.name
+    );
+    OrdererView { answer: Err(Finding::not(Reason::BlocksLost, message)), lost_blocks: true, ..view }
 }
 
 /// Asks all declared orderers, and makes those join that answered that they have not. The first ones join together: one that
@@ -41,10 +54,11 @@ pub async fn joined(ctx: &Context, participants: &Participants, genesis: &Genesi
     let block = &block;
     let pairs = participants.orderers.iter().zip(asked);
     join_all(pairs.map(|(orderer, view)| async move {
-        match (view.answer, block) {
+        match (&view.answer, block) {
+            (Ok(None), Ok(_)) if participants.counts_on_blocks_of(&view.name) => forgetful(view),
             (Ok(None), Ok(block)) => join(ctx, participants, orderer, block).await,
             (Ok(None), Err(finding)) => OrdererView { answer: Err(finding.clone()), ..view },
-            (answer, _) => OrdererView { answer, ..view },
+            (Ok(Some(_)) | Err(_), _) => view,
         }
     }))
     .await
@@ -58,7 +72,7 @@ pub async fn silent(ctx: &Context, participants: &Participants) -> Vec<Endpoint>
     };
     let asked = participants.leaving.iter().map(async |orderer| (orderer, takes_part(orderer).await));
     let silent = join_all(asked).await.into_iter().filter(|(_, takes_part)| !takes_part);
-    silent.map(|(orderer, _)| definition::internal_endpoint(participants, orderer)).collect()
+    silent.map(|(orderer, _)| definition::internal_endpoint(participants, &orderer.name)).collect()
 }
 
 async fn ask(ctx: &Context, participants: &Participants, orderer: &OrdererFact, genesis: &Genesis) -> OrdererView {
@@ -70,7 +84,7 @@ async fn ask(ctx: &Context, participants: &Participants, orderer: &OrdererFact, 
         Ok(Some(info)) => same_beginning(ctx, participants, orderer, genesis).await.map(|()| Some(info)),
         other => other,
     };
-    OrdererView { name: orderer.name.clone(), answer }
+    OrdererView { name: orderer.name.clone(), answer, lost_blocks: false }
 }
 
 /// An orderer may have a channel of this name from another life: it must have begun with the same block. Checked until
@@ -168,7 +182,7 @@ async fn join(ctx: &Context, participants: &Participants, orderer: &OrdererFact,
         }
         Err(finding) => Err(finding),
     };
-    OrdererView { name: orderer.name.clone(), answer }
+    OrdererView { name: orderer.name.clone(), answer, lost_blocks: false }
 }
 
 /// Whether all declared orderers take part. Pure.

@@ -10,6 +10,7 @@ use crate::authorities::{self, Authorities};
 use crate::context::Context;
 use crate::ledger::{self, Admin};
 use crate::pods;
+use ehrnet_api::channel::{ConsensusType, NodeKind};
 use ehrnet_api::conditions::Reason;
 use ehrnet_api::{Channel, Hospital, Orderer, Peer};
 use ehrnet_desired::names;
@@ -95,6 +96,23 @@ impl Participants {
     /// Every orderer that takes part or is to: declared ones, then those that leave.
     pub fn all_orderers(&self) -> impl Iterator<Item = &OrdererFact> {
         self.orderers.iter().chain(&self.leaving)
+    }
+
+    /// Whether Raft counts on blocks that an orderer has: the ledger names it a consenter and it was seen to have the channel.
+    pub fn counts_on_blocks_of(&self, orderer: &str) -> bool {
+        let is_raft = self.channel.spec.consensus.type_ == ConsensusType::Raft;
+        is_raft && self.is_consenter(orderer) && self.was_joined(orderer)
+    }
+
+    /// Whether the ledger named the orderer a consenter when it was last read.
+    pub fn is_consenter(&self, orderer: &str) -> bool {
+        self.channel.status.as_ref().is_some_and(|status| status.consenters.iter().any(|name| name == orderer))
+    }
+
+    /// Whether the orderer was seen to have the channel since it is a consenter.
+    pub fn was_joined(&self, orderer: &str) -> bool {
+        let mut nodes = self.channel.status.iter().flat_map(|status| &status.nodes);
+        nodes.any(|node| node.kind == NodeKind::Orderer && node.name == orderer && node.joined)
     }
 
     /// How many blocks anybody was seen to have: the channel's orderers, or a peer.

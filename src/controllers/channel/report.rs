@@ -18,6 +18,7 @@ use ehrnet_status::Finding;
 pub fn status(participants: &Participants, genesis: Option<&Genesis>, answer: &ChannelAnswer) -> ChannelStatus {
     let before = participants.channel.status.clone().unwrap_or_default();
     let config = answer.config.as_ref();
+    let consenters = config.and_then(|config| config.consenters.clone()).unwrap_or(before.consenters);
     let height = answer.orderers.iter().filter_map(|v| v.answer.as_ref().ok()?.as_ref()).map(|info| info.height).max();
     ChannelStatus {
         genesis_config_map: genesis
@@ -26,26 +27,28 @@ pub fn status(participants: &Participants, genesis: Option<&Genesis>, answer: &C
         // From here on no other block is ever used, so it must not stand here before an orderer serves the channel.
         genesis_hash: before.genesis_hash.or(genesis.filter(|_| height.is_some()).map(|genesis| genesis.hash.clone())),
         config_sequence: config.and_then(|config| config.sequence).or(before.config_sequence),
-        consenters: config.and_then(|config| config.consenters.clone()).unwrap_or(before.consenters),
         height: height.or(before.height),
         plan: config.map(|config| config.plan.clone()).unwrap_or_default(),
         nodes: answer
             .orderers
             .iter()
-            .map(orderer_node)
+            .map(|view| orderer_node(participants, &consenters, view))
             .chain(participants.peers.iter().map(|p| peer_node(participants, p)))
             .collect(),
+        consenters,
         ..ChannelStatus::default()
     }
 }
 
-fn orderer_node(view: &OrdererView) -> ChannelNode {
+fn orderer_node(participants: &Participants, consenters: &[String], view: &OrdererView) -> ChannelNode {
+    let has_it = matches!(view.answer, Ok(Some(_)));
+    let joined = consenters.contains(&view.name) && (has_it || participants.was_joined(&view.name));
     let (relation, height) = match &view.answer {
         Err(_) => ("unknown", None),
         Ok(None) => ("none", None),
         Ok(Some(info)) => (relation(info.consensus_relation), Some(info.height)),
     };
-    ChannelNode { name: view.name.clone(), kind: NodeKind::Orderer, relation: relation.to_owned(), height }
+    ChannelNode { name: view.name.clone(), kind: NodeKind::Orderer, relation: relation.to_owned(), joined, height }
 }
 
 fn relation(relation: ConsensusRelation) -> &'static str {
@@ -60,7 +63,7 @@ fn relation(relation: ConsensusRelation) -> &'static str {
 fn peer_node(participants: &Participants, peer: &Peer) -> ChannelNode {
     let height = participants.height_on(peer);
     let relation = if height.is_some() { "member" } else { "none" };
-    ChannelNode { name: peer.name_any(), kind: NodeKind::Peer, relation: relation.to_owned(), height }
+    ChannelNode { name: peer.name_any(), kind: NodeKind::Peer, relation: relation.to_owned(), joined: false, height }
 }
 
 /// Whether every peer that wants to, and may, has joined.
