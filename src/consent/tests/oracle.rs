@@ -137,13 +137,18 @@ pub fn permitted_by(decision: &Value, record: &Value) -> bool {
     }
     let mut permitted = true;
     for rule in decision["residual"].as_array().expect("a list") {
-        let effect = &rule["effect"];
-        let further = rule["and"].as_array().into_iter().flatten();
-        if std::iter::once(rule).chain(further).all(|elements| elements_hold(elements, effect, record)) {
-            permitted = effect == "permit";
+        if residual_rule_holds(rule, record) {
+            permitted = rule["effect"] == "permit";
         }
     }
     permitted
+}
+
+fn residual_rule_holds(rule: &Value, record: &Value) -> bool {
+    let list = |name: &str| rule[name].as_array().into_iter().flatten();
+    let mut all = std::iter::once(rule).chain(list("and"));
+    all.all(|elements| elements_hold(elements, &rule["effect"], record))
+        && !list("unless").any(|other| residual_rule_holds(other, record))
 }
 
 fn elements_hold(elements: &Value, effect: &Value, record: &Value) -> bool {
