@@ -194,10 +194,36 @@ impl Systems {
     }
 }
 
+/// The codes of a record, in an order in which one is found fast: both a record and a consent may have thousands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Codes(Vec<Code>);
+
+fn in_any_case(one: &str, other: &str) -> std::cmp::Ordering {
+    let folded = |text| str::bytes(text).map(|b| b.to_ascii_lowercase());
+    folded(one).cmp(folded(other))
+}
+
+impl Codes {
+    /// These codes.
+    pub fn new(mut codes: Vec<Code>) -> Self {
+        codes.sort_by(|one, other| in_any_case(&one.code, &other.code));
+        Self(codes)
+    }
+
+    /// Whether one of them means one of `rules`.
+    pub fn any_named(&self, rules: &[Code], effect: ProvisionType) -> bool {
+        rules.iter().any(|rule| {
+            let from = self.0.partition_point(|code| in_any_case(&code.code, &rule.code).is_lt());
+            let same = self.0[from..].iter().take_while(|code| code.code.eq_ignore_ascii_case(&rule.code));
+            same.into_iter().any(|code| code.names(rule, effect))
+        })
+    }
+}
+
 /// The security labels of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordLabels {
-    codes: Vec<Code>,
+    codes: Codes,
     highest: Option<usize>,
     /// Whether one of them is no code that anybody defined: it may stand for any.
     unclear: bool,
@@ -211,7 +237,7 @@ impl RecordLabels {
         let highest = codes.iter().filter_map(Code::confidentiality).max();
         let most =
             (unclear || confidentiality_required && highest.is_none()).then_some(CONFIDENTIALITY_CODES.len() - 1);
-        Self { codes, highest: highest.max(most), unclear }
+        Self { codes: Codes::new(codes), highest: highest.max(most), unclear }
     }
 }
 
@@ -252,8 +278,9 @@ impl Labels {
             (Some(floor), Some(highest), ProvisionType::Deny) => highest >= floor,
             (None, ..) | (_, None, _) => false,
         };
-        let named = |rule: &Code| record.codes.iter().any(|code| code.names(rule, effect));
-        confidentiality || self.sensitivity.iter().any(named) || record.unclear && effect == ProvisionType::Deny
+        confidentiality
+            || record.codes.any_named(&self.sensitivity, effect)
+            || record.unclear && effect == ProvisionType::Deny
     }
 
     /// Whether every record that these labels cover is covered by `other` too, both in provisions of one type.

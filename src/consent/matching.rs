@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::code::Code;
+use super::code::{Code, Codes};
 use super::reference::Subject;
 use super::request::{Author, Record, Request, Requester};
 use super::rules::{About, Element, Term};
@@ -36,7 +36,7 @@ pub fn matches<'a>(node: &'a Node, request: &Request, now: Timestamp) -> Match<'
         Some(holds) => other_data |= !holds,
         None => open.push(Element { about, effect }),
     };
-    let coded = |rule: &[Code], known: &Option<Vec<Code>>| known.as_ref().map(|codes| any_named(rule, codes, effect));
+    let coded = |rule: &[Code], known: &Option<Codes>| known.as_ref().map(|codes| codes.any_named(rule, effect));
     if let Some(rule) = labels {
         compare(About::Labels(rule), record.labels.as_ref().map(|labels| rule.covers(labels, effect)));
     }
@@ -103,10 +103,6 @@ fn is_meant(rule: &ActorRule, requester: &Requester, effect: ProvisionType) -> b
         Who::Nobody(_) => false,
     };
     named && in_role
-}
-
-fn any_named(rules: &[Code], codes: &[Code], effect: ProvisionType) -> bool {
-    rules.iter().any(|rule| codes.iter().any(|code| code.names(rule, effect)))
 }
 
 /// Whether the record is one of those named; none where that cannot be told from what is known.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::code::{Code, RecordLabels};
+use super::code::{Code, Codes, RecordLabels};
 use super::context::ProvisionContext;
 use super::error::FieldError;
 use super::json::At;
@@ -79,9 +79,9 @@ pub struct Record {
     /// The record itself.
     pub id: Option<Subject>,
     /// Kinds.
-    pub class: Option<Vec<Code>>,
+    pub class: Option<Codes>,
     /// Clinical codes.
-    pub codes: Option<Vec<Code>>,
+    pub codes: Option<Codes>,
     /// Confidentiality and sensitivity.
     pub labels: Option<RecordLabels>,
     /// Who wrote it.
@@ -243,8 +243,8 @@ fn record(at: &At, context: &ProvisionContext) -> Result<Record, FieldError> {
     let labels = codes(at, "securityLabels", CodedElement::SecurityLabel, context)?;
     Ok(Record {
         id: subject(at, "id")?,
-        class: codes(at, "class", CodedElement::Class, context)?,
-        codes: codes(at, "codes", CodedElement::Code, context)?,
+        class: codes(at, "class", CodedElement::Class, context)?.map(Codes::new),
+        codes: codes(at, "codes", CodedElement::Code, context)?.map(Codes::new),
         labels: labels.map(|codes| RecordLabels::new(codes, &context.systems, context.confidentiality_required)),
         author: each(at, "author", |at| Ok(Author::new(somebody(at)?, context)))?,
         authored_on: written.transpose()?,
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn absent_is_unknown_and_empty_is_none() {
         let request = parse(json!({"resource": {"class": [], "securityLabels": null}})).expect("request");
-        assert_eq!(request.resource.class, Some(vec![]));
+        assert_eq!(request.resource.class, Some(Codes::default()));
         assert_eq!(request.resource.labels, None);
         assert!(request.actor.is_none() && request.purpose.is_none());
         assert!(parse(json!({"actor": {}})).expect("request").actor.is_none());

@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::generate::consent;
-use super::policy;
+use super::generate::{codings, consent};
+use super::oracle::permitted_by;
+use super::{decide, policy};
 use crate::context::ProvisionContext;
 use crate::error::MAX_ERRORS;
-use crate::{FieldError, fhir};
+use crate::vocabulary::code_systems::{ACT_REASON, CONFIDENTIALITY};
+use crate::{FieldError, Policy, fhir};
 
 const MODULES: &str = "urn:oid:1.2.3.4";
 
@@ -98,4 +100,123 @@ fn provisions_are_counted_while_they_are_read() {
         let errors = errors(&consent, &ProvisionContext::default());
         assert!(errors[0].message.contains("more than 4096 provisions"), "{errors:?}");
     }
+}
+
+fn of_code(code: &str) -> Value {
+    json!([{"coding": [{"system": "urn:codes", "code": code}]}])
+}
+
+/// Denials of codes, and in each exceptions, and in each of these a denial again.
+fn entangled(denials: usize, exceptions: usize, element: impl Fn(&str) -> Value) -> Value {
+    let rule = |effect: &str, code: &str, nested: Vec<Value>| {
+        let mut rule = element(code);
+        rule["type"] = json!(effect);
+        if !nested.is_empty() {
+            rule["provision"] = nested.into();
+        }
+        rule
+    };
+    let group = |i: usize| {
+        let exception = |j: usize| {
+            let but = rule("deny", &format!("but-{i}-{j}"), Vec::new());
+            rule("permit", &format!("exception-{i}-{j}"), vec![but])
+        };
+        rule("deny", &format!("denied-{i}"), (0..exceptions).map(exception).collect())
+    };
+    let nested: Vec<Value> = (0..denials).map(group).collect();
+    consent(json!({"provision": {"type": "permit", "provision": nested}}))
+}
+
+/// Where a list would have one rule for each choice of an exception from every denial, they took 4 to the power of 8.
+#[test]
+fn what_is_left_to_compare_grows_with_the_consents_and_not_with_what_they_are_combined_of() {
+    let by_code = |denials, exceptions| entangled(denials, exceptions, |code| json!({"code": of_code(code)}));
+    let sensitive =
+        consent(json!({"provision": {"type": "permit", "securityLabel": codings(CONFIDENTIALITY, &["N"])}}));
+    for (consents, denials, exceptions) in [(1, 8, 3), (1, 300, 5), (1, 2, 1_000), (12, 1, 1), (200, 3, 3)] {
+        let mut consents = vec![by_code(denials, exceptions); consents];
+        consents.push(sensitive.clone());
+        let open = decide(&consents, &Policy::default(), &json!({"patient": "Patient/ex-patient"}));
+        assert_eq!(open["decision"], "PERMIT");
+        let last = format!("{}-{}", denials - 1, exceptions - 1);
+        let (denied, exception, but) = ("denied-0", format!("exception-{last}"), format!("but-{last}"));
+        let of_last = format!("denied-{}", denials - 1);
+        for (codes, label, permitted) in [
+            (vec![], "N", true),
+            (vec![], "R", false),
+            (vec![denied], "N", false),
+            (vec![of_last.as_str()], "N", false),
+            (vec![of_last.as_str(), &exception], "N", true),
+            (vec![of_last.as_str(), &exception], "R", false),
+            (vec![of_last.as_str(), &exception, &but], "N", false),
+        ] {
+            let record = json!({"codes": codes, "securityLabels": [label]});
+            assert_eq!(permitted_by(&open, &record), permitted, "{codes:?} {label}");
+            let full =
+                decide(&consents, &Policy::default(), &json!({"patient": "Patient/ex-patient", "resource": record}));
+            assert_eq!(full["decision"] == "PERMIT", permitted, "{codes:?} {label}");
+        }
+    }
+}
+
+#[test]
+fn break_glass_against_entangled_consents_is_bounded_too() {
+    let element = |code: &str| match code.starts_with("but") {
+        true => json!({"code": of_code(code), "purpose": codings(ACT_REASON, &["BTG"])}),
+        false => json!({"code": of_code(code)}),
+    };
+    let consents = vec![entangled(20, 5, element); 20];
+    let allow = policy(json!({"breakGlass": {"mode": "allow"}}));
+    let request = json!({
+        "patient": "Patient/ex-patient", "actor": {"id": "Practitioner/a", "attributes": {"ehr.breakglass": "true"}}, "purpose": "BTG",
+        "breakGlass": {"justification": "unconscious"},
+    });
+    let open = decide(&consents, &allow, &request);
+    for (codes, permitted) in [(vec!["denied-0"], true), (vec!["denied-0", "but-0-0"], false)] {
+        assert_eq!(permitted_by(&open, &json!({"codes": codes})), permitted, "{codes:?}");
+    }
+}
+
+#[test]
+fn references_to_one_contained_actor_of_many_identifiers_are_bounded() {
+    let identifiers =
+        |n: usize| -> Value { (0..n).map(|i| json!({"system": "urn:a", "value": i.to_string()})).collect() };
+    let of = |n: usize, actors: usize| {
+        consent(json!({
+            "contained": [{"resourceType": "Practitioner", "id": "x", "identifier": identifiers(n)}],
+            "provision": {"type": "permit", "actor": vec![json!({"reference": {"reference": "#x"}}); actors]},
+        }))
+    };
+    assert!(fhir::read(&of(100, 100), None, &ProvisionContext::default()).is_ok());
+    let errors = errors(&of(600, 600), &ProvisionContext::default());
+    assert_eq!(errors[0].field, "Consent.provision.actor[166].reference", "{errors:?}");
+}
+
+#[test]
+fn long_lists_that_many_provisions_inherit_are_refused() {
+    let codes: Value = (0..1_000).map(|i| of_code(&i.to_string())[0].clone()).collect();
+    let of = |denials: usize| {
+        let nested = vec![json!({"type": "deny", "period": {"end": "2030"}}); denials];
+        consent(json!({"provision": {"type": "permit", "code": codes, "provision": nested}}))
+    };
+    assert!(fhir::read(&of(100), None, &ProvisionContext::default()).is_ok());
+    let errors = errors(&of(101), &ProvisionContext::default());
+    assert_eq!(errors[0].field, "Consent.provision", "{errors:?}");
+}
+
+/// Each of them with each took minutes.
+#[test]
+fn long_lists_of_a_record_and_of_a_consent_are_compared_fast() {
+    let codes: Value = (0..10_000).map(|i| of_code(&format!("c{i}"))[0].clone()).collect();
+    let nested = vec![json!({"type": "deny", "code": codes}); 8];
+    let consent = consent(json!({"provision": {"type": "permit", "provision": nested}}));
+    let record = |last: &str| {
+        let codes: Vec<String> = (0..9_999).map(|i| format!("x{i}")).chain([last.to_owned()]).collect();
+        json!({"patient": "Patient/ex-patient", "resource": {"codes": codes}})
+    };
+    let started = std::time::Instant::now();
+    for (last, expected) in [("C9999", "DENY"), ("c10000", "PERMIT")] {
+        assert_eq!(decide(std::slice::from_ref(&consent), &Policy::default(), &record(last))["decision"], expected);
+    }
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }
