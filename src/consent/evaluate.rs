@@ -18,7 +18,7 @@ use super::subject::Standing;
 use super::time::{Period, TimeRange};
 use super::tree::Node;
 use crate::vocabulary::code_systems::ACT_REASON;
-use crate::vocabulary::{BasePolicy, BreakGlassMode, Combining, ProvisionType};
+use crate::vocabulary::{Attribute, BasePolicy, BreakGlassMode, Combining, ProvisionType};
 
 /// Attribute of a certificate whose holder may break the glass, when it is `true`.
 pub const BREAK_GLASS_ATTRIBUTE: &str = "ehr.breakglass";
@@ -53,8 +53,9 @@ impl BreakGlass {
     fn of(policy: &Policy, request: &Request) -> Self {
         let rules = &policy.break_glass;
         let asked = request.purpose.as_ref().is_some_and(|purpose| purpose.is_perhaps(ACT_REASON, &rules.purposes));
+        let breaks = Attribute { name: BREAK_GLASS_ATTRIBUTE.to_owned(), value: "true".to_owned() };
         let authorized = request.actor.as_ref().is_some_and(|actor| {
-            actor.attributes.get(BREAK_GLASS_ATTRIBUTE).is_some_and(|value| value == "true")
+            actor.has_attribute(&breaks, ProvisionType::Permit)
                 || rules.group.as_ref().is_some_and(|group| actor.in_group(group))
         });
         match (asked, rules.mode) {
@@ -173,7 +174,7 @@ impl<'a> Evaluation<'a> {
     /// A consent that names no patient who could be compared is taken for one of anybody: its denials count.
     fn is_of_the_patient(&self, consent: &Consent) -> bool {
         match (&self.request.patient, &consent.patient) {
-            (Some(asked), Some(patient)) => asked.is(patient),
+            (Some(asked), Some(patient)) => asked.may_be(patient),
             (None, _) | (_, None) => true,
         }
     }
@@ -191,7 +192,8 @@ impl<'a> Evaluation<'a> {
 
     /// What a whole consent says: a root that permits also denies what is outside the data it names.
     fn consent(&self, consent: &'a Consent) -> Rules<'a> {
-        let unnamed = self.request.patient.is_some() && consent.patient.is_none();
+        let asked = self.request.patient.as_ref();
+        let unnamed = asked.is_some_and(|asked| !consent.patient.as_ref().is_some_and(|patient| asked.is(patient)));
         let standing = match self.policy.standing(consent) {
             Standing::Permits if unnamed => Standing::Withholds,
             standing => standing,

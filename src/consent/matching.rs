@@ -88,17 +88,17 @@ pub fn is_grantee(node: &Node, request: &Request) -> bool {
 
 fn is_meant(rule: &ActorRule, requester: &Requester, effect: ProvisionType) -> bool {
     // Of a role, a certificate knows the code only.
-    let is_role = |held: &Code, role: &Code| match effect {
-        ProvisionType::Permit => held.code == role.code,
-        ProvisionType::Deny => held.code.eq_ignore_ascii_case(&role.code),
-    };
-    let in_role = rule.role.as_ref().is_none_or(|role| requester.role.as_ref().is_some_and(|held| is_role(held, role)));
-    let of_msp = |msp_id: &String| requester.msp_id.as_ref() == Some(msp_id);
+    let in_role = rule.role.as_ref().is_none_or(|role| requester.is_in_role(&role.code, effect));
     let named = match &rule.who {
-        Who::Reference { key, msp_id } => requester.is_named(key, effect) || msp_id.as_ref().is_some_and(of_msp),
-        Who::Identifier(identifier) => requester.identifiers.contains(identifier),
-        Who::Msp(msp_id) => of_msp(msp_id),
-        Who::Attribute(attribute) => requester.attributes.get(&attribute.name) == Some(&attribute.value),
+        Who::Reference { key, msp_id: Some(msp_id) } => {
+            requester.is_named(key, effect) || requester.is_of_msp(msp_id, effect)
+        }
+        Who::Reference { key, msp_id: None } => {
+            requester.is_named(key, effect) || effect == ProvisionType::Deny && requester.is_perhaps_named(key)
+        }
+        Who::Identifier(identifier) => requester.has_identifier(identifier, effect),
+        Who::Msp(msp_id) => requester.is_of_msp(msp_id, effect),
+        Who::Attribute(attribute) => requester.has_attribute(attribute, effect),
         Who::AnyoneInRole => true,
         Who::Nobody(_) => false,
     };
@@ -126,7 +126,10 @@ fn one_data(rule: &DataRule, record: &Record, effect: ProvisionType) -> Option<b
         // What is linked to the named record only its store knows.
         DataMeaning::Related | DataMeaning::Dependents => itself().filter(|itself| *itself),
         DataMeaning::Authoredby => {
-            record.author.as_ref().map(|authors| authors.iter().any(|author| wrote(author, target, rule, effect)))
+            let wrote = |author: &Author| wrote(author, target, rule, effect);
+            record.author.as_ref().map(|authors| {
+                authors.iter().any(wrote) || effect == ProvisionType::Deny && keeper_is_unknown(rule, target, authors)
+            })
         }
     }
 }
@@ -134,6 +137,12 @@ fn one_data(rule: &DataRule, record: &Record, effect: ProvisionType) -> Option<b
 /// For a denial a type that says nothing is no difference.
 fn same(one: &Subject, other: &Subject, effect: ProvisionType) -> bool {
     if effect == ProvisionType::Deny { one.may_be(other) } else { one.is(other) }
+}
+
+/// Whether nothing says which hospital keeps the record, of which the rule names one: its authors are people.
+fn keeper_is_unknown(rule: &DataRule, target: &Subject, authors: &[Author]) -> bool {
+    let of_hospitals = rule.keeps && (!target.has_type() || target.key.starts_with("Organization/"));
+    of_hospitals && !authors.is_empty() && !authors.iter().any(Author::may_be_an_msp)
 }
 
 /// Whether an author is the one that a rule names. One of two names may be an MSP, and then an organisation is compared by the MSP
@@ -145,7 +154,11 @@ fn wrote(author: &Author, target: &Subject, rule: &DataRule, effect: ProvisionTy
     if author.named.has_type() && target.has_type() {
         return false;
     }
-    let of_msp = |msp_id: &Option<String>| msp_id.is_some() && author.msp_id == *msp_id;
+    let of_msp = |msp_id: &Option<String>| match (msp_id, &author.msp_id) {
+        (Some(one), Some(other)) if effect == ProvisionType::Deny => one.eq_ignore_ascii_case(other),
+        (Some(one), Some(other)) => one == other,
+        (None, _) | (_, None) => false,
+    };
     let by_name = (!target.has_type()).then(|| target.key.clone());
     let both_known = author.msp_id.is_some() && rule.msp_id.is_some();
     match effect {

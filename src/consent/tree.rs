@@ -108,6 +108,8 @@ pub struct DataRule {
     pub target: Result<Subject, Box<FieldError>>,
     /// MSP that the referenced organisation is.
     pub msp_id: Option<String>,
+    /// Whether it is who keeps the record, of which an author who is a person says nothing.
+    pub keeps: bool,
     /// As the consent wrote it.
     pub reference: String,
 }
@@ -348,6 +350,7 @@ impl Builder<'_> {
             meaning: api::DataMeaning::Authoredby,
             target,
             msp_id: self.context.organizations.get(reference_key(reference)).cloned(),
+            keeps: actor.part == Part::Custodian,
             reference: reference.clone(),
         };
         let by_reference = actor.reference.iter().map(|reference| rule(reference, self.target(reference, &field)));
@@ -365,6 +368,7 @@ impl Builder<'_> {
             meaning: data.meaning,
             target: self.target(&data.reference, &format!("data[{i}].reference")),
             msp_id: self.context.organizations.get(key).cloned(),
+            keeps: false,
             reference: data.reference.clone(),
         }
     }
