@@ -47,7 +47,8 @@ pub fn matches<'a>(node: &'a Node, request: &Request, now: Timestamp) -> Match<'
         compare(About::Code(rule), coded(rule, &record.codes));
     }
     if let Some(rule) = data_period {
-        compare(About::DataPeriod(rule), record.authored_on.map(|on| rule.overlaps(on)));
+        let holds = |on| if effect == ProvisionType::Deny { rule.overlaps(on) } else { rule.encloses(on) };
+        compare(About::DataPeriod(rule), record.authored_on.map(holds));
     }
     for rule in data.iter().chain(author) {
         compare(About::Data(rule), any_data(rule, record, effect));
