@@ -255,9 +255,9 @@ impl<'a> Evaluation<'a> {
         let decision = match (node.effect, self.break_glass) {
             (ProvisionType::Permit, _) if layer.standing != Standing::Permits => return None,
             (ProvisionType::Permit, _) if !is_grantee(node, self.request) => return None,
-            (ProvisionType::Permit, BreakGlass::Refused(_)) if named => return None,
-            // A permit that names no purpose does not mean this one where it is forbidden.
-            (ProvisionType::Permit, BreakGlass::Refused(Reason::BreakGlassForbidden)) if of_consent => return None,
+            (ProvisionType::Permit, BreakGlass::Refused(_)) if of_consent => return None,
+            // A permit that names no purpose does not mean this one.
+            (ProvisionType::Permit, BreakGlass::Granted) if of_consent && !named => return None,
             (ProvisionType::Permit, _) => RuleDecision::Permit,
             (ProvisionType::Deny, BreakGlass::Granted | BreakGlass::Refused(_)) if named => {
                 RuleDecision::DenyBreakGlass
