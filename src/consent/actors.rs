@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::code::Code;
 use super::context::ProvisionContext;
 use super::error::FieldError;
 use super::fhir::{filled_list, known, read_concept};
@@ -65,9 +66,11 @@ const BYSTANDERS: &[&str] = &[
 fn part(role: &Coding, context: &ProvisionContext) -> Option<Part> {
     let code = context.systems.code(role, CodedElement::Role);
     let declared = context.roles.iter().find(|(known, _)| known.code == code.code && known.meant() == code.meant());
-    if let Some((_, part)) = declared {
-        return Some(*part);
-    }
+    declared.map(|(_, part)| *part).or_else(|| known_part(&code))
+}
+
+/// What an actor in this role is, if that is known without a policy.
+pub fn known_part(code: &Code) -> Option<Part> {
     let of = |system: &str| code.may_be_of(system);
     match code.code.as_str() {
         "PRCP" | "IRCP" if of(PARTICIPATION_TYPE) => Some(Part::Recipient),

@@ -39,6 +39,11 @@ pub fn is_collective(kind: &str) -> bool {
     COLLECTIVES.contains(&kind)
 }
 
+/// Whether no certificate says that somebody is, or is of, what has this type.
+pub fn has_no_certificate(kind: &str) -> bool {
+    is_collective(kind) && !["Group", "Organization"].contains(&kind)
+}
+
 impl Subject {
     /// Reads a reference; none if it does not end in a type and an id.
     pub fn parse(reference: &str) -> Option<Self> {

@@ -470,3 +470,59 @@ fn who_asks_is_known_by_an_msp_and_an_author_by_one_or_by_type_and_id() {
     request["resource"]["author"] = json!(many);
     assert_eq!(answer(&nothing, &plain(), &request), "request.resource.author");
 }
+
+/// What a denial restates of actors it restates whole; what a permit leaves open of them stays as it was.
+#[test]
+fn a_denial_with_an_actor_of_its_own_does_not_hold_for_the_data_of_its_parents_only() {
+    let nested = |effect: &str, above: Value, own: Value| {
+        let exception = json!({"type": effect, "actor": [own]});
+        let within = json!({"type": "permit", "actor": [above], "provision": [exception]});
+        let others = if effect == "deny" { json!([within, {"type": "permit"}]) } else { json!([within]) };
+        consent(json!({"provision": {"type": "deny", "provision": others}}))
+    };
+    let request = |id: &str, author: &str| {
+        let mut request = written_by(author);
+        request["actor"]["id"] = json!(id);
+        request
+    };
+    let of_mercy = || in_role("CST", "Organization/mercy");
+    for (effect, above, own, id, author, expected) in [
+        ("deny", of_mercy(), named("Practitioner/a"), "Practitioner/a", "Organization/other", "DENY"),
+        ("deny", of_mercy(), named("Practitioner/a"), "Practitioner/b", "Organization/other", "PERMIT"),
+        ("deny", named("Practitioner/a"), of_mercy(), "Practitioner/b", "Organization/mercy", "DENY"),
+        ("deny", named("Practitioner/a"), of_mercy(), "Practitioner/b", "Organization/other", "PERMIT"),
+        ("permit", of_mercy(), named("Practitioner/a"), "Practitioner/a", "Organization/other", "DENY"),
+        ("permit", of_mercy(), named("Practitioner/a"), "Practitioner/a", "Organization/mercy", "PERMIT"),
+    ] {
+        let answer = answer(&nested(effect, above.clone(), own.clone()), &policy(json!({})), &request(id, author));
+        assert_eq!(answer, expected, "{effect} {above} {own} {id} {author}");
+    }
+}
+
+/// Certificates tell of people, their groups and their hospital. A denial of anything else would match nobody on the ledger.
+#[test]
+fn on_the_ledger_a_denial_of_who_has_no_certificate_is_refused() {
+    let certified = plain().context().certified();
+    for (reference, denied) in [
+        ("PractitionerRole/x", false),
+        ("CareTeam/x", false),
+        ("HealthcareService/x", false),
+        ("Endpoint/x", false),
+        ("Organization/unmapped", false),
+        ("Organization/mercy", true),
+        ("Group/x", true),
+        ("Practitioner/x", true),
+        ("Device/x", true),
+    ] {
+        let denial = but_to(named(reference), Value::Null);
+        let read = fhir::read(&denial, None, &certified);
+        let field = "Consent.provision.provision[0].actor[0].reference";
+        assert_eq!(
+            read.map_err(|errors| errors[0].field.clone()).err(),
+            (!denied).then(|| field.to_owned()),
+            "{reference}"
+        );
+        let permit = consent(json!({"provision": {"type": "permit", "actor": [named(reference)]}}));
+        assert!(fhir::read(&permit, None, &certified).is_ok(), "{reference}");
+    }
+}

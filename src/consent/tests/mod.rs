@@ -8,6 +8,7 @@ mod found;
 mod generate;
 mod kinds;
 mod oracle;
+mod policies;
 mod properties;
 mod published;
 
