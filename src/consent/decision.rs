@@ -187,7 +187,25 @@ fn simplified(rules: Rules) -> Rules {
             result.rules.push(rule);
         }
     }
-    result
+    with_denial_first(result)
+}
+
+/// The list with a denial of all but some records as its default, where it has one such rule and nothing before it permits: so
+/// it reads as the list of one consent.
+fn with_denial_first(mut rules: Rules) -> Rules {
+    let denies = |rule: &Rule| rule.outcome.decision.denies();
+    let plain = |rule: &Rule| !denies(rule) && rule.unless.is_empty();
+    let of_all_but = |rule: &Rule| denies(rule) && rule.term.0.is_empty() && rule.unless.iter().all(plain);
+    let Some(at) = rules.rules.iter().position(of_all_but) else { return rules };
+    let permits = rules.default.decision == RuleDecision::Permit;
+    let others = rules.rules.iter().enumerate().filter(|(i, _)| *i != at);
+    if !permits || !rules.rules[..at].iter().all(denies) || others.into_iter().any(|(_, rule)| of_all_but(rule)) {
+        return rules;
+    }
+    let but = rules.rules.remove(at);
+    let permitted = but.unless.into_iter().map(|rule| Rule { outcome: rules.default, ..rule });
+    rules.rules.splice(..0, permitted);
+    Rules { default: but.outcome, ..rules }
 }
 
 fn effect(decision: RuleDecision) -> ProvisionType {

@@ -75,6 +75,8 @@ impl Requester {
         let is_one = |kind: &str| self.id.as_ref().is_some_and(|id| id.split('/').next() == Some(kind));
         match key.split_once('/') {
             None => self.id.is_none() || self.msp_id.is_none(),
+            // Whose certificate it is says the hospital, and no policy says that it is this one.
+            Some(("Organization", _)) => self.groups.is_none() && self.msp_id.is_none() && !is_one("Organization"),
             Some((kind, _)) if reference::is_collective(kind) => self.groups.is_none() && !is_one(kind),
             Some(_) => self.id.is_none(),
         }

@@ -288,7 +288,7 @@ fn fhir_r5_exceptions_deny() {
     let page = "consent-example-notOrg.html";
     let exception = json!([{"actor": actor("Organization/f001"), "action": read}]);
     states(page, fhir_r5(exception.clone()), request("Organization/f001", json!({})), "DENY", json!([]));
-    // Of whom no groups are known may be of the organisation: it was PERMIT for everybody.
+    // Of whom neither MSP nor groups are known may be of the organisation: it was PERMIT for everybody.
     states(page, fhir_r5(exception.clone()), request("Practitioner/f202", json!({})), "DENY", json!([]));
     let mut of_no_group = request("Practitioner/f202", json!({}));
     of_no_group["actor"]["groups"] = json!([]);
