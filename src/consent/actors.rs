@@ -233,7 +233,10 @@ fn in_role(at: &At, roles: Vec<Coding>, parts: &[Part], context: &ProvisionConte
     let who: Vec<Actor> = roles
         .into_iter()
         .filter(|role| part(role, context).is_none())
-        .map(|role| Actor { role: Some(role), ..Actor::default() })
+        .map(|role| {
+            let doubt = (!is_of_certificates(&role)).then_some(UNKNOWN_TRANSLATION);
+            Actor { role: Some(role), doubt, ..Actor::default() }
+        })
         .collect();
     match parts {
         [] => Ok(who),

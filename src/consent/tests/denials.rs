@@ -295,6 +295,8 @@ fn a_role_with_a_translation_that_nobody_knows_is_refused_in_a_denial() {
         for codings in [json!([recipient, unknown]), json!([unknown, {"code": "physician"}])] {
             let denial = with_roles("deny", codings.clone(), Some("Practitioner/a"));
             assert_eq!(answer(&denial, &plain(), &asks_as("nurse")), role, "{codings}");
+            let in_role_only = with_roles("deny", json!([codings[0], codings[1], {"code": "nurse"}]), None);
+            assert_eq!(answer(&in_role_only, &plain(), &asks_as("porter")), role, "{codings}");
             let permit = with_roles("permit", codings.clone(), Some("Practitioner/a"));
             assert_eq!(answer(&permit, &plain(), &asks_as("physician")), "PERMIT", "{codings}");
         }
