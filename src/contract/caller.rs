@@ -56,8 +56,7 @@ impl Caller {
         Ok(Self {
             admin: certificate.organizational_units().iter().any(|unit| unit == ADMIN),
             patients: list(attribute::PATIENT).collect(),
-            // A group without a type could be taken for an MSP.
-            groups: list(attribute::GROUPS).filter(|group| group.contains('/')).collect(),
+            groups: list(attribute::GROUPS).collect(),
             person,
             common_name,
             attributes,
