@@ -240,6 +240,16 @@ impl<'a> Rules<'a> {
         self
     }
 
+    /// The list without rules that a later one undoes as a whole, so that nothing is called permitted of which nothing is left.
+    fn without_undone(mut self) -> Self {
+        let rules = std::mem::take(&mut self.rules);
+        let few = rules.len().saturating_mul(rules.len()) <= MAX_PAIRS;
+        let undone = |i: usize| few && rules[i + 1..].iter().any(|later| rules[i].is_undone_by(later));
+        let stays: Vec<bool> = (0..rules.len()).map(|i| !undone(i)).collect();
+        self.rules = rules.into_iter().zip(stays).filter_map(|(rule, stays)| stays.then_some(rule)).collect();
+        self
+    }
+
     /// The list with every outcome replaced.
     pub fn map(mut self, replace: impl Fn(Outcome<'a>) -> Outcome<'a>) -> Self {
         self.default = replace(self.default);
@@ -312,6 +322,7 @@ pub fn strictest<'a>(nothing: Outcome<'a>, lists: impl IntoIterator<Item = (&'a 
         return list;
     }
     with_rules.sort_by_key(|(key, _)| *key);
+    let entangled = with_rules.iter().any(|(_, list)| !list.ascends());
     for (_, list) in with_rules {
         let list = list.in_any_order();
         result.default = stricter(result.default, list.default);
@@ -320,5 +331,5 @@ pub fn strictest<'a>(nothing: Outcome<'a>, lists: impl IntoIterator<Item = (&'a 
     let default = result.default.decision;
     result.rules.retain(|rule| rule.outcome.decision > default);
     result.rules.sort_by_key(|rule| rule.outcome.decision);
-    result
+    if entangled { result.without_undone() } else { result }
 }

@@ -300,6 +300,21 @@ fn a_consent_that_is_not_verified_leaves_what_it_would_permit_to_the_base_policy
 }
 
 #[test]
+fn consents_of_which_nothing_is_left_permitted_are_a_denial() {
+    let class = |code: &str| json!([{"system": "urn:classes", "code": code}]);
+    let permits = consent(json!({"provision": {"type": "permit", "class": class("A")}}));
+    let nested = json!([{"type": "deny", "class": class("A"), "provision": [{"type": "permit", "class": class("B")}]}]);
+    for (other, decision) in [
+        (json!({"type": "deny", "class": class("A")}), "DENY"),
+        (json!({"type": "deny", "class": class("B")}), "PERMIT"),
+        (json!({"type": "permit", "provision": nested}), "PERMIT"),
+    ] {
+        let both = [permits.clone(), consent(json!({"provision": other}))];
+        assert_eq!(decide(&both, &Policy::default(), &json!({}))["decision"], decision, "{other}");
+    }
+}
+
+#[test]
 fn more_consents_than_a_decision_may_have_are_a_denial_with_reason_error() {
     let many = vec![consent(json!({"provision": {"type": "permit"}})); crate::evaluate::MAX_CONSENTS + 1];
     assert_eq!(decide(&many, &Policy::default(), &json!({}))["reason"], "error");
