@@ -11,6 +11,7 @@ mod oracle;
 mod policies;
 mod properties;
 mod published;
+mod requests;
 
 use serde_json::Value;
 
