@@ -8,8 +8,10 @@ mod found;
 mod generate;
 mod kinds;
 mod oracle;
+mod policies;
 mod properties;
 mod published;
+mod requests;
 
 use serde_json::Value;
 
