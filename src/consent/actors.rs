@@ -6,12 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::context::ProvisionContext;
+use super::datatypes::{filled_list, known, read_concept, read_identifier, reference_text, whole_identifier};
 use super::error::FieldError;
-use super::fhir::{filled_list, known, read_concept};
 use super::json::At;
+use super::reference::is_actor_type;
 use crate::vocabulary::code_systems::{CodedElement, PARTICIPATION_TYPE, ROLE_CLASS, ROLE_CODE};
 use crate::vocabulary::{Actor, Coding, Doubt, Identifier, Part};
 
@@ -143,18 +142,19 @@ const NAMED_OTHERWISE: Doubt = Doubt {
 };
 
 /// Resources that a document contains, by their id.
-pub struct Contained<'a>(BTreeMap<&'a str, &'a Value>);
+pub struct Contained<'a>(BTreeMap<&'a str, At<'a>>);
 
 impl<'a> Contained<'a> {
     /// Those of `consent`.
     pub fn of(consent: &At<'a>) -> Result<Self, FieldError> {
         let list = consent.get("contained").map(|list| list.list()).transpose()?.unwrap_or_default();
         let mut by_id = BTreeMap::new();
-        for at in &list {
+        for at in list {
+            let error = FieldError::new(format!("{}.id", at.path), "is that of another contained resource");
             if let Some(id) = at.value["id"].as_str()
-                && by_id.insert(id, at.value).is_some()
+                && by_id.insert(id, at).is_some()
             {
-                return Err(FieldError::new(format!("{}.id", at.path), "is that of another contained resource"));
+                return Err(error);
             }
         }
         Ok(Self(by_id))
@@ -162,19 +162,29 @@ impl<'a> Contained<'a> {
 
     /// The identifiers of the resource that `#id` refers to, and whether nothing else in it names somebody. Nothing is followed
     /// further, so nothing can go in a circle.
-    fn identifiers(&self, reference: &str) -> (Vec<Identifier>, bool) {
-        let resource =
-            reference.strip_prefix('#').and_then(|id| self.0.get(id)).and_then(|resource| resource.as_object());
-        let list = resource.and_then(|resource| resource.get("identifier")?.as_array()).map_or(&[][..], Vec::as_slice);
-        let whole = |identifier: &Value| {
-            let part = |name: &str| identifier[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-            Some(Identifier { system: part("system")?, value: part("value")? })
-        };
-        let identifiers: Vec<Identifier> = list.iter().filter_map(whole).collect();
-        let describes = |name: &String| DESCRIPTIVE.contains(&name.as_str()) || name.starts_with('_');
-        let only = identifiers.len() == list.len() && resource.is_some_and(|resource| resource.keys().all(describes));
-        (identifiers, only)
+    fn identifiers(&self, reference: &str) -> Result<(Vec<Identifier>, bool), FieldError> {
+        let resource = reference.strip_prefix('#').and_then(|id| self.0.get(id));
+        resource.map_or_else(|| Ok((Vec::new(), false)), names_of)
     }
+}
+
+/// The identifiers by which a contained resource names an actor for sure, and whether nothing else in it names somebody. What
+/// is no actor, or no longer one, has none.
+///
+/// # Errors
+/// Nobody can see what an identifier is.
+pub fn names_of(resource: &At) -> Result<(Vec<Identifier>, bool), FieldError> {
+    let Some(members) = resource.value.as_object() else { return Ok((Vec::new(), false)) };
+    let acts = resource.value["resourceType"].as_str().is_some_and(is_actor_type) && resource.value["active"] != false;
+    let Some(list) = resource.get("identifier").filter(|list| acts && list.value.is_array()) else {
+        return Ok((Vec::new(), false));
+    };
+    let list = list.list()?;
+    let whole = list.iter().map(whole_identifier).collect::<Result<Vec<_>, _>>()?;
+    let identifiers: Vec<Identifier> = whole.into_iter().flatten().collect();
+    let describes = |name: &String| DESCRIPTIVE.contains(&name.as_str()) || name.starts_with('_');
+    let only = identifiers.len() == list.len() && members.keys().all(describes);
+    Ok((identifiers, only))
 }
 
 /// An actor of a provision: one for each way in which it is named.
@@ -225,13 +235,12 @@ fn in_role(at: &At, roles: Vec<Coding>, parts: &[Part], context: &ProvisionConte
 
 /// Whom a reference names, without a role: a contained resource by its identifiers.
 pub fn read_reference(at: &At, contained: &Contained) -> Result<Vec<Actor>, FieldError> {
-    at.object()?;
-    let text = at.get("reference").map(|at| at.token().map(str::to_owned)).transpose()?;
+    let text = reference_text(at)?;
     let identifier = at.get("identifier").map(|at| read_identifier(&at)).transpose()?;
     if text.is_none() && identifier.is_none() {
         return Err(at.error("needs a reference or an identifier: a display text cannot be compared"));
     }
-    let (inside, only) = text.as_deref().map(|text| contained.identifiers(text)).unwrap_or_default();
+    let (inside, only) = text.as_deref().map(|text| contained.identifiers(text)).transpose()?.unwrap_or_default();
     if !inside.is_empty() {
         let doubt = (!only).then_some(NAMED_OTHERWISE);
         let by = |identifier| Actor { identifier: Some(identifier), doubt, ..Actor::default() };
@@ -250,13 +259,4 @@ pub fn grantees(consent: &At, contained: &Contained) -> Result<Option<Vec<Actor>
         .map(|at| read_reference(at, contained))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Some(named.concat()))
-}
-
-fn read_identifier(at: &At) -> Result<Identifier, FieldError> {
-    at.object()?;
-    let part = |name: &str| {
-        let part = at.get(name).ok_or_else(|| FieldError::new(format!("{}.{name}", at.path), "is required"))?;
-        part.token().map(str::to_owned)
-    };
-    Ok(Identifier { system: part("system")?, value: part("value")? })
 }

@@ -17,6 +17,7 @@ mod actors;
 mod admission;
 pub mod code;
 pub mod context;
+mod datatypes;
 pub mod decision;
 pub mod error;
 pub mod evaluate;

@@ -2,8 +2,8 @@
 
 use super::actors::{Contained, read_actor};
 use super::context::ProvisionContext;
+use super::datatypes::{filled_list, known, read_coding, read_concept, read_period, reference_text};
 use super::error::FieldError;
-use super::fhir::{filled_list, known, read_coding, read_concept, read_period};
 use super::json::At;
 use super::tree::MAX_PROVISIONS;
 use crate::vocabulary::{self as api, Coding, DataMeaning, DataReference, Provision, ProvisionType};
@@ -125,8 +125,7 @@ fn read_data(at: &At) -> Result<DataReference, FieldError> {
         _ => return Err(meaning.error("must be instance, related, dependents or authoredby")),
     };
     let reference = required("reference")?;
-    reference.object()?;
-    let text =
-        reference.get("reference").ok_or_else(|| reference.error("needs a reference: nothing else can be compared"))?;
-    Ok(DataReference { meaning, reference: text.token()?.to_owned() })
+    let text = reference_text(&reference)?
+        .ok_or_else(|| reference.error("needs a reference: nothing else can be compared"))?;
+    Ok(DataReference { meaning, reference: text })
 }

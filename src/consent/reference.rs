@@ -79,6 +79,16 @@ fn parts(reference: &str) -> Option<(&str, &str, &str)> {
     (plain(kind) && plain(id)).then_some((base, kind, id))
 }
 
+/// The type that a reference has, if it can be compared.
+pub fn kind(reference: &str) -> Option<&str> {
+    parts(reference).map(|(_, kind, _)| kind)
+}
+
+/// Whether a resource of this type can be an actor.
+pub fn is_actor_type(kind: &str) -> bool {
+    ACTOR_TYPES.contains(&kind)
+}
+
 /// Whether an actor can be compared with what `reference` says: `Type/id` of somebody, or a bare name as that of an MSP.
 pub fn names_an_actor(reference: &str) -> bool {
     match parts(reference) {

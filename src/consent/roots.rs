@@ -8,8 +8,8 @@
 use super::actors::Contained;
 use super::code::Code;
 use super::context::ProvisionContext;
+use super::datatypes::{filled_list, known, read_codings};
 use super::error::FieldError;
-use super::fhir::{filled_list, read_coding};
 use super::json::At;
 use super::modules;
 use super::placed::{CONSENT, MAX_COPIES, Placed};
@@ -50,6 +50,9 @@ fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Resul
     }
     let plain = Provision { type_: None, period: None, ..placed.own.clone() } == Provision::default();
     match context.untyped_root {
+        _ if plain && placed.own.period.is_none() && placed.children.is_empty() => {
+            Err(root.error("says nothing: leave it out, or say what holds"))
+        }
         _ if plain => {
             placed.own.type_ = Some(cited.base()?);
             Ok(placed)
@@ -149,11 +152,12 @@ impl<'a> Cited<'a> {
     fn of(at: &At<'a>, context: &ProvisionContext) -> Result<Self, FieldError> {
         let mut found = Self::default();
         if let Some(rule) = at.get("policyRule") {
-            for coding in rule.get("coding").map(|list| list.list()).transpose()?.unwrap_or_default() {
-                found.add_code(coding, &rule, context)?;
+            for (at, coding) in read_codings(&rule)? {
+                found.add_code(at, context.systems.code(&coding, CodedElement::Category), &rule, context)?;
             }
         }
         for cited in at.get("policy").map(|list| list.list()).transpose()?.unwrap_or_default() {
+            known(&cited, &[CITED])?;
             if let Some(uri) = cited.get("uri") {
                 let effect = context.cited_policies.get(&bare(uri.text()?)).copied();
                 found.add_mapped(effect, uri, &cited)?;
@@ -162,8 +166,13 @@ impl<'a> Cited<'a> {
         Ok(found)
     }
 
-    fn add_code(&mut self, coding: At<'a>, rule: &At, context: &ProvisionContext) -> Result<(), FieldError> {
-        let code = context.systems.code(&read_coding(&coding)?, CodedElement::Category);
+    fn add_code(
+        &mut self,
+        coding: At<'a>,
+        code: Code,
+        rule: &At,
+        context: &ProvisionContext,
+    ) -> Result<(), FieldError> {
         let is = |codes: &[&str]| code.may_be_of(ACT_CODE) && codes.contains(&code.code.as_str());
         if is(&["OPTIN"]) {
             return self.add(ProvisionType::Permit, rule);
@@ -235,6 +244,9 @@ fn restricts(cited: &At) -> FieldError {
     let message = "is cited beside a policy that permits, and may restrict it: let the ConsentPolicy say in citedPolicies what it is";
     cited.error(message).unless_policy_says()
 }
+
+/// Members of a policy that is cited.
+const CITED: &[&str] = &["id", "extension", "authority", "uri"];
 
 /// Codes of v3-ActCode that deny but for exceptions.
 const OPT_OUT: &[&str] = &["OPTOUT", "OPTOUTE"];

@@ -123,7 +123,7 @@ pub fn give_types(
     root.decision = None;
     for (i, child) in root.provision.iter_mut().enumerate() {
         let path = below(prefix, i);
-        if version == FhirVersion::R5 && *child == Provision::default() {
+        if version == FhirVersion::R5 && says_nothing(child) {
             return Err(FieldError::new(path, "must not be empty: an exception says what it is about"));
         }
         let effect = match (version, child.type_, effect) {
@@ -140,6 +140,16 @@ pub fn give_types(
         give_types(child, effect, version, &path)?;
     }
     Ok(())
+}
+
+/// Whether a provision has no element of its own: as an exception it would be all that there is.
+fn says_nothing(provision: &Provision) -> bool {
+    let Provision {
+        period, purpose, actor, action, security_label, class, document_type, code, data_period, data, ..
+    } = provision;
+    let codings = [purpose, action, security_label, class, document_type, code];
+    let named = actor.is_empty() && data.is_empty();
+    period.is_none() && data_period.is_none() && named && codings.iter().all(|codings| codings.is_empty())
 }
 
 /// The path of the `i`th provision below `prefix`.

@@ -7,6 +7,7 @@ mod documents;
 mod found;
 mod generate;
 mod kinds;
+mod members;
 mod oracle;
 mod properties;
 mod published;

@@ -182,10 +182,13 @@ proptest! {
         let mut found = Vec::new();
         pointers(&exceptions["provision"], "/provision", &mut found);
         for pointer in found {
-            exceptions.pointer_mut(&pointer).and_then(Value::as_object_mut).expect("a provision").remove("type");
+            let provision = exceptions.pointer_mut(&pointer).and_then(Value::as_object_mut).expect("a provision");
+            provision.remove("type");
+            // An exception without an element of its own is refused.
+            if provision.keys().all(|name| name == "provision") {
+                provision.insert("purpose".into(), codings(ACT_REASON, &["TREAT"]));
+            }
         }
-        // An exception without anything is refused.
-        prop_assume!(!exceptions["provision"].to_string().contains("{}"));
         exceptions["decision"] = json!(base);
         exceptions["provision"] = json!([exceptions["provision"]]);
         let policy = plain("deny");
@@ -279,7 +282,8 @@ fn a_consent_that_is_not_verified_leaves_what_it_would_permit_to_the_base_policy
 #[test]
 fn what_takes_too_much_work_is_a_denial_with_reason_error() {
     let many = |element: &str| {
-        let one = |i: usize| json!({"type": "permit", element: [{"coding": [{"code": i.to_string()}], "code": i.to_string()}]});
+        let coded = |coding: Value| if element == "class" { coding } else { json!({"coding": [coding]}) };
+        let one = |i: usize| json!({"type": "permit", element: [coded(json!({"code": i.to_string()}))]});
         let nested: Vec<Value> = (0..300).map(one).collect();
         consent(
             json!({"provision": {"type": "permit", "securityLabel": codings(CONFIDENTIALITY, &["N"]), "provision": nested}}),
