@@ -72,8 +72,7 @@ pub fn consent(spec: &PolicySpec, patient: &str, version: FhirVersion) -> Result
     let mut members =
         Map::from_iter([("resourceType".to_owned(), json!("Consent")), ("status".to_owned(), json!("active"))]);
     let mut category: Vec<Value> = spec.category.iter().map(|coding| json!({"coding": [coding]})).collect();
-    let known = version == FhirVersion::R5 && spec.scope.is_some() || !category.is_empty();
-    if !known {
+    if category.is_empty() {
         category.push(json!({"coding": [{"system": LOINC, "code": PATIENT_CONSENT}]}));
     }
     // R5 says by the category what R4 says by the scope.

@@ -17,7 +17,7 @@ use super::json::{At, Found, first_below, refuse_blanks_and_empty_objects};
 use super::policy::digest;
 use super::reference::Subject;
 use super::roots;
-use super::subject::{Standing, is_disclosure, is_scope, may_be_research, standing};
+use super::subject::{Standing, is_disclosure, is_scope, may_be_opt_out, may_be_research, standing};
 use super::time::{Period, TimeRange};
 use super::tree::{Node, build};
 use crate::vocabulary::code_systems::CodedElement;
@@ -106,15 +106,15 @@ pub struct Consent {
 }
 
 impl Consent {
-    /// Whether its scope, or one of its categories, is this one. An R5 consent to disclosure that names no scope is about
-    /// privacy.
+    /// Whether its scope, or one of its categories, is this one. What may be about research is not about privacy; an R5 consent to
+    /// disclosure that names no scope is.
     pub fn is_about(&self, scope: ConsentScope) -> bool {
-        let mut all = self.scope.iter().chain(&self.category);
-        all.clone().any(|code| is_scope(code, scope))
-            || scope == ConsentScope::PatientPrivacy
-                && self.version == FhirVersion::R5
-                && !all.any(|code| is_scope(code, ConsentScope::Research))
-                && self.category.iter().any(is_disclosure)
+        let named = self.scope.iter().chain(&self.category).any(|code| is_scope(code, scope));
+        let of_r5 = || self.version == FhirVersion::R5 && self.category.iter().any(is_disclosure);
+        match scope {
+            ConsentScope::Research => named,
+            ConsentScope::PatientPrivacy => !self.perhaps_research && (named || of_r5()),
+        }
     }
 
     /// What it counts for where a policy takes the categories `listed`.
@@ -322,6 +322,9 @@ fn read_rest(
         Ok(codings.iter().map(|(_, coding)| context.systems.code(coding, CodedElement::Code)).collect())
     };
     let category = filled_list(at, "category")?.iter().map(codes).collect::<Result<Vec<_>, _>>()?;
+    // An opt-out permits only as the exception to its denial.
+    let opted_out = root.effect == ProvisionType::Permit && category.iter().flatten().any(may_be_opt_out);
+    let at_most = if opted_out { Standing::Withholds } else { Standing::Permits };
     let verification = filled_list(at, "verification")?;
     let canonical = serde_json_canonicalizer::to_vec(at.value)
         .map_err(|error| at.error(format_args!("has no canonical JSON: {error}")))?;
@@ -339,7 +342,7 @@ fn read_rest(
         provision,
         root,
         digest: digest(&canonical),
-        at_most: Standing::Permits,
+        at_most,
         perhaps_research: scope(at.value) == ConsentScope::Research,
         unreadable: false,
         earlier: false,

@@ -11,6 +11,7 @@ mod members;
 mod oracle;
 mod properties;
 mod published;
+mod subjects;
 
 use serde_json::Value;
 
