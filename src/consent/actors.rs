@@ -127,13 +127,6 @@ const DESCRIPTIVE: &[&str] = &[
     "type",
 ];
 
-/// Why a denial is refused of whose role a translation is not known.
-const UNKNOWN_TRANSLATION: Doubt = Doubt {
-    element: "role",
-    why: "has a code that is not known here beside one that is, which a denial may not leave out: let the ConsentPolicy say in \
-          actorRoles what it is, or remove it",
-};
-
 /// Why a denial of a contained actor is refused that is named by more than whole identifiers.
 const NAMED_OTHERWISE: Doubt = Doubt {
     element: "reference",
@@ -198,7 +191,8 @@ pub fn read_actor(at: &At, contained: &Contained, context: &ProvisionContext) ->
         return Err(FieldError::new(role_at, "has codes of which one says who receives and another says who does not"));
     }
     let of_certificate: Vec<&Coding> = roles.iter().filter(|role| is_of_certificates(role)).collect();
-    if !roles.is_empty() && parts.is_empty() && of_certificate.is_empty() {
+    let is_known = |role: &Coding| part(role, context).is_some() || is_of_certificates(role);
+    if !roles.iter().all(is_known) {
         let message = "is not known here: let the ConsentPolicy say in actorRoles what it is, or remove it";
         return Err(FieldError::new(role_at, message).unless_policy_says());
     }
@@ -207,13 +201,14 @@ pub fn read_actor(at: &At, contained: &Contained, context: &ProvisionContext) ->
         let message = "has codes of which one says whose data it is and another who asks: keep one of them";
         return Err(FieldError::new(role_at, message));
     }
-    let is_known = |role: &Coding| part(role, context).is_some() || is_of_certificates(role);
-    let doubt = roles.iter().any(|role| !is_known(role)).then_some(UNKNOWN_TRANSLATION);
+    if of_certificate.windows(2).any(|pair| pair[0].code != pair[1].code) {
+        return Err(FieldError::new(role_at, "has two words of certificates: write an actor for each"));
+    }
     let role = of_certificate.first().filter(|_| receives).map(|role| (*role).clone());
     let part = parts.first().copied().unwrap_or_default();
     let Some(reference) = at.get("reference") else { return in_role(at, roles, &parts, context) };
     let named = read_reference(&reference, contained)?.into_iter();
-    Ok(named.map(|actor| Actor { part, role: role.clone(), doubt: actor.doubt.or(doubt), ..actor }).collect())
+    Ok(named.map(|actor| Actor { part, role: role.clone(), ..actor }).collect())
 }
 
 /// Everybody in a role: one for each coding, which are translations of each other.

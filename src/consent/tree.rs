@@ -332,6 +332,8 @@ impl Builder<'_> {
         let field = || format!("actor[{i}].reference");
         if !names_an_actor(reference) {
             Who::Nobody(self.nobody(&field(), CANNOT_BE_COMPARED))
+        } else if self.context.is_elsewhere(reference) {
+            Who::Nobody(self.nobody(&field(), IS_ELSEWHERE))
         } else if msp_id.is_none() && key.starts_with("Organization/") && self.context.certified_identifiers.is_some() {
             let message = "is an organisation of which nobody's certificate tells: let the ConsentPolicy say in organizations \
                            which MSP it is";
@@ -380,7 +382,9 @@ impl Builder<'_> {
     }
 
     fn target(&self, reference: &str, field: &str) -> Result<Subject, Box<FieldError>> {
-        reference::record(reference).ok_or_else(|| self.nobody(field, CANNOT_BE_COMPARED))
+        let elsewhere = self.context.is_elsewhere(reference);
+        let message = if elsewhere { IS_ELSEWHERE } else { CANNOT_BE_COMPARED };
+        reference::record(reference).filter(|_| !elsewhere).ok_or_else(|| self.nobody(field, message))
     }
 
     fn no_actor(&self, i: usize, element: &str, message: &str) -> ActorRule {
@@ -395,6 +399,10 @@ impl Builder<'_> {
 /// Why a reference names nobody.
 const CANNOT_BE_COMPARED: &str = "cannot be compared with who asks or with a record: a denial needs Type/id of a type that FHIR has, \
                                   or an identifier of an actor";
+
+/// Why an organisation is not the one whose MSP is known.
+const IS_ELSEWHERE: &str = "is on another server than the organisation of this id that the ConsentPolicy maps to an MSP: map this one in \
+                            organizations as well";
 
 fn key(provision: &Provision, children: &[Node]) -> [u8; 32] {
     let Provision {
