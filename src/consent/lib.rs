@@ -19,6 +19,7 @@ pub mod code;
 pub mod context;
 mod datatypes;
 pub mod decision;
+mod denials;
 pub mod error;
 pub mod evaluate;
 pub mod export;

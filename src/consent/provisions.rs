@@ -70,6 +70,9 @@ fn read_own(at: &At, contained: &Contained, context: &ProvisionContext) -> Resul
         Ok(filled_list(at, name)?.iter().map(read_concept).collect::<Result<Vec<_>, _>>()?.concat())
     };
     let codings = |name: &str| filled_list(at, name)?.iter().map(read_coding).collect::<Result<Vec<_>, _>>();
+    if let (Some(_), Some(again)) = (at.get("class"), at.get("resourceType")) {
+        return Err(again.error("says the same as class, of other records perhaps: keep one of them"));
+    }
     let period = |name: &str| at.get(name).map(|at| read_period(&at)).transpose();
     let actors = filled_list(at, "actor")?;
     let actors = actors.iter().map(|actor| read_actor(actor, contained, context)).collect::<Result<Vec<_>, _>>()?;

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::code::{Code, Labels};
 use super::context::ProvisionContext;
-use super::error::{FieldError, MAX_ERRORS};
+use super::denials;
+use super::error::FieldError;
 use super::placed::Placed;
 use super::reference::{self, Subject, names_an_actor, reference_key};
 use super::time::Period;
@@ -198,50 +199,15 @@ fn build_below(
 ) -> Node {
     let effect = placed.own.type_.unwrap_or(ProvisionType::Deny);
     let own = Builder { context, effect, placed }.elements(errors);
-    refuse_in_denials(placed, &own, errors);
+    denials::refuse(placed, &own, context, errors);
     let elements = own.or(inherited);
     let children: Vec<Node> =
         placed.children.iter().map(|child| build_below(child, &elements, context, errors)).collect();
     Node { effect, path: placed.path.clone(), elements, key: key(&placed.own, &children), children }
 }
 
-/// What a denial names must be somebody or some record, also where the name is inherited. It is wrong once: where it stands.
-fn refuse_in_denials(placed: &Placed, own: &Elements, errors: &mut Vec<FieldError>) {
-    let mut refuse = |mut wrong: Vec<FieldError>, states: fn(&Provision) -> bool| {
-        if !wrong.is_empty() && denies(placed, states) {
-            wrong.truncate(MAX_ERRORS.saturating_sub(errors.len()));
-            errors.append(&mut wrong);
-        }
-    };
-    refuse(nobody(&own.actor).cloned().collect(), |own| own.actor.iter().any(receives));
-    refuse(no_record(&own.author).cloned().collect(), |own| own.actor.iter().any(|actor| !receives(actor)));
-    refuse(no_record(&own.data).cloned().collect(), |own| !own.data.is_empty());
-}
-
-/// Whether a provision denies, or one that inherits from it what it `states`.
-fn denies(placed: &Placed, states: fn(&Provision) -> bool) -> bool {
-    placed.own.type_ == Some(ProvisionType::Deny)
-        || placed.children.iter().any(|child| !states(&child.own) && denies(child, states))
-}
-
-/// Whether an actor is one of those who are compared with who asks.
-fn receives(actor: &Actor) -> bool {
-    matches!(actor.part, Part::Recipient | Part::Bystander)
-}
-
-fn nobody(actors: &List<ActorRule>) -> impl Iterator<Item = &FieldError> {
-    actors.iter().flat_map(|actors| actors.iter()).filter_map(|rule| match &rule.who {
-        Who::Nobody(why) => Some(&**why),
-        _ => None,
-    })
-}
-
-fn no_record(data: &List<DataRule>) -> impl Iterator<Item = &FieldError> {
-    data.iter().flat_map(|data| data.iter()).filter_map(|rule| rule.target.as_ref().err().map(|why| &**why))
-}
-
 /// An element that is a list.
-type List<T> = Option<Arc<[T]>>;
+pub type List<T> = Option<Arc<[T]>>;
 
 /// Makes the elements of one provision.
 struct Builder<'b> {
@@ -261,7 +227,7 @@ impl Builder<'_> {
             actor,
             grantee: None,
             action: self.codes(&own.action, CodedElement::Action),
-            labels: self.labels(&own.security_label, errors),
+            labels: self.labels(&own.security_label),
             class: self.codes(&own.class, CodedElement::Class),
             document_type: self.codes(&own.document_type, CodedElement::Class),
             code: self.codes(&own.code, CodedElement::Code),
@@ -280,15 +246,9 @@ impl Builder<'_> {
         list(codings.iter().map(|coding| self.context.systems.code(coding, element)).collect())
     }
 
-    fn labels(&self, codings: &[Coding], errors: &mut Vec<FieldError>) -> Option<Arc<Labels>> {
+    fn labels(&self, codings: &[Coding]) -> Option<Arc<Labels>> {
         let label = |coding| self.context.systems.code(coding, CodedElement::SecurityLabel);
         let codes: Vec<Code> = codings.iter().map(label).collect();
-        if self.effect == ProvisionType::Deny
-            && let Some(i) = codes.iter().position(Code::is_no_confidentiality)
-        {
-            let message = "is no confidentiality code, so it would deny nothing";
-            errors.push(self.placed.error(&format!("securityLabel[{i}]"), message));
-        }
         (!codes.is_empty()).then(|| Arc::new(Labels::new(codes, self.effect)))
     }
 
@@ -458,7 +418,7 @@ impl Elements {
 
     /// What names nobody and no record, also where it was inherited.
     pub fn incomparable(&self) -> impl Iterator<Item = &FieldError> {
-        nobody(&self.actor).chain(no_record(&self.data)).chain(no_record(&self.author))
+        denials::nobody(&self.actor).chain(denials::no_record(&self.data)).chain(denials::no_record(&self.author))
     }
 }
 

@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::generate::consent;
-use crate::vocabulary::code_systems::{ACT_REASON, CONSENT_ACTION};
+use super::policy;
+use crate::vocabulary::code_systems::{ACT_REASON, CONFIDENTIALITY, CONSENT_ACTION, LOINC, RESOURCE_TYPES};
 use crate::{Policy, Request, fhir};
 
 /// `PERMIT`, `DENY`, or the field for which the document is refused.
@@ -231,5 +232,73 @@ fn an_object_without_members_is_refused_wherever_it_stands() {
         ),
     ] {
         assert_eq!(answer(&document, &Policy::default(), &asks()), expected, "{document}");
+    }
+}
+
+#[test]
+fn one_provision_states_kinds_of_records_once() {
+    let both = json!({"class": [{"code": "Observation"}], "resourceType": [{"code": "Condition"}]});
+    let with = |mut rule: Value, effect: &str| {
+        for (name, codings) in both.as_object().expect("members") {
+            rule[name] = codings.clone();
+        }
+        rule["type"] = json!(effect);
+        rule
+    };
+    for effect in ["permit", "deny"] {
+        let document = consent(json!({"provision": with(json!({}), effect)}));
+        assert_eq!(answer(&document, &Policy::default(), &asks()), "Consent.provision.resourceType", "{effect}");
+    }
+    let r5 = consent(json!({"decision": "deny", "provision": [both]}));
+    assert_eq!(answer(&r5, &Policy::default(), &asks()), "Consent.provision[0].resourceType");
+}
+
+#[test]
+fn a_denied_code_that_is_none_is_refused() {
+    let site = policy(json!({"codeSystems": [{"url": "urn:site", "codes": ["ward"]}]}));
+    let nothing = "refused";
+    for (element, system, code, expected) in [
+        ("purpose", ACT_REASON, "TREAT", "DENY"),
+        ("purpose", ACT_REASON, "treat", "DENY"),
+        ("purpose", ACT_REASON, "TREATMENT", nothing),
+        ("purpose", "urn:oid:2.16.840.1.113883.5.8", "TREATMENT", nothing),
+        ("purpose", ACT_REASON, "\u{ff34}REAT", nothing),
+        ("purpose", "", "TR\u{415}AT", nothing),
+        ("purpose", "", "ward", "PERMIT"),
+        ("purpose", "urn:unknown", "anything", "PERMIT"),
+        ("action", CONSENT_ACTION, "read", nothing),
+        ("action", "", "read", nothing),
+        ("action", "", "Access", "DENY"),
+        ("securityLabel", CONFIDENTIALITY, "restricted", nothing),
+        ("securityLabel", "", "\u{ff32}", nothing),
+        ("securityLabel", "urn:unknown", "restricted", "PERMIT"),
+        ("class", RESOURCE_TYPES, "Observatoin", nothing),
+        ("class", RESOURCE_TYPES, "Questionnaire", "PERMIT"),
+        ("class", LOINC, "Observation", "DENY"),
+        ("class", LOINC, "34133-9", "PERMIT"),
+        ("class", "", "34133-9", "PERMIT"),
+    ] {
+        let coding = if system.is_empty() { json!({"code": code}) } else { json!({"system": system, "code": code}) };
+        let entry = if element == "action" { json!({"coding": [coding]}) } else { coding };
+        let mut request = asks();
+        request["resource"]["class"] = json!("Observation");
+        request["resource"]["securityLabels"] = json!(["N"]);
+        let rule = json!({"type": "deny", element: [entry]});
+        let denial = consent(json!({"provision": {"type": "permit", "provision": [rule]}}));
+        let answered = answer(&denial, &site, &request);
+        let refused = answered.starts_with(&format!("Consent.provision.provision[0].{element}"));
+        assert_eq!(if refused { nothing } else { answered.as_str() }, expected, "{element} {system}|{code}");
+        // A permit of it permits nothing, and a denial that is nested in it would deny nothing.
+        let permit = consent(json!({"provision": {"type": "permit", element: [entry]}}));
+        let inherits = json!({"type": "deny", "dataPeriod": {"start": "2020"}});
+        let nested = consent(json!({"provision": {"type": "permit", element: [entry], "provision": [inherits]}}));
+        if expected == nothing {
+            assert_eq!(answer(&permit, &site, &request), "DENY", "{element} {system}|{code}");
+            let answered = answer(&nested, &site, &request);
+            assert!(
+                answered.starts_with(&format!("Consent.provision.{element}")),
+                "{element} {system}|{code} {answered}"
+            );
+        }
     }
 }

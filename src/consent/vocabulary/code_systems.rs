@@ -277,6 +277,9 @@ pub fn is_resource_type(name: &str) -> bool {
     RESOURCE_TYPE_CODES.contains(&name) || OTHER_RESOURCE_TYPES.contains(&name)
 }
 
+/// Systems of which every code that can stand in a provision is listed here.
+pub const COMPLETE_SYSTEMS: &[&str] = &[CONFIDENTIALITY, ACT_REASON, CONSENT_ACTION, RESOURCE_TYPES];
+
 /// Systems whose codes are too many to list here, with the shape that their codes have.
 pub const OPEN_SYSTEMS: &[(&str, CodeShape)] = &[
     (LOINC, CodeShape::Loinc),
