@@ -243,8 +243,8 @@ impl<'a> Cited<'a> {
                     "may deny, and the exception to it would permit: write the code and its system as they are defined";
                 Err(perhaps.error(message))
             }
-            (None, Some(cited)) => Err(restricts(cited)),
-            (None, None) => self.base(),
+            (None, Some(cited)) if self.effect.is_some() => Err(restricts(cited)),
+            (None, _) => self.base(),
         }
     }
 }

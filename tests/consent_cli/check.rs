@@ -159,7 +159,7 @@ fn the_policy_says_what_roles_and_cited_policies_mean() {
     let mut cites = member(permit_all(), "policy", json!([{"uri": "https://law.example/opt-in"}]));
     cites.as_object_mut().expect("an object").remove("provision");
     let said = Run::new().consent(&cites).request(&request).refusal();
-    assert!(said.contains("Consent.provision.type: no computable base"), "{said}");
+    assert!(said.contains("Consent.policy: no computable base"), "{said}");
     let cited = json!({"citedPolicies": [{"uri": "https://law.example/opt-in", "decision": "permit"}]});
     assert_eq!(decision(&[cites], Some(cited), request), "PERMIT");
 }

@@ -12,6 +12,7 @@ mod oracle;
 mod properties;
 mod published;
 mod subjects;
+mod templates;
 
 use serde_json::Value;
 
