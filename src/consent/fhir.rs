@@ -232,6 +232,20 @@ fn check(at: &At, dialect: Option<FhirVersion>) -> Result<FhirVersion, FieldErro
     }
 }
 
+const CHANGES: &[&str] = &["modifierExtension", "implicitRules"];
+const CHANGES_MEANING: &str = "changes the meaning of the resource and is not understood here";
+
+/// Refuses what changes the meaning of an object, called `path`, that stands around consents.
+///
+/// # Errors
+/// An element of it does; which, is said.
+pub fn refuse_change_of_meaning(around: &Value, path: &str) -> Result<(), FieldError> {
+    match CHANGES.iter().find(|name| around.get(name).is_some()) {
+        None => Ok(()),
+        Some(name) => Err(FieldError::new(format!("{path}.{name}"), CHANGES_MEANING)),
+    }
+}
+
 /// An element that changes the meaning of what it stands in, at any depth; or, where it decides, an element of which only an
 /// extension is there (FHIR: the reason why a value is absent).
 fn change_of_meaning(resource: &Value) -> Found {
@@ -243,8 +257,8 @@ fn change_of_meaning(resource: &Value) -> Found {
 
 /// The same of a member of `value`. What is of no account at the top of a resource may decide further down.
 fn one_change(value: &Value, name: &str, below: &Value, here: bool, decides: bool) -> Found {
-    if matches!(name, "modifierExtension" | "implicitRules") {
-        return Some((String::new(), "changes the meaning of the resource and is not understood here"));
+    if CHANGES.contains(&name) {
+        return Some((String::new(), CHANGES_MEANING));
     }
     if here && (name.strip_prefix('_').is_some_and(|name| value.get(name).is_none()) || is_absent(below)) {
         return Some((String::new(), "says why there is no value: without the value nothing can be decided"));
