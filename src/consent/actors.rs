@@ -4,12 +4,15 @@
 //! in the document, as a witness does, opens nothing. The trap: a role that nobody knows could be any of these, so it is
 //! refused unless the policy says what it is.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use super::code::Code;
 use super::context::ProvisionContext;
 use super::datatypes::{filled_list, known, read_concept, read_identifier, reference_text, whole_identifier};
 use super::error::FieldError;
 use super::json::At;
+use super::placed::MAX_COPIES;
 use super::reference::is_actor_type;
 use crate::vocabulary::code_systems::{CodedElement, PARTICIPATION_TYPE, ROLE_CLASS, ROLE_CODE};
 use crate::vocabulary::{Actor, Coding, Doubt, Identifier, Part};
@@ -62,9 +65,11 @@ const BYSTANDERS: &[&str] = &[
 fn part(role: &Coding, context: &ProvisionContext) -> Option<Part> {
     let code = context.systems.code(role, CodedElement::Role);
     let declared = context.roles.iter().find(|(known, _)| known.code == code.code && known.meant() == code.meant());
-    if let Some((_, part)) = declared {
-        return Some(*part);
-    }
+    declared.map(|(_, part)| *part).or_else(|| known_part(&code))
+}
+
+/// What an actor in this role is, if that is known without a policy.
+pub fn known_part(code: &Code) -> Option<Part> {
     let of = |system: &str| code.may_be_of(system);
     match code.code.as_str() {
         "PRCP" | "IRCP" if of(PARTICIPATION_TYPE) => Some(Part::Recipient),
@@ -135,7 +140,11 @@ const NAMED_OTHERWISE: Doubt = Doubt {
 };
 
 /// Resources that a document contains, by their id.
-pub struct Contained<'a>(BTreeMap<&'a str, At<'a>>);
+pub struct Contained<'a> {
+    by_id: BTreeMap<&'a str, At<'a>>,
+    /// Identifiers that references may still stand for: many references may name one resource.
+    left: Cell<usize>,
+}
 
 impl<'a> Contained<'a> {
     /// Those of `consent`.
@@ -150,13 +159,23 @@ impl<'a> Contained<'a> {
                 return Err(error);
             }
         }
-        Ok(Self(by_id))
+        Ok(Self { by_id, left: Cell::new(MAX_COPIES) })
+    }
+
+    /// The same within what the document may still ask for.
+    fn identifiers_within_bounds(&self, reference: &str, at: &At) -> Result<(Vec<Identifier>, bool), FieldError> {
+        let resource = reference.strip_prefix('#').and_then(|id| self.by_id.get(id));
+        let count = resource.and_then(|resource| resource.value["identifier"].as_array()).map_or(0, Vec::len);
+        let message =
+            format_args!("names somebody of many identifiers too often: references stand for more than {MAX_COPIES}");
+        self.left.set(self.left.get().checked_sub(count).ok_or_else(|| at.error(message))?);
+        self.identifiers(reference)
     }
 
     /// The identifiers of the resource that `#id` refers to, and whether nothing else in it names somebody. Nothing is followed
     /// further, so nothing can go in a circle.
     fn identifiers(&self, reference: &str) -> Result<(Vec<Identifier>, bool), FieldError> {
-        let resource = reference.strip_prefix('#').and_then(|id| self.0.get(id));
+        let resource = reference.strip_prefix('#').and_then(|id| self.by_id.get(id));
         resource.map_or_else(|| Ok((Vec::new(), false)), names_of)
     }
 }
@@ -235,7 +254,8 @@ pub fn read_reference(at: &At, contained: &Contained) -> Result<Vec<Actor>, Fiel
     if text.is_none() && identifier.is_none() {
         return Err(at.error("needs a reference or an identifier: a display text cannot be compared"));
     }
-    let (inside, only) = text.as_deref().map(|text| contained.identifiers(text)).transpose()?.unwrap_or_default();
+    let inside = text.as_deref().map(|text| contained.identifiers_within_bounds(text, at)).transpose()?;
+    let (inside, only) = inside.unwrap_or_default();
     if !inside.is_empty() {
         let doubt = (!only).then_some(NAMED_OTHERWISE);
         let by = |identifier| Actor { identifier: Some(identifier), doubt, ..Actor::default() };

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use super::actors::part_in_policy;
+use super::actors::{is_of_certificates, known_part, part_in_policy};
 use super::code::{Code, Systems};
 use super::context::{Module, ProvisionContext};
 use super::error::FieldError;
 use super::modules::coded;
 use super::tree::below;
 use crate::vocabulary::code_systems::{CodedElement, OPEN_SYSTEMS, PARTICIPATION_TYPE};
-use crate::vocabulary::{Actor, Coding, PolicySpec, Provision, ProvisionType, systems};
+use crate::vocabulary::{Actor, Coding, Part, PolicySpec, Provision, ProvisionType, systems};
 
 /// How documents are to be read: code systems, modules, roles, cited policies, untyped roots. Completes the codes.
 pub fn reading(spec: &mut PolicySpec, errors: &mut Vec<FieldError>) -> ProvisionContext {
@@ -20,7 +20,7 @@ pub fn reading(spec: &mut PolicySpec, errors: &mut Vec<FieldError>) -> Provision
     let systems = Systems::new(&spec.code_systems);
     let modules = modules(spec, &systems, errors);
     let (cited_policies, cited_codes) = cited(spec, &systems, errors);
-    let roles = spec.actor_roles.iter().map(|role| (systems.code(&role.role, CodedElement::Code), role.as_)).collect();
+    let roles = roles(spec, &systems, errors);
     ProvisionContext {
         systems,
         untyped_root: spec.untyped_root,
@@ -31,6 +31,22 @@ pub fn reading(spec: &mut PolicySpec, errors: &mut Vec<FieldError>) -> Provision
         confidentiality_required: spec.labels.require_confidentiality,
         ..ProvisionContext::default()
     }
+}
+
+/// What roles mean that are not known here. One that is known means what it means everywhere.
+fn roles(spec: &PolicySpec, systems: &Systems, errors: &mut Vec<FieldError>) -> Vec<(Code, Part)> {
+    let mut roles: Vec<(Code, Part)> = Vec::new();
+    for (i, role) in spec.actor_roles.iter().enumerate() {
+        let code = systems.code(&role.role, CodedElement::Role);
+        let mut refuse = |message| errors.push(FieldError::new(format!("spec.actorRoles[{i}].role"), message));
+        match known_part(&code) {
+            Some(part) if part != role.as_ => refuse("is known here as something else, and no policy changes that"),
+            _ if roles.iter().any(|(above, _)| *above == code) => refuse("is mapped above already"),
+            _ => {}
+        }
+        roles.push((code, role.as_));
+    }
+    roles
 }
 
 /// What codes stand for.
@@ -170,6 +186,10 @@ fn complete_role(mut role: Coding, actor: &Actor, path: &str, errors: &mut Vec<F
         Err(message) if role.system.is_some() => errors.push(FieldError::new(path, message)),
         Err(_) if referenced => {
             errors.push(FieldError::new(path, "of a certificate goes with mspId or attr, not with a reference"))
+        }
+        Err(_) if !is_of_certificates(&role) => {
+            errors
+                .push(FieldError::new(path, "is no role that a certificate can have: write a word of a-z, 0-9 and -"));
         }
         Err(_) => {}
     }

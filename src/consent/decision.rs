@@ -61,6 +61,9 @@ pub struct Residual {
     /// match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub and: Vec<ResidualElements>,
+    /// Rules that take it back: for a record that one of them matches, this one does not hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unless: Vec<Residual>,
 }
 
 /// Elements that a record is compared with.
@@ -178,40 +181,60 @@ fn outcomes_digest<'a>(permit: &Outcome, outcomes: impl Iterator<Item = &'a Outc
 fn simplified(rules: Rules) -> Rules {
     let mut result = Rules::always(rules.default);
     for rule in rules.rules {
-        if rule.term.is_whole() {
+        if rule.is_whole() {
             result = Rules::always(rule.outcome);
         } else {
             result.rules.push(rule);
         }
     }
-    result
+    with_denial_first(result)
+}
+
+/// The list with a denial of all but some records as its default, where it has one such rule and nothing before it permits: so
+/// it reads as the list of one consent.
+fn with_denial_first(mut rules: Rules) -> Rules {
+    let denies = |rule: &Rule| rule.outcome.decision.denies();
+    let plain = |rule: &Rule| !denies(rule) && rule.unless.is_empty();
+    let of_all_but = |rule: &Rule| denies(rule) && rule.term.0.is_empty() && rule.unless.iter().all(plain);
+    let Some(at) = rules.rules.iter().position(of_all_but) else { return rules };
+    let permits = rules.default.decision == RuleDecision::Permit;
+    let others = rules.rules.iter().enumerate().filter(|(i, _)| *i != at);
+    if !permits || !rules.rules[..at].iter().all(denies) || others.into_iter().any(|(_, rule)| of_all_but(rule)) {
+        return rules;
+    }
+    let but = rules.rules.remove(at);
+    let permitted = but.unless.into_iter().map(|rule| Rule { outcome: rules.default, ..rule });
+    rules.rules.splice(..0, permitted);
+    Rules { default: but.outcome, ..rules }
 }
 
 fn effect(decision: RuleDecision) -> ProvisionType {
-    if decision == RuleDecision::Permit { ProvisionType::Permit } else { ProvisionType::Deny }
+    if decision.denies() { ProvisionType::Deny } else { ProvisionType::Permit }
 }
 
 fn residual(rules: &Rules) -> Vec<Residual> {
-    let rest = Rule { term: Term::default(), outcome: rules.default };
-    let entries = std::iter::once(&rest).chain(&rules.rules);
-    entries
-        .map(|Rule { term, outcome }| {
-            let effect = effect(outcome.decision);
-            let mut lists: Vec<ResidualElements> = Vec::new();
-            for element in &term.0 {
-                match lists.iter_mut().find(|list| list.has_room(element)) {
-                    Some(list) => list.put(element, effect),
-                    None => {
-                        let mut list = ResidualElements::default();
-                        list.put(element, effect);
-                        lists.push(list);
-                    }
+    let rest = Rule::new(Term::default(), rules.default);
+    std::iter::once(&rest).chain(&rules.rules).map(Residual::from).collect()
+}
+
+impl From<&Rule<'_>> for Residual {
+    fn from(Rule { term, unless, outcome }: &Rule) -> Self {
+        let effect = effect(outcome.decision);
+        let mut lists: Vec<ResidualElements> = Vec::new();
+        for element in &term.0 {
+            match lists.iter_mut().find(|list| list.has_room(element)) {
+                Some(list) => list.put(element, effect),
+                None => {
+                    let mut list = ResidualElements::default();
+                    list.put(element, effect);
+                    lists.push(list);
                 }
             }
-            let and = if lists.is_empty() { Vec::new() } else { lists.split_off(1) };
-            Residual { effect, elements: lists.pop().unwrap_or_default(), and }
-        })
-        .collect()
+        }
+        let and = if lists.is_empty() { Vec::new() } else { lists.split_off(1) };
+        let unless = unless.iter().map(Self::from).collect();
+        Self { effect, elements: lists.pop().unwrap_or_default(), and, unless }
+    }
 }
 
 impl ResidualElements {
@@ -252,7 +275,7 @@ fn redact(residual: &[Residual]) -> Option<Obligation> {
     let (rest, rules) = residual.split_first()?;
     let simple = |rule: &Residual| {
         let labels = ResidualElements { security_label: rule.elements.security_label.clone(), ..Default::default() };
-        rule.and.is_empty() && rule.elements == labels && rule.effect != rest.effect
+        rule.and.is_empty() && rule.unless.is_empty() && rule.elements == labels && rule.effect != rest.effect
     };
     let codes: Vec<&Code> = rules.iter().flat_map(|rule| &rule.elements.security_label).collect();
     let parameters = match rest.effect {

@@ -13,14 +13,12 @@ use super::fhir::Consent;
 use super::matching::{Match, asked, is_grantee, matches};
 use super::policy::Policy;
 use super::request::Request;
-use super::rules::{
-    About, Basis, Element, Outcome, Reason, Rule, RuleDecision, Rules, Source, Term, TooEntangled, strictest,
-};
+use super::rules::{About, Basis, Element, Outcome, Reason, RuleDecision, Rules, Source, Term, strictest};
 use super::subject::Standing;
 use super::time::{Period, TimeRange};
 use super::tree::Node;
 use crate::vocabulary::code_systems::ACT_REASON;
-use crate::vocabulary::{BasePolicy, BreakGlassMode, Combining, ProvisionType};
+use crate::vocabulary::{Attribute, BasePolicy, BreakGlassMode, Combining, ProvisionType};
 
 /// Attribute of a certificate whose holder may break the glass, when it is `true`.
 pub const BREAK_GLASS_ATTRIBUTE: &str = "ehr.breakglass";
@@ -33,13 +31,11 @@ const TREATMENT: &str = "TREAT";
 pub fn decide(consents: &[Consent], policy: &Policy, request: &Request, now: Timestamp) -> Decision {
     let break_glass = BreakGlass::of(policy, request);
     let evaluation = Evaluation { policy, request, now, break_glass, next: Cell::new(None) };
-    match (consents.len() <= MAX_CONSENTS).then(|| evaluation.rules(consents)) {
-        Some(Ok(rules)) => {
-            let refused = evaluation.refused_break_glass();
-            Decision::from_rules(rules, refused, policy, (now, evaluation.next.get()))
-        }
-        Some(Err(TooEntangled)) | None => Decision::error(),
+    if consents.len() > MAX_CONSENTS {
+        return Decision::error();
     }
+    let rules = evaluation.rules(consents);
+    Decision::from_rules(rules, evaluation.refused_break_glass(), policy, (now, evaluation.next.get()))
 }
 
 /// What the request has to do with break-glass.
@@ -57,8 +53,9 @@ impl BreakGlass {
     fn of(policy: &Policy, request: &Request) -> Self {
         let rules = &policy.break_glass;
         let asked = request.purpose.as_ref().is_some_and(|purpose| purpose.is_perhaps(ACT_REASON, &rules.purposes));
+        let breaks = Attribute { name: BREAK_GLASS_ATTRIBUTE.to_owned(), value: "true".to_owned() };
         let authorized = request.actor.as_ref().is_some_and(|actor| {
-            actor.attributes.get(BREAK_GLASS_ATTRIBUTE).is_some_and(|value| value == "true")
+            actor.has_attribute(&breaks, ProvisionType::Permit)
                 || rules.group.as_ref().is_some_and(|group| actor.in_group(group))
         });
         match (asked, rules.mode) {
@@ -90,11 +87,11 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The layers, from the base policy up.
-    fn rules(&self, consents: &'a [Consent]) -> Result<Rules<'a>, TooEntangled> {
+    fn rules(&self, consents: &'a [Consent]) -> Rules<'a> {
         let overriding = self.policy.overriding.iter();
-        let overriding = overriding.map(|node| Ok((&node.key, self.subtree(node, &Layer::overriding())?)));
-        let overriding = strictest(nothing(), overriding.collect::<Result<Vec<_>, _>>()?)?;
-        self.base().under(self.break_the_glass(self.consents(consents)?))?.under(overriding)
+        let overriding = overriding.map(|node| (&node.key, self.subtree(node, &Layer::overriding())));
+        let overriding = strictest(nothing(), overriding);
+        self.base().under(self.break_the_glass(self.consents(consents))).under(overriding)
     }
 
     /// The base policy. What it permits it permits to somebody for a purpose, up to what is normally protected, and to no
@@ -125,7 +122,7 @@ impl<'a> Evaluation<'a> {
                     Some(false) => Rules::always(deny),
                     None => {
                         let term = Term(vec![Element { about: About::Labels(ceiling), effect }]);
-                        Rules { default: deny, rules: vec![Rule { term, outcome: permit }] }
+                        Rules::only(term, permit, deny)
                     }
                 }
             }
@@ -147,21 +144,19 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The consents that apply, combined. Their order in the input has no influence.
-    fn consents(&self, consents: &'a [Consent]) -> Result<Rules<'a>, TooEntangled> {
+    fn consents(&self, consents: &'a [Consent]) -> Rules<'a> {
         let mut applicable: Vec<&Consent> = consents.iter().filter(|consent| self.applies(consent)).collect();
         let from = |consent: &Consent| consent.date.map(|date| date.from);
         applicable.sort_by(|one, other| (from(other), &one.digest).cmp(&(from(one), &other.digest)));
-        let lists = |consents: &[&'a Consent]| {
-            let lists = consents.iter().map(|consent| Ok((&consent.root.key, self.consent(consent)?)));
-            lists.collect::<Result<Vec<_>, _>>()
+        let strictest_of = |consents: &[&'a Consent]| {
+            strictest(nothing(), consents.iter().map(|consent| (&consent.root.key, self.consent(consent))))
         };
         match self.policy.combining {
-            Combining::DenyOverrides => strictest(nothing(), lists(&applicable)?),
-            Combining::NewestWins => {
-                by_age(&applicable).into_iter().rev().try_fold(Rules::always(nothing()), |older, of_one_age| {
-                    older.under(strictest(nothing(), lists(of_one_age)?)?)
-                })
-            }
+            Combining::DenyOverrides => strictest_of(&applicable),
+            Combining::NewestWins => by_age(&applicable)
+                .into_iter()
+                .rev()
+                .fold(Rules::always(nothing()), |older, of_one_age| older.under(strictest_of(of_one_age))),
         }
     }
 
@@ -179,7 +174,7 @@ impl<'a> Evaluation<'a> {
     /// A consent that names no patient who could be compared is taken for one of anybody: its denials count.
     fn is_of_the_patient(&self, consent: &Consent) -> bool {
         match (&self.request.patient, &consent.patient) {
-            (Some(asked), Some(patient)) => asked.is(patient),
+            (Some(asked), Some(patient)) => asked.may_be(patient),
             (None, _) | (_, None) => true,
         }
     }
@@ -196,8 +191,9 @@ impl<'a> Evaluation<'a> {
     }
 
     /// What a whole consent says: a root that permits also denies what is outside the data it names.
-    fn consent(&self, consent: &'a Consent) -> Result<Rules<'a>, TooEntangled> {
-        let unnamed = self.request.patient.is_some() && consent.patient.is_none();
+    fn consent(&self, consent: &'a Consent) -> Rules<'a> {
+        let asked = self.request.patient.as_ref();
+        let unnamed = asked.is_some_and(|asked| !consent.patient.as_ref().is_some_and(|patient| asked.is(patient)));
         let standing = match self.policy.standing(consent) {
             Standing::Permits if unnamed => Standing::Withholds,
             standing => standing,
@@ -213,14 +209,12 @@ impl<'a> Evaluation<'a> {
         let leaves_out = root.effect == ProvisionType::Permit && (outcome.is_some() || powerless);
         let own = match matched {
             Match::OtherData if leaves_out => Rules::always(outside),
-            Match::Open(term) if leaves_out => {
-                Rules { default: outside, rules: vec![Rule { term, outcome: outcome.unwrap_or(nothing()) }] }
-            }
+            Match::Open(term) if leaves_out => Rules::only(term, outcome.unwrap_or(nothing()), outside),
             matched => self.own(root, matched, &layer),
         };
-        let rules = own.under(self.children(root, &layer)?)?;
+        let rules = own.under(self.children(root, &layer));
         let denies_only = |outcome: Outcome<'a>| if outcome.decision.denies() { outcome } else { nothing() };
-        Ok(if consent.earlier { rules.map(denies_only) } else { rules })
+        if consent.earlier { rules.map(denies_only) } else { rules }
     }
 
     /// Whether a provision matches. When it may next begin or end to do so is heeded.
@@ -237,28 +231,19 @@ impl<'a> Evaluation<'a> {
     }
 
     /// What a nested provision says, with all below it.
-    fn subtree(&self, node: &'a Node, layer: &Layer<'a>) -> Result<Rules<'a>, TooEntangled> {
+    fn subtree(&self, node: &'a Node, layer: &Layer<'a>) -> Rules<'a> {
         let own = self.own(node, self.matched(node, false), layer);
-        if node.children.is_empty() { Ok(own) } else { own.under(self.children(node, layer)?) }
+        if node.children.is_empty() { own } else { own.under(self.children(node, layer)) }
     }
 
-    fn children(&self, node: &'a Node, layer: &Layer<'a>) -> Result<Rules<'a>, TooEntangled> {
-        let mut failed = None;
-        let lists = node.children.iter().map_while(|child| match self.subtree(child, layer) {
-            Ok(list) => Some((&child.key, list)),
-            Err(error) => {
-                failed = Some(error);
-                None
-            }
-        });
-        let result = strictest(nothing(), lists)?;
-        failed.map_or(Ok(result), Err)
+    fn children(&self, node: &'a Node, layer: &Layer<'a>) -> Rules<'a> {
+        strictest(nothing(), node.children.iter().map(|child| (&child.key, self.subtree(child, layer))))
     }
 
     fn own(&self, node: &'a Node, matched: Match<'a>, layer: &Layer<'a>) -> Rules<'a> {
         match (matched, self.outcome(node, layer)) {
             (Match::Yes, Some(outcome)) => Rules::always(outcome),
-            (Match::Open(term), Some(outcome)) => Rules::only(term, outcome, RuleDecision::NotApplicable),
+            (Match::Open(term), Some(outcome)) => Rules::only(term, outcome, nothing()),
             (Match::NotAsked | Match::OtherData, _) | (_, None) => Rules::always(nothing()),
         }
     }
@@ -270,9 +255,9 @@ impl<'a> Evaluation<'a> {
         let decision = match (node.effect, self.break_glass) {
             (ProvisionType::Permit, _) if layer.standing != Standing::Permits => return None,
             (ProvisionType::Permit, _) if !is_grantee(node, self.request) => return None,
-            (ProvisionType::Permit, BreakGlass::Refused(_)) if named => return None,
-            // A permit that names no purpose does not mean this one where it is forbidden.
-            (ProvisionType::Permit, BreakGlass::Refused(Reason::BreakGlassForbidden)) if of_consent => return None,
+            (ProvisionType::Permit, BreakGlass::Refused(_)) if of_consent => return None,
+            // A permit that names no purpose does not mean this one.
+            (ProvisionType::Permit, BreakGlass::Granted) if of_consent && !named => return None,
             (ProvisionType::Permit, _) => RuleDecision::Permit,
             (ProvisionType::Deny, BreakGlass::Granted | BreakGlass::Refused(_)) if named => {
                 RuleDecision::DenyBreakGlass

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::code::Code;
+use super::code::{Code, Codes};
 use super::reference::Subject;
 use super::request::{Author, Record, Request, Requester};
 use super::rules::{About, Element, Term};
@@ -36,7 +36,7 @@ pub fn matches<'a>(node: &'a Node, request: &Request, now: Timestamp) -> Match<'
         Some(holds) => other_data |= !holds,
         None => open.push(Element { about, effect }),
     };
-    let coded = |rule: &[Code], known: &Option<Vec<Code>>| known.as_ref().map(|codes| any_named(rule, codes, effect));
+    let coded = |rule: &[Code], known: &Option<Codes>| known.as_ref().map(|codes| codes.any_named(rule, effect));
     if let Some(rule) = labels {
         compare(About::Labels(rule), record.labels.as_ref().map(|labels| rule.covers(labels, effect)));
     }
@@ -47,7 +47,8 @@ pub fn matches<'a>(node: &'a Node, request: &Request, now: Timestamp) -> Match<'
         compare(About::Code(rule), coded(rule, &record.codes));
     }
     if let Some(rule) = data_period {
-        compare(About::DataPeriod(rule), record.authored_on.map(|on| rule.overlaps(on)));
+        let holds = |on| if effect == ProvisionType::Deny { rule.overlaps(on) } else { rule.encloses(on) };
+        compare(About::DataPeriod(rule), record.authored_on.map(holds));
     }
     for rule in data.iter().chain(author) {
         compare(About::Data(rule), any_data(rule, record, effect));
@@ -88,25 +89,21 @@ pub fn is_grantee(node: &Node, request: &Request) -> bool {
 
 fn is_meant(rule: &ActorRule, requester: &Requester, effect: ProvisionType) -> bool {
     // Of a role, a certificate knows the code only.
-    let is_role = |held: &Code, role: &Code| match effect {
-        ProvisionType::Permit => held.code == role.code,
-        ProvisionType::Deny => held.code.eq_ignore_ascii_case(&role.code),
-    };
-    let in_role = rule.role.as_ref().is_none_or(|role| requester.role.as_ref().is_some_and(|held| is_role(held, role)));
-    let of_msp = |msp_id: &String| requester.msp_id.as_ref() == Some(msp_id);
+    let in_role = rule.role.as_ref().is_none_or(|role| requester.is_in_role(&role.code, effect));
     let named = match &rule.who {
-        Who::Reference { key, msp_id } => requester.is_named(key, effect) || msp_id.as_ref().is_some_and(of_msp),
-        Who::Identifier(identifier) => requester.identifiers.contains(identifier),
-        Who::Msp(msp_id) => of_msp(msp_id),
-        Who::Attribute(attribute) => requester.attributes.get(&attribute.name) == Some(&attribute.value),
+        Who::Reference { key, msp_id: Some(msp_id) } => {
+            requester.is_named(key, effect) || requester.is_of_msp(msp_id, effect)
+        }
+        Who::Reference { key, msp_id: None } => {
+            requester.is_named(key, effect) || effect == ProvisionType::Deny && requester.is_perhaps_named(key)
+        }
+        Who::Identifier(identifier) => requester.has_identifier(identifier, effect),
+        Who::Msp(msp_id) => requester.is_of_msp(msp_id, effect),
+        Who::Attribute(attribute) => requester.has_attribute(attribute, effect),
         Who::AnyoneInRole => true,
         Who::Nobody(_) => false,
     };
     named && in_role
-}
-
-fn any_named(rules: &[Code], codes: &[Code], effect: ProvisionType) -> bool {
-    rules.iter().any(|rule| codes.iter().any(|code| code.names(rule, effect)))
 }
 
 /// Whether the record is one of those named; none where that cannot be told from what is known.
@@ -130,7 +127,10 @@ fn one_data(rule: &DataRule, record: &Record, effect: ProvisionType) -> Option<b
         // What is linked to the named record only its store knows.
         DataMeaning::Related | DataMeaning::Dependents => itself().filter(|itself| *itself),
         DataMeaning::Authoredby => {
-            record.author.as_ref().map(|authors| authors.iter().any(|author| wrote(author, target, rule, effect)))
+            let wrote = |author: &Author| wrote(author, target, rule, effect);
+            record.author.as_ref().map(|authors| {
+                authors.iter().any(wrote) || effect == ProvisionType::Deny && keeper_is_unknown(rule, target, authors)
+            })
         }
     }
 }
@@ -138,6 +138,12 @@ fn one_data(rule: &DataRule, record: &Record, effect: ProvisionType) -> Option<b
 /// For a denial a type that says nothing is no difference.
 fn same(one: &Subject, other: &Subject, effect: ProvisionType) -> bool {
     if effect == ProvisionType::Deny { one.may_be(other) } else { one.is(other) }
+}
+
+/// Whether nothing says which hospital keeps the record, of which the rule names one: its authors are people.
+fn keeper_is_unknown(rule: &DataRule, target: &Subject, authors: &[Author]) -> bool {
+    let of_hospitals = rule.keeps && (!target.has_type() || target.key.starts_with("Organization/"));
+    of_hospitals && !authors.is_empty() && !authors.iter().any(Author::may_be_an_msp)
 }
 
 /// Whether an author is the one that a rule names. One of two names may be an MSP, and then an organisation is compared by the MSP
@@ -149,7 +155,11 @@ fn wrote(author: &Author, target: &Subject, rule: &DataRule, effect: ProvisionTy
     if author.named.has_type() && target.has_type() {
         return false;
     }
-    let of_msp = |msp_id: &Option<String>| msp_id.is_some() && author.msp_id == *msp_id;
+    let of_msp = |msp_id: &Option<String>| match (msp_id, &author.msp_id) {
+        (Some(one), Some(other)) if effect == ProvisionType::Deny => one.eq_ignore_ascii_case(other),
+        (Some(one), Some(other)) => one == other,
+        (None, _) | (_, None) => false,
+    };
     let by_name = (!target.has_type()).then(|| target.key.clone());
     let both_known = author.msp_id.is_some() && rule.msp_id.is_some();
     match effect {

@@ -8,14 +8,18 @@ use super::tree::MAX_PROVISIONS;
 use crate::vocabulary::code_systems::CodedElement;
 use crate::vocabulary::{Coding, ModuleElement, Provision, ProvisionType};
 
-/// The tree with every module in it replaced by the rules that it stands for.
-pub fn expand(root: Placed, context: &ProvisionContext) -> Result<Placed, FieldError> {
+/// The trees that one with modules stands for, in which every module is replaced by its rules.
+pub fn expand_all(root: Placed, context: &ProvisionContext) -> Result<Vec<Placed>, FieldError> {
     if context.modules.is_empty() {
-        return Ok(root);
+        return Ok(vec![root]);
     }
     let provisions = MAX_PROVISIONS.saturating_sub(root.size().provisions);
-    let mut expansion = Expansion { context, provisions, entries: MAX_COPIES };
-    let mut expanded = expansion.one(root, &Stated::default())?;
+    Expansion { context, provisions, entries: MAX_COPIES }.one(root, &Stated::default())
+}
+
+/// The same of a document, which has one root.
+pub fn expand(root: Placed, context: &ProvisionContext) -> Result<Placed, FieldError> {
+    let mut expanded = expand_all(root, context)?;
     match expanded.pop() {
         Some(one) if expanded.is_empty() => Ok(one),
         Some(one) => Err(one.error("", "names several modules, which only a nested provision can")),

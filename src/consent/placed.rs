@@ -61,13 +61,35 @@ impl Placed {
 
     /// Provisions in the tree, and entries of the lists in them.
     pub fn size(&self) -> Size {
-        let Provision { purpose, actor, action, security_label, class, document_type, code, data, .. } = &self.own;
-        let lists = [purpose, action, security_label, class, document_type, code];
-        let entries = lists.iter().map(|list| list.len()).sum::<usize>() + actor.len() + data.len();
+        let entries = self.lists().iter().sum();
         self.children.iter().map(Self::size).fold(Size { provisions: 1, entries }, |one, other| Size {
             provisions: one.provisions + other.provisions,
             entries: one.entries + other.entries,
         })
+    }
+
+    /// Entries of its lists.
+    fn lists(&self) -> [usize; 8] {
+        let Provision { purpose, actor, action, security_label, class, document_type, code, data, .. } = &self.own;
+        let lists = [purpose, action, security_label, class, document_type, code].map(Vec::len);
+        let [purpose, action, security_label, class, document_type, code] = lists;
+        [purpose, action, security_label, class, document_type, code, actor.len(), data.len()]
+    }
+
+    /// Refuses a tree in which long lists are inherited by many: a decision compares them with each, and repeats them in what
+    /// it leaves open.
+    pub fn check_inherited(&self) -> Result<(), FieldError> {
+        fn inherited(placed: &Placed, above: [usize; 8], left: &mut usize) -> bool {
+            let own = placed.lists();
+            let held: [usize; 8] = std::array::from_fn(|i| if own[i] == 0 { above[i] } else { own[i] });
+            let copies = held.iter().sum::<usize>() - own.iter().sum::<usize>();
+            let fits = left.checked_sub(copies).map(|rest| *left = rest).is_some();
+            fits && placed.children.iter().all(|child| inherited(child, held, left))
+        }
+        let message = format_args!(
+            "has long lists that are inherited by many: with them its provisions have more than {MAX_COPIES} entries"
+        );
+        if inherited(self, [0; 8], &mut { MAX_COPIES }) { Ok(()) } else { Err(self.error("", message)) }
     }
 }
 

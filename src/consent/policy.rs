@@ -16,6 +16,7 @@ use super::context::ProvisionContext;
 use super::error::{FieldError, MAX_ERRORS};
 use super::fhir::Consent;
 use super::json::{At, refuse_blanks};
+use super::modules;
 use super::placed::Placed;
 use super::reference::{Subject, reference_key};
 use super::subject::Standing;
@@ -168,9 +169,14 @@ pub fn validate(spec: &PolicySpec) -> Result<Policy, Vec<FieldError>> {
         provision(template, "spec.template", version, &context, &mut errors);
     }
     let overriding = spec.overriding.iter_mut().enumerate();
-    let overriding = overriding
-        .filter_map(|(i, root)| provision(root, &format!("spec.overriding[{i}]"), version, &context, &mut errors))
+    let overriding: Vec<Node> = overriding
+        .flat_map(|(i, root)| provision(root, &format!("spec.overriding[{i}]"), version, &context, &mut errors))
         .collect();
+    if errors.is_empty() {
+        for (i, root) in spec.overriding.iter().enumerate() {
+            known_by_certificates(root, &format!("spec.overriding[{i}]"), version, &context, &mut errors);
+        }
+    }
     let canonical = match serde_json_canonicalizer::to_string(&spec) {
         Ok(canonical) => canonical,
         Err(error) => {
@@ -194,17 +200,17 @@ pub fn validate(spec: &PolicySpec) -> Result<Policy, Vec<FieldError>> {
     })
 }
 
-/// Completes the codes of a root provision and all below it and grows its tree.
+/// Completes the codes of a root provision and all below it and grows its trees: with modules it may stand for several.
 fn provision(
     root: &mut Provision,
     path: &str,
     version: FhirVersion,
     context: &ProvisionContext,
     errors: &mut Vec<FieldError>,
-) -> Option<Node> {
+) -> Vec<Node> {
     if let Err(error) = check_size(root, path) {
         errors.push(error);
-        return None;
+        return Vec::new();
     }
     let before = errors.len();
     complete(root, path, &context.systems, errors);
@@ -216,10 +222,33 @@ fn provision(
     {
         errors.push(error);
     }
-    let node = build(&Placed::new(typed, "", path, path), None, context, errors);
-    // A patient's permit may name nobody; in a policy it is a typing error.
-    incomparable(&node, errors);
-    (errors.len() == before).then_some(node)
+    let placed = modules::expand_all(Placed::new(typed, "", path, path), context);
+    let trees = placed.map_err(|error| errors.push(error)).unwrap_or_default();
+    let mut nodes = Vec::new();
+    for placed in &trees {
+        let node = build(placed, None, context, errors);
+        // A patient's permit may name nobody; in a policy it is a typing error.
+        incomparable(&node, errors);
+        nodes.push(node);
+    }
+    if errors.len() == before { nodes } else { Vec::new() }
+}
+
+/// What an overriding rule denies must be somebody whom a certificate can name: the ledger knows nobody else.
+fn known_by_certificates(
+    root: &Provision,
+    path: &str,
+    version: FhirVersion,
+    context: &ProvisionContext,
+    errors: &mut Vec<FieldError>,
+) {
+    let mut typed = root.clone();
+    let Ok(effect) = root_effect(root, path, version) else { return };
+    if give_types(&mut typed, effect, version, path).is_ok() {
+        let mut unknown = Vec::new();
+        build(&Placed::new(typed, "", path, path), None, &context.certified(), &mut unknown);
+        errors.extend(unknown);
+    }
 }
 
 fn incomparable(node: &Node, errors: &mut Vec<FieldError>) {

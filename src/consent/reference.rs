@@ -30,11 +30,27 @@ pub struct Subject {
     base: Option<String>,
 }
 
+/// Types of those who are more than one, or of whom somebody is one: who asks is known by another name.
+const COLLECTIVES: &[&str] =
+    &["CareTeam", "Endpoint", "Group", "HealthcareService", "Organization", "PractitionerRole"];
+
+/// Whether somebody of this type is nobody who asks under that name.
+pub fn is_collective(kind: &str) -> bool {
+    COLLECTIVES.contains(&kind)
+}
+
+/// Whether no certificate says that somebody is, or is of, what has this type.
+pub fn has_no_certificate(kind: &str) -> bool {
+    is_collective(kind) && !["Group", "Organization"].contains(&kind)
+}
+
 impl Subject {
     /// Reads a reference; none if it does not end in a type and an id.
     pub fn parse(reference: &str) -> Option<Self> {
         let (base, kind, id) = parts(reference)?;
-        let base = (!base.is_empty()).then(|| crate::vocabulary::systems::bare(base));
+        let steps: Vec<&str> = base.split('/').filter(|step| !step.is_empty()).collect();
+        let base =
+            (!base.is_empty()).then(|| crate::vocabulary::systems::bare(&steps.join("/").replacen(":/", "://", 1)));
         Some(Self { key: format!("{kind}/{id}"), base })
     }
 
@@ -55,18 +71,21 @@ impl Subject {
 
     /// Whether both name the same. One that names no server may be on any.
     pub fn is(&self, other: &Self) -> bool {
-        self.key == other.key && self.may_share_a_server(other)
+        let one_server = self.base.is_none() || other.base.is_none() || self.base == other.base;
+        self.key == other.key && one_server
     }
 
-    /// Whether both have the same id, where one of them has a type that says nothing.
+    /// Whether both may name the same: one of them has a type that says nothing, or their servers are spelled in another case.
     pub fn may_be(&self, other: &Self) -> bool {
         let vague = |subject: &Self| !subject.key.split_once('/').is_some_and(|(kind, _)| is_resource_type(kind));
-        let id = |subject: &'_ Self| subject.key.rsplit('/').next().map(str::to_owned);
-        self.is(other) || (vague(self) || vague(other)) && id(self) == id(other) && self.may_share_a_server(other)
+        let same_id = || self.key.rsplit('/').next() == other.key.rsplit('/').next();
+        let same_name = self.key == other.key || (vague(self) || vague(other)) && same_id();
+        same_name && self.may_share_a_server(other)
     }
 
     fn may_share_a_server(&self, other: &Self) -> bool {
-        self.base.is_none() || other.base.is_none() || self.base == other.base
+        let both = self.base.as_ref().zip(other.base.as_ref());
+        both.is_none_or(|(one, other)| one.eq_ignore_ascii_case(other))
     }
 }
 
@@ -75,8 +94,7 @@ fn parts(reference: &str) -> Option<(&str, &str, &str)> {
     let path = reference.split_once("/_history/").map_or(reference, |(path, _)| path).trim_end_matches('/');
     let (front, id) = path.rsplit_once('/')?;
     let (base, kind) = front.rsplit_once('/').unwrap_or(("", front));
-    let plain = |text: &str| !text.is_empty() && !text.contains(|c: char| "?#|:&=".contains(c) || c.is_whitespace());
-    (plain(kind) && plain(id)).then_some((base, kind, id))
+    (is_a_name(kind) && is_a_name(id) && id.len() <= MAX_ID).then_some((base, kind, id))
 }
 
 /// The type that a reference has, if it can be compared.
@@ -89,6 +107,9 @@ pub fn is_actor_type(kind: &str) -> bool {
     ACTOR_TYPES.contains(&kind)
 }
 
+/// Longest id (FHIR: id).
+const MAX_ID: usize = 64;
+
 /// Whether an actor can be compared with what `reference` says: `Type/id` of somebody, or a bare name as that of an MSP.
 pub fn names_an_actor(reference: &str) -> bool {
     match parts(reference) {
@@ -97,18 +118,13 @@ pub fn names_an_actor(reference: &str) -> bool {
     }
 }
 
-/// Whether somebody who asks, or wrote a record, may have this name: `Type/id` of somebody, or a name without a type.
-pub fn may_name_somebody(name: &str) -> bool {
-    if name.contains(['?', '#', '|', '%']) {
-        return false;
-    }
-    match reference_key(name).split_once('/') {
-        Some((kind, id)) => ACTOR_TYPES.contains(&kind) && !id.is_empty(),
-        None => !name.is_empty(),
-    }
+/// Whether somebody who asks may have this name: `Type/id` of somebody.
+pub fn names_somebody(name: &str) -> bool {
+    parts(name).is_some_and(|(_, kind, _)| ACTOR_TYPES.contains(&kind))
 }
 
-fn is_a_name(text: &str) -> bool {
+/// Whether it can be an id, or the name of an MSP. Many servers have the underscore, which FHIR does not.
+pub fn is_a_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 

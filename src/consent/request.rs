@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::code::{Code, RecordLabels};
+use super::actors::is_of_certificates;
+use super::code::{Code, Codes, RecordLabels, in_any_case};
 use super::context::ProvisionContext;
 use super::error::FieldError;
 use super::json::At;
-use super::reference::{Subject, may_name_somebody, reference_key};
+use super::reference::{self, Subject, is_a_name, names_somebody, reference_key};
 use super::time::TimeRange;
 use crate::vocabulary::code_systems::{ACT_REASON, CodedElement, RESEARCH_CODES};
-use crate::vocabulary::{Identifier, ProvisionType};
+use crate::vocabulary::{Attribute, Coding, Identifier, ProvisionType};
 
 /// A request for access.
 #[derive(Clone, Debug, Default)]
@@ -34,42 +35,96 @@ pub struct Request {
     pub resource: Record,
 }
 
-/// Who asks, as the certificate says.
+/// Who asks, as the certificate says. What is absent is unknown: no permit is for it, and a denial holds.
 #[derive(Clone, Debug, Default)]
 pub struct Requester {
-    /// Everything that a reference can name: id, MSP, role and groups.
+    /// `Type/id`.
+    id: Option<String>,
+    /// Everything that a reference can name: id, MSP, role and groups, in an order in which one is found fast.
     names: Vec<String>,
     /// MSP identifier.
     pub msp_id: Option<String>,
-    /// Role.
-    pub role: Option<Code>,
+    /// Role: a word of certificates.
+    pub role: Option<String>,
     /// Business identifiers.
-    pub identifiers: Vec<Identifier>,
+    identifiers: Option<Vec<Identifier>>,
     /// Attributes of the certificate.
-    pub attributes: BTreeMap<String, String>,
+    attributes: Option<BTreeMap<String, String>>,
     /// Groups, as `Type/id`.
-    groups: Vec<String>,
+    groups: Option<Vec<String>>,
+}
+
+/// The id of a name, with or without a type.
+fn id_of(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
 }
 
 impl Requester {
     /// Whether the reference with this key names the requester. For a denial, a name without a type may be of any.
     pub fn is_named(&self, key: &str, effect: ProvisionType) -> bool {
-        let id = |name: &str| name.rfind('/').map_or(0, |slash| slash + 1);
-        let untyped = |name: &str| id(name) == 0 || id(key) == 0;
-        let same_id = |name: &str| name[id(name)..] == key[id(key)..];
-        let may_be = |name: &str| effect == ProvisionType::Deny && untyped(name) && same_id(name);
-        self.names.iter().any(|name| name == key || may_be(name))
+        let id = id_of(key);
+        let from = self.names.partition_point(|name| in_any_case(id_of(name), id).is_lt());
+        let untyped = |name: &str| !name.contains('/') || !key.contains('/');
+        let may_be = |name: &str| effect == ProvisionType::Deny && untyped(name);
+        let mut same_id = self.names[from..].iter().take_while(|name| id_of(name).eq_ignore_ascii_case(id));
+        same_id.any(|name| name == key || may_be(name))
+    }
+
+    /// Whether what is unknown of the requester may be what this name is of.
+    pub fn is_perhaps_named(&self, key: &str) -> bool {
+        let is_one = |kind: &str| self.id.as_ref().is_some_and(|id| id.split('/').next() == Some(kind));
+        match key.split_once('/') {
+            None => self.id.is_none() || self.msp_id.is_none(),
+            // Whose certificate it is says the hospital, and no policy says that it is this one.
+            Some(("Organization", _)) => self.groups.is_none() && self.msp_id.is_none() && !is_one("Organization"),
+            Some((kind, _)) if reference::is_collective(kind) => self.groups.is_none() && !is_one(kind),
+            Some(_) => self.id.is_none(),
+        }
+    }
+
+    /// Whether the requester is of this MSP.
+    pub fn is_of_msp(&self, msp_id: &str, effect: ProvisionType) -> bool {
+        same(self.msp_id.as_deref(), msp_id, effect)
+    }
+
+    /// Whether the requester has this role.
+    pub fn is_in_role(&self, role: &str, effect: ProvisionType) -> bool {
+        same(self.role.as_deref(), role, effect)
+    }
+
+    /// Whether the requester has this identifier. The case of a system makes no difference to a denial.
+    pub fn has_identifier(&self, wanted: &Identifier, effect: ProvisionType) -> bool {
+        let Some(identifiers) = &self.identifiers else { return effect == ProvisionType::Deny };
+        let from = identifiers.partition_point(|held| held.value < wanted.value);
+        let mut same_value = identifiers[from..].iter().take_while(|held| held.value == wanted.value);
+        same_value.any(|held| same(Some(&held.system), &wanted.system, effect))
+    }
+
+    /// Whether the requester's certificate has this attribute.
+    pub fn has_attribute(&self, wanted: &Attribute, effect: ProvisionType) -> bool {
+        match &self.attributes {
+            None => effect == ProvisionType::Deny,
+            Some(attributes) => attributes.get(&wanted.name) == Some(&wanted.value),
+        }
     }
 
     /// Whether the requester is a device.
     pub fn is_device(&self) -> bool {
-        let in_role = self.role.as_ref().is_some_and(|role| role.code.eq_ignore_ascii_case("device"));
+        let in_role = self.role.as_ref().is_some_and(|role| role == "device");
         in_role || self.names.iter().any(|name| name.starts_with("Device/"))
     }
 
     /// Whether the requester belongs to the group with this key.
     pub fn in_group(&self, key: &str) -> bool {
-        self.groups.iter().any(|group| group == key)
+        self.groups.iter().flatten().any(|group| group == key)
+    }
+}
+
+/// Whether a fact is this one. To a denial the case of a name makes no difference, and what is unknown may be it.
+fn same(known: Option<&str>, wanted: &str, effect: ProvisionType) -> bool {
+    match effect {
+        ProvisionType::Permit => known == Some(wanted),
+        ProvisionType::Deny => known.is_none_or(|known| known.eq_ignore_ascii_case(wanted)),
     }
 }
 
@@ -79,9 +134,9 @@ pub struct Record {
     /// The record itself.
     pub id: Option<Subject>,
     /// Kinds.
-    pub class: Option<Vec<Code>>,
+    pub class: Option<Codes>,
     /// Clinical codes.
-    pub codes: Option<Vec<Code>>,
+    pub codes: Option<Codes>,
     /// Confidentiality and sensitivity.
     pub labels: Option<RecordLabels>,
     /// Who wrote it.
@@ -138,15 +193,30 @@ fn text(at: &At, name: &str) -> Result<Option<String>, FieldError> {
     at.get(name).map(|at| at.token().map(str::to_owned)).transpose()
 }
 
-/// A reference to somebody. One that is written otherwise than FHIR has it would evade the denials of who is meant.
-fn somebody<'a>(at: &At<'a>) -> Result<&'a str, FieldError> {
+/// `Type/id` of somebody. One that is written otherwise than FHIR has it would evade the denials of who is meant.
+fn key(at: &At) -> Result<String, FieldError> {
     let text = at.token()?;
-    let message = "names nobody: write Type/id, of a type that FHIR has for those who act, or a name";
-    if may_name_somebody(text) { Ok(text) } else { Err(at.error(message)) }
+    let message = "names nobody: write Type/id, of a type that FHIR has for those who act and with an id of letters, digits, `-` and `.`";
+    if names_somebody(text) { Ok(reference_key(text).to_owned()) } else { Err(at.error(message)) }
 }
 
-fn key(at: &At) -> Result<String, FieldError> {
-    somebody(at).map(|text| reference_key(text).to_owned())
+/// Who wrote a record: `Type/id` of somebody, or an MSP.
+fn author(at: &At, context: &ProvisionContext) -> Result<Author, FieldError> {
+    let text = at.token()?;
+    if is_a_name(text) { Ok(Author::new(text, context)) } else { key(at).map(|_| Author::new(text, context)) }
+}
+
+fn msp_id(at: &At) -> Result<String, FieldError> {
+    let text = at.token()?;
+    let message = "is no MSP identifier: write it as certificates are issued under it";
+    if is_a_name(text) { Ok(text.to_owned()) } else { Err(at.error(message)) }
+}
+
+/// A role of certificates. Another spelling of it, or one of a code system, would evade its denials.
+fn role(at: &At) -> Result<String, FieldError> {
+    let message = "is no role of certificates: write a word of a-z, 0-9 and -";
+    let role = Coding { code: at.token()?.to_owned(), ..Coding::default() };
+    if is_of_certificates(&role) { Ok(role.code) } else { Err(at.error(message)) }
 }
 
 fn subject(at: &At, name: &str) -> Result<Option<Subject>, FieldError> {
@@ -204,24 +274,24 @@ fn requester(at: &At, context: &ProvisionContext) -> Result<Option<Requester>, F
     if at.object()?.is_empty() {
         return Ok(None);
     }
-    let msp_id = text(at, "mspId")?;
-    let role = at.get("role").map(|at| context.systems.parse(&at, CodedElement::Code)).transpose()?;
-    let groups = each(at, "groups", key)?.unwrap_or_default();
-    let mut names: Vec<String> = at.get("id").map(|at| key(&at)).transpose()?.into_iter().collect();
-    names.extend(msp_id.iter().map(|msp_id| reference_key(msp_id).to_owned()));
-    names.extend(role.iter().map(|role| reference_key(&role.code).to_owned()));
-    names.extend(groups.iter().cloned());
-    let identifiers = at.get("identifiers").map(|at| at.list()).transpose()?.unwrap_or_default();
-    let identifiers = identifiers.iter().map(|at| identifier(at, context)).collect::<Result<_, _>>()?;
-    let mut attributes = BTreeMap::new();
-    if let Some(at) = at.get("attributes") {
-        for name in at.object()?.keys() {
-            if let Some(value) = text(&at, name)? {
-                attributes.insert(name.clone(), value);
-            }
-        }
-    }
-    Ok(Some(Requester { names, msp_id, role, identifiers, attributes, groups }))
+    let read_identifier = |at: &At| identifier(at, context);
+    let (id, msp_id) =
+        (at.get("id").map(|at| key(&at)).transpose()?, at.get("mspId").map(|at| msp_id(&at)).transpose()?);
+    let role = at.get("role").map(|at| role(&at)).transpose()?;
+    let groups = each(at, "groups", key)?;
+    let mut names: Vec<String> = [&id, &msp_id, &role].into_iter().flatten().cloned().collect();
+    names.extend(groups.iter().flatten().cloned());
+    names.sort_by(|one, other| in_any_case(id_of(one), id_of(other)));
+    let mut identifiers = each(at, "identifiers", read_identifier)?;
+    identifiers.iter_mut().for_each(|list| list.sort_by(|one, other| one.value.cmp(&other.value)));
+    let attributes = at.get("attributes").map(|at| attributes(&at)).transpose()?;
+    Ok(Some(Requester { id, names, msp_id, role, identifiers, attributes, groups }))
+}
+
+fn attributes(at: &At) -> Result<BTreeMap<String, String>, FieldError> {
+    let names = at.object()?.keys();
+    let stated = names.map(|name| Ok(text(at, name)?.map(|value| (name.clone(), value))));
+    Ok(stated.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
 fn identifier(at: &At, context: &ProvisionContext) -> Result<Identifier, FieldError> {
@@ -244,12 +314,22 @@ fn record(at: &At, context: &ProvisionContext) -> Result<Record, FieldError> {
     let labels = codes(at, "securityLabels", CodedElement::SecurityLabel, context)?;
     Ok(Record {
         id: subject(at, "id")?,
-        class: codes(at, "class", CodedElement::Class, context)?,
-        codes: codes(at, "codes", CodedElement::Code, context)?,
+        class: codes(at, "class", CodedElement::Class, context)?.map(Codes::new),
+        codes: codes(at, "codes", CodedElement::Code, context)?.map(Codes::new),
         labels: labels.map(|codes| RecordLabels::new(codes, &context.systems, context.confidentiality_required)),
-        author: each(at, "author", |at| Ok(Author::new(somebody(at)?, context)))?,
+        author: authors(at, context)?,
         authored_on: written.transpose()?,
     })
+}
+
+/// Every author is compared with every one that a consent names.
+const MAX_AUTHORS: usize = 64;
+
+fn authors(at: &At, context: &ProvisionContext) -> Result<Option<Vec<Author>>, FieldError> {
+    let authors = each(at, "author", |at| author(at, context))?;
+    let many = authors.as_ref().is_some_and(|authors| authors.len() > MAX_AUTHORS);
+    let message = format!("has more than {MAX_AUTHORS} entries");
+    if many { Err(FieldError::new(format!("{}.author", at.path), message)) } else { Ok(authors) }
 }
 
 #[cfg(test)]
@@ -264,7 +344,7 @@ mod tests {
     #[test]
     fn absent_is_unknown_and_empty_is_none() {
         let request = parse(json!({"resource": {"class": [], "securityLabels": null}})).expect("request");
-        assert_eq!(request.resource.class, Some(vec![]));
+        assert_eq!(request.resource.class, Some(Codes::default()));
         assert_eq!(request.resource.labels, None);
         assert!(request.actor.is_none() && request.purpose.is_none());
         assert!(parse(json!({"actor": {}})).expect("request").actor.is_none());

@@ -31,7 +31,9 @@ pub fn read(
         FhirVersion::R4 => read_single(at, reader, context)?,
         FhirVersion::R5 => read_exceptions(at, reader)?,
     };
-    modules::expand(placed, context)
+    let placed = modules::expand(placed, context)?;
+    placed.check_inherited()?;
+    Ok(placed)
 }
 
 /// R4: one root provision.

@@ -5,14 +5,20 @@
 //! provisions: [`Rules::under`] (a list that stands above another) and [`strictest`] (lists of equal standing, of which
 //! the strictest decision wins). Both are exact: applied to any record, the built list gives what the same operation on
 //! the decisions of the parts gives.
+//!
+//! The trap: to write the strictest of lists in which a weaker rule takes back a stricter one as a list of the same kind takes
+//! a rule for each choice of one from every list. Here each rule names what takes it back ([`Rule::unless`]), and the lists
+//! are put behind each other: a list is as long as the provisions that it comes from.
 
 use super::code::{Code, Labels};
 use super::time::Period;
 use super::tree::DataRule;
 use crate::vocabulary::ProvisionType;
 
-/// Pairs of rules that combining two lists may look at: a bound on the work of a decision.
-const MAX_PAIRS: usize = 1 << 16;
+/// Pairs of rules that are compared to leave out what says nothing new: a bound on work that only makes an answer shorter.
+const MAX_PAIRS: usize = 1 << 12;
+/// The same of pairs of entries of two lists.
+const MAX_ENTRY_PAIRS: usize = 1 << 8;
 
 /// What a rule decides, in ascending strictness (XACML: the value of a rule).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,12 +64,14 @@ pub struct Element<'a> {
     pub effect: ProvisionType,
 }
 
+/// Whether `outer` is known to have all of `inner`.
 fn all_in<T: PartialEq>(inner: &[T], outer: &[T]) -> bool {
-    std::ptr::eq(inner, outer) || inner.iter().all(|entry| outer.contains(entry))
+    let few = inner.len().saturating_mul(outer.len()) <= MAX_ENTRY_PAIRS;
+    std::ptr::eq(inner, outer) || few && inner.iter().all(|entry| outer.contains(entry))
 }
 
 impl Element<'_> {
-    /// Whether every record that this element holds for is one that `outer` holds for.
+    /// Whether every record that this element holds for is known to be one that `outer` holds for.
     fn within(&self, outer: &Self) -> bool {
         let as_wide = self.effect == outer.effect || outer.effect == ProvisionType::Deny;
         as_wide
@@ -82,27 +90,10 @@ impl Element<'_> {
 #[derive(Clone, Debug, Default)]
 pub struct Term<'a>(pub Vec<Element<'a>>);
 
-impl<'a> Term<'a> {
-    /// Whether it holds for every record.
-    pub fn is_whole(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether every record that this term holds for is one that `other` holds for.
-    pub fn within(&self, other: &Self) -> bool {
+impl Term<'_> {
+    /// Whether every record that this term holds for is known to be one that `other` holds for.
+    fn within(&self, other: &Self) -> bool {
         other.0.iter().all(|outer| self.0.iter().any(|inner| inner.within(outer)))
-    }
-
-    /// The term that holds where both hold.
-    fn and(&self, other: &Self) -> Self {
-        let mut both = self.0.clone();
-        for element in &other.0 {
-            if !both.iter().any(|inner| inner.within(element)) {
-                both.retain(|outer| !element.within(outer));
-                both.push(*element);
-            }
-        }
-        Self(both)
     }
 }
 
@@ -183,16 +174,28 @@ pub enum Reason {
 /// A rule about the record.
 #[derive(Clone, Debug)]
 pub struct Rule<'a> {
-    /// The records it holds for.
+    /// The records it holds for,
     pub term: Term<'a>,
+    /// but for those that one of these holds for.
+    pub unless: Vec<Rule<'a>>,
     /// What holds for them.
     pub outcome: Outcome<'a>,
 }
 
-impl Rule<'_> {
-    /// Whether a later rule says something else of all its records.
+impl<'a> Rule<'a> {
+    /// The rule that says `outcome` of the records of `term`.
+    pub fn new(term: Term<'a>, outcome: Outcome<'a>) -> Self {
+        Self { term, unless: Vec::new(), outcome }
+    }
+
+    /// Whether it holds for every record.
+    pub fn is_whole(&self) -> bool {
+        self.term.0.is_empty() && self.unless.is_empty()
+    }
+
+    /// Whether a later rule is known to say something else of all its records.
     fn is_undone_by(&self, later: &Self) -> bool {
-        self.outcome.decision != later.outcome.decision && self.term.within(&later.term)
+        self.outcome.decision != later.outcome.decision && later.unless.is_empty() && self.term.within(&later.term)
     }
 }
 
@@ -205,11 +208,6 @@ pub struct Rules<'a> {
     pub rules: Vec<Rule<'a>>,
 }
 
-/// Combining looks at more than [`MAX_PAIRS`] pairs of rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the consents are too entangled: combining two of them takes more than {MAX_PAIRS} pairs of rules")]
-pub struct TooEntangled;
-
 impl<'a> Rules<'a> {
     /// The list that says `outcome` of every record.
     pub fn always(outcome: Outcome<'a>) -> Self {
@@ -217,27 +215,21 @@ impl<'a> Rules<'a> {
     }
 
     /// The list that says `outcome` of the records of `term`, and `otherwise` of the rest.
-    pub fn only(term: Term<'a>, outcome: Outcome<'a>, otherwise: RuleDecision) -> Self {
-        let default = Outcome { decision: otherwise, source: outcome.source.outside() };
-        Self { default, rules: vec![Rule { term, outcome }] }
+    pub fn only(term: Term<'a>, outcome: Outcome<'a>, otherwise: Outcome<'a>) -> Self {
+        Self { default: otherwise, rules: vec![Rule::new(term, outcome)] }
     }
 
     /// The list with `upper` above it: where `upper` says nothing, this one decides. Rules that `upper` undoes as a whole
     /// are left out; rules that it only repeats stay, as the consent wrote them.
-    pub fn under(mut self, mut upper: Self) -> Result<Self, TooEntangled> {
+    pub fn under(mut self, upper: Self) -> Self {
         let silent = |rule: &Rule| rule.outcome.decision == RuleDecision::NotApplicable;
-        let gaps = upper.rules.iter().filter(|rule| silent(rule)).count();
-        if gaps > 0 {
-            return if gaps * (self.rules.len() + 1) > MAX_PAIRS {
-                Err(TooEntangled)
-            } else {
-                Ok(self.in_gaps_of(upper))
-            };
-        }
+        let mut upper = if upper.rules.iter().any(silent) { upper.in_any_order() } else { upper };
         if upper.default.decision != RuleDecision::NotApplicable {
-            return Ok(upper);
+            return upper;
         }
-        self.rules.retain(|rule| !upper.rules.iter().any(|above| rule.is_undone_by(above)));
+        if self.rules.len().saturating_mul(upper.rules.len()) <= MAX_PAIRS {
+            self.rules.retain(|rule| !upper.rules.iter().any(|above| rule.is_undone_by(above)));
+        }
         let decision = self.default.decision;
         let uniform = |rules: &[Rule]| rules.iter().all(|rule| rule.outcome.decision == decision);
         if uniform(&self.rules) {
@@ -245,23 +237,17 @@ impl<'a> Rules<'a> {
             upper.rules.drain(..said_already);
         }
         self.rules.append(&mut upper.rules);
-        Ok(self)
+        self
     }
 
-    /// The same where `upper` says nothing of some records by a rule of its own: this list, for these records, in its place.
-    fn in_gaps_of(self, upper: Self) -> Self {
-        let below = self.with_default();
-        let mut result =
-            if upper.default.decision == RuleDecision::NotApplicable { self } else { Self::always(upper.default) };
-        for rule in upper.rules {
-            if rule.outcome.decision == RuleDecision::NotApplicable {
-                let in_gap = |lower: &Rule<'a>| Rule { term: rule.term.and(&lower.term), outcome: lower.outcome };
-                result.rules.extend(below.iter().map(in_gap));
-            } else {
-                result.rules.push(rule);
-            }
-        }
-        result
+    /// The list without rules that a later one undoes as a whole, so that nothing is called permitted of which nothing is left.
+    fn without_undone(mut self) -> Self {
+        let rules = std::mem::take(&mut self.rules);
+        let few = rules.len().saturating_mul(rules.len()) <= MAX_PAIRS;
+        let undone = |i: usize| few && rules[i + 1..].iter().any(|later| rules[i].is_undone_by(later));
+        let stays: Vec<bool> = (0..rules.len()).map(|i| !undone(i)).collect();
+        self.rules = rules.into_iter().zip(stays).filter_map(|(rule, stays)| stays.then_some(rule)).collect();
+        self
     }
 
     /// The list with every outcome replaced.
@@ -273,11 +259,6 @@ impl<'a> Rules<'a> {
         self
     }
 
-    /// Whether it says nothing of any record.
-    fn is_silent(&self) -> bool {
-        self.default.decision == RuleDecision::NotApplicable && self.rules.is_empty()
-    }
-
     /// Whether each decision is at least as strict as those before it: then the order does not matter.
     fn ascends(&self) -> bool {
         let decisions =
@@ -285,60 +266,35 @@ impl<'a> Rules<'a> {
         decisions.is_sorted()
     }
 
-    /// The rules, led by one for every record that says the default.
-    fn with_default(&self) -> Vec<Rule<'a>> {
-        let whole = Rule { term: Term::default(), outcome: self.default };
-        std::iter::once(whole).chain(self.rules.iter().cloned()).collect()
+    /// The same list with rules of which the strictest one that holds wins, in any order: each names the weaker rules that come
+    /// after it. What says nothing is left to the default.
+    fn in_any_order(self) -> Self {
+        if self.ascends() {
+            return self;
+        }
+        let default = Outcome { decision: RuleDecision::NotApplicable, source: self.default.source };
+        let mut rules: Vec<Rule<'a>> = Vec::with_capacity(self.rules.len() + 1);
+        rules.push(Rule::new(Term::default(), self.default));
+        rules.extend(self.rules);
+        let mut weakest = RuleDecision::DenyBreakGlass;
+        let mut taken_back = Vec::new();
+        for i in (0..rules.len()).rev() {
+            let decision = rules[i].outcome.decision;
+            let weaker = |later: &&Rule<'a>| later.outcome.decision < decision;
+            let by: Vec<Rule<'a>> = match weakest < decision {
+                true => rules[i + 1..].iter().filter(weaker).cloned().collect(),
+                false => Vec::new(),
+            };
+            weakest = weakest.min(decision);
+            taken_back.push(by);
+        }
+        let rules = rules.into_iter().zip(taken_back.into_iter().rev()).filter_map(|(mut rule, by)| {
+            let never = rule.outcome.decision == RuleDecision::NotApplicable || by.iter().any(Rule::is_whole);
+            rule.unless.extend(by);
+            (!never).then_some(rule)
+        });
+        Self { default, rules: rules.collect() }
     }
-
-    /// Every rule of one list with every rule of the other, the strictest decision for both.
-    fn times(&self, other: &Self) -> Result<Self, TooEntangled> {
-        let (lefts, rights) = (self.with_default(), other.with_default());
-        if lefts.len() * rights.len() > MAX_PAIRS {
-            return Err(TooEntangled);
-        }
-        let strictest_of =
-            |list: &[Rule<'a>], other| list.iter().fold(other, |most, rule| stricter(most, rule.outcome));
-        let strictest_right = strictest_of(&rights, other.default);
-        let ascending = ascending_from(&lefts);
-        let mut product = Self::always(stricter(self.default, other.default));
-        for right in &rights {
-            for (i, left) in lefts.iter().enumerate() {
-                let outcome = stricter(left.outcome, right.outcome);
-                let decision = left.outcome.decision;
-                // A denial that the other side never exceeds and its own side never takes back holds whatever the other
-                // side says.
-                let alone = decision.denies() && decision >= strictest_right.decision && i >= ascending;
-                let term = if alone { left.term.clone() } else { left.term.and(&right.term) };
-                product.append(Rule { term, outcome });
-            }
-        }
-        Ok(product)
-    }
-
-    /// Adds a rule at the end, unless the rules before say the same of all its records.
-    fn append(&mut self, rule: Rule<'a>) {
-        let decision = rule.outcome.decision;
-        let said = self.rules.iter().rev().take_while(|before| before.outcome.decision == decision);
-        let mut uniform = 0;
-        for before in said {
-            if rule.term.within(&before.term) {
-                return;
-            }
-            uniform += 1;
-        }
-        if uniform == self.rules.len() && self.default.decision == decision {
-            return;
-        }
-        self.rules.retain(|before| !before.is_undone_by(&rule));
-        self.rules.push(rule);
-    }
-}
-
-/// Where the last run of decisions begins of which each is at least as strict as the one before.
-fn ascending_from(rules: &[Rule]) -> usize {
-    let decision = |i: usize| rules[i].outcome.decision;
-    (1..rules.len()).rev().find(|i| decision(*i) < decision(i - 1)).unwrap_or_default()
 }
 
 /// The stricter of two outcomes, the first if they are equally strict.
@@ -349,10 +305,7 @@ fn stricter<'a>(one: Outcome<'a>, other: Outcome<'a>) -> Outcome<'a> {
 /// The list that says of every record the strictest of what `lists` say of it. Of equally strict decisions the first one's
 /// source stands. Each list comes with a key, and they are combined in the order of the keys: how what is left is written does
 /// not depend on how the consents were.
-pub fn strictest<'a>(
-    nothing: Outcome<'a>,
-    lists: impl IntoIterator<Item = (&'a [u8; 32], Rules<'a>)>,
-) -> Result<Rules<'a>, TooEntangled> {
+pub fn strictest<'a>(nothing: Outcome<'a>, lists: impl IntoIterator<Item = (&'a [u8; 32], Rules<'a>)>) -> Rules<'a> {
     let mut result = Rules::always(nothing);
     let mut with_rules = Vec::new();
     for (key, list) in lists {
@@ -362,18 +315,21 @@ pub fn strictest<'a>(
             with_rules.push((key, list));
         }
     }
+    if result.default.decision == RuleDecision::NotApplicable
+        && with_rules.len() == 1
+        && let Some((_, list)) = with_rules.pop()
+    {
+        return list;
+    }
     with_rules.sort_by_key(|(key, _)| *key);
-    let mut ordered = Vec::new();
+    let entangled = with_rules.iter().any(|(_, list)| !list.ascends());
     for (_, list) in with_rules {
-        if list.ascends() {
-            result.default = stricter(result.default, list.default);
-            result.rules.extend(list.rules);
-        } else {
-            ordered.push(list);
-        }
+        let list = list.in_any_order();
+        result.default = stricter(result.default, list.default);
+        result.rules.extend(list.rules);
     }
     let default = result.default.decision;
     result.rules.retain(|rule| rule.outcome.decision > default);
     result.rules.sort_by_key(|rule| rule.outcome.decision);
-    ordered.into_iter().try_fold(result, |result, list| if result.is_silent() { Ok(list) } else { result.times(&list) })
+    if entangled { result.without_undone() } else { result }
 }

@@ -51,7 +51,7 @@ impl TimeRange {
             }
             _ => return Err(bad()),
         };
-        let first = first.map_err(|_| bad())?;
+        let first = first.ok().filter(|first| first.year() > 0).ok_or_else(bad)?;
         let midnight = |date: Date| date.to_zoned(zone.clone()).map(|zoned| zoned.timestamp());
         let from = midnight(first).or_else(|error| end_of_time(first).ok_or(error)).map_err(|_| bad())?;
         let until = first.checked_add(length).and_then(midnight).ok();
@@ -59,22 +59,36 @@ impl TimeRange {
     }
 
     fn parse_time(text: &str) -> Option<Self> {
-        let bytes = text.as_bytes();
-        // No place is further from UTC than 14 hours.
-        let near = |offset: &str| offset[1..3].parse::<u8>().is_ok_and(|hours| hours < 14 || &offset[1..] == "14:00");
-        let offset = text.get(text.len() - 6..).filter(|offset| offset.starts_with(['+', '-']));
-        let zoned = text.ends_with('Z') || offset.is_some_and(near);
-        let shaped = text.len() >= 20 && bytes[10] == b'T' && bytes[13] == b':' && bytes[16] == b':';
+        let (time, rest) = (text.get(..19)?, text.get(19..)?);
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+        let shaped = time.bytes().enumerate().all(|(i, b)| match marks.iter().find(|(at, _)| *at == i) {
+            Some((_, mark)) => b == *mark,
+            None => b.is_ascii_digit(),
+        });
+        let zone = rest.find(['Z', '+', '-'])?;
+        let (fraction, offset) = rest.split_at(zone);
+        let fraction = if fraction.is_empty() { "" } else { fraction.strip_prefix('.').filter(|f| !f.is_empty())? };
         // A leap second is none of the clock that decides.
-        if !zoned || !shaped || text.get(17..19) == Some("60") {
+        if !shaped || !digits(fraction) || fraction.len() > 9 || &time[17..] == "60" || !is_offset(offset) {
             return None;
         }
-        let day = || text[..19].parse::<DateTime>().ok().and_then(|time| end_of_time(time.date()));
-        let from: Timestamp = text.parse().ok().or_else(day)?;
-        let digits = text[19..].strip_prefix('.').map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
-        let precision = 10_i64.pow(9_u32.saturating_sub(u32::try_from(digits).ok()?));
+        let clock: DateTime = time.parse().ok().filter(|clock: &DateTime| clock.year() > 0)?;
+        let from: Timestamp = text.parse().ok().or_else(|| end_of_time(clock.date()))?;
+        let precision = 10_i64.pow(9_u32.saturating_sub(u32::try_from(fraction.len()).ok()?));
         Some(Self { from, until: from.checked_add(Span::new().nanoseconds(precision)).ok(), exact: true })
     }
+}
+
+/// Whether it says how far a clock is from UTC: no place is further than 14 hours before and 12 hours behind.
+fn is_offset(text: &str) -> bool {
+    let near = |offset: &str, most: &str| {
+        let shaped = offset.len() == 5 && offset.as_bytes()[2] == b':';
+        let digits = offset.bytes().filter(u8::is_ascii_digit).count() == 4;
+        shaped && digits && &offset[3..] < "60" && offset <= most
+    };
+    let east = text.strip_prefix('+').is_some_and(|offset| near(offset, "14:00"));
+    text == "Z" || east || text.strip_prefix('-').is_some_and(|offset| near(offset, "12:00"))
 }
 
 /// The last representable moment, for the last days of the calendar, which in some time zones lie after it.
@@ -145,6 +159,12 @@ impl Period {
         begins_before_end && ends_after_begin
     }
 
+    /// Whether every moment of `range` lies in it.
+    pub fn encloses(&self, range: TimeRange) -> bool {
+        let begins = self.from.is_none_or(|from| from <= range.from);
+        begins && self.until.is_none_or(|until| range.until.is_some_and(|end| end <= until))
+    }
+
     /// Whether everything in it lies in `other`.
     pub fn within(&self, other: &Self) -> bool {
         let starts = other.from.is_none_or(|outer| self.from.is_some_and(|inner| outer <= inner));
@@ -181,6 +201,8 @@ mod tests {
     fn a_time_counts_to_its_precision() {
         assert_eq!(moments("2026-01-01T10:00:00+02:00", "UTC").1, "2026-01-01T08:00:01Z");
         assert_eq!(moments("2026-01-01T10:00:00.5Z", "UTC").1, "2026-01-01T10:00:00.6Z");
+        assert_eq!(moments("2026-01-01T10:00:00.123456789+14:00", "UTC").0, "2025-12-31T20:00:00.123456789Z");
+        assert_eq!(moments("2026-01-01T10:00:00-12:00", "UTC").0, "2026-01-01T22:00:00Z");
     }
 
     #[test]
@@ -207,6 +229,27 @@ mod tests {
             "2026-01-01Z",
             "2016-12-31T23:59:60Z",
             "2016-12-31T23:59:60.999+01:00",
+            "0000",
+            "0000-01-01T00:00:00Z",
+            "9999-12-01T00:00:00 rubbish Z",
+            "9999-12-05T10:00:00.Z",
+            "9999-12-05T10:00:00+01:99",
+            "9999-12-31T23:59:59-25:00",
+            "9999-12-32T00:00:00Z",
+            "2026-11-23T13:00:00,5Z",
+            "2026-11-23T12:00:00+00:60",
+            "2026-11-23T12:00:00-13:59",
+            "2026-11-23T12:00:00-12:01",
+            "2026-11-23T12:00:00+14:01",
+            "2026-11-23T12:00:00+1:000",
+            "2026-11-23T24:00:00Z",
+            "2026-11-23T12:00:00z",
+            "2026-11-23t12:00:00Z",
+            "2026-11-23T12:00:00[UTC]Z",
+            "2026-11-23T12:00:00Z ",
+            "2026-11-23T12:00:00ZZ",
+            "2026-11-23T12:00:00.1234567891Z",
+            "+026-11-23T12:00:00Z",
         ] {
             assert!(TimeRange::parse(text, &TimeZone::UTC).is_err(), "{text}");
         }
@@ -242,5 +285,8 @@ mod tests {
         let overlaps = |text: &str| spring.overlaps(TimeRange::parse(text, &TimeZone::UTC).expect(text));
         assert!(overlaps("2026-05-31") && overlaps("2026") && overlaps("2026-03-01T00:00:00Z"));
         assert!(!overlaps("2026-06-01") && !overlaps("2026-02-28") && !overlaps("2026-05-31T12:00:01Z"));
+        let encloses = |text: &str| spring.encloses(TimeRange::parse(text, &TimeZone::UTC).expect(text));
+        assert!(encloses("2026-05-30") && encloses("2026-04") && encloses("2026-05-31T12:00:00Z"));
+        assert!(!encloses("2026") && !encloses("2026-05-31") && !encloses("2026-05"));
     }
 }

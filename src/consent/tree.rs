@@ -109,6 +109,8 @@ pub struct DataRule {
     pub target: Result<Subject, Box<FieldError>>,
     /// MSP that the referenced organisation is.
     pub msp_id: Option<String>,
+    /// Whether it is who keeps the record, of which an author who is a person says nothing.
+    pub keeps: bool,
     /// As the consent wrote it.
     pub reference: String,
 }
@@ -188,21 +190,35 @@ pub fn build(
     let builder = Builder { context, effect: ProvisionType::Permit, placed };
     let grantee =
         grantee.map(|actors| actors.iter().enumerate().flat_map(|(i, actor)| builder.actor(i, actor)).collect());
-    build_below(placed, &Elements { grantee, ..Elements::default() }, context, errors)
+    let elements = Elements { grantee, ..Elements::default() };
+    build_below(placed, &Inherited { narrow: elements.clone(), wide: elements }, context, errors)
 }
 
-fn build_below(
-    placed: &Placed,
-    inherited: &Elements,
-    context: &ProvisionContext,
-    errors: &mut Vec<FieldError>,
-) -> Node {
+/// What nested provisions inherit. A denial with actors of its own inherits none of either kind, and neither do denials below
+/// it; a permit inherits the kind that nothing on the way to it states.
+struct Inherited {
+    narrow: Elements,
+    wide: Elements,
+}
+
+impl Inherited {
+    fn with(&self, own: &Elements) -> Self {
+        let mut wide = own.clone().or(&self.wide);
+        if own.actor.is_some() || own.author.is_some() {
+            (wide.actor, wide.author) = (own.actor.clone(), own.author.clone());
+        }
+        Self { narrow: own.clone().or(&self.narrow), wide }
+    }
+}
+
+fn build_below(placed: &Placed, above: &Inherited, context: &ProvisionContext, errors: &mut Vec<FieldError>) -> Node {
     let effect = placed.own.type_.unwrap_or(ProvisionType::Deny);
     let own = Builder { context, effect, placed }.elements(errors);
     denials::refuse(placed, &own, context, errors);
-    let elements = own.or(inherited);
+    let inherited = above.with(&own);
     let children: Vec<Node> =
-        placed.children.iter().map(|child| build_below(child, &elements, context, errors)).collect();
+        placed.children.iter().map(|child| build_below(child, &inherited, context, errors)).collect();
+    let elements = if effect == ProvisionType::Deny { inherited.wide } else { inherited.narrow };
     Node { effect, path: placed.path.clone(), elements, key: key(&placed.own, &children), children }
 }
 
@@ -265,6 +281,7 @@ impl Builder<'_> {
                 }
             }
             who.extend(actor.doubt.map(|doubt| self.no_actor(i, doubt.element, doubt.why)));
+            who.extend(self.nobody_with_a_certificate(i, actor));
         }
         (list(who), list(whose))
     }
@@ -303,6 +320,15 @@ impl Builder<'_> {
         }
     }
 
+    /// Why an actor is nobody to a denial whom a permit may name as a group: certificates know people, and few their teams.
+    fn nobody_with_a_certificate(&self, i: usize, actor: &Actor) -> Option<ActorRule> {
+        let kind = actor.reference.as_deref().and_then(|reference| reference_key(reference).split('/').next());
+        let unknown = self.context.certified_identifiers.is_some() && actor.part == Part::Recipient;
+        let message =
+            "is of a type of which nobody's certificate tells: name the people, their group, hospital or role";
+        (unknown && kind.is_some_and(reference::has_no_certificate)).then(|| self.no_actor(i, "reference", message))
+    }
+
     fn by_identifier(&self, i: usize, identifier: &Identifier) -> Who {
         match self.context.certified_identifiers {
             Some(certified) if !identifier.system.starts_with(certified) => {
@@ -320,6 +346,7 @@ impl Builder<'_> {
             meaning: api::DataMeaning::Authoredby,
             target,
             msp_id: self.context.organizations.get(reference_key(reference)).cloned(),
+            keeps: actor.part == Part::Custodian,
             reference: reference.clone(),
         };
         let by_reference = actor.reference.iter().map(|reference| rule(reference, self.target(reference, &field)));
@@ -337,6 +364,7 @@ impl Builder<'_> {
             meaning: data.meaning,
             target: self.target(&data.reference, &format!("data[{i}].reference")),
             msp_id: self.context.organizations.get(key).cloned(),
+            keeps: false,
             reference: data.reference.clone(),
         }
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::error::ContractError;
 use ehrnet_consent::context::MSP_SYSTEM;
+use ehrnet_consent::reference::names_somebody;
 use ehrnet_fabric::proto::msp::SerializedIdentity;
 use ehrnet_messages::hash;
 use ehrnet_messages::{Person, attribute, role};
@@ -55,8 +56,7 @@ impl Caller {
         Ok(Self {
             admin: certificate.organizational_units().iter().any(|unit| unit == ADMIN),
             patients: list(attribute::PATIENT).collect(),
-            // A group without a type could be taken for an MSP.
-            groups: list(attribute::GROUPS).filter(|group| group.contains('/')).collect(),
+            groups: list(attribute::GROUPS).collect(),
             person,
             common_name,
             attributes,
@@ -116,13 +116,14 @@ impl Caller {
         ContractError::forbidden(format_args!("this {why}; the certificate's role is {role}"))
     }
 
-    /// The caller in the evaluator's words.
+    /// The caller in the evaluator's words. A name that is none of FHIR's is no id, and then groups are not known either: what
+    /// is unknown earns no permit and evades no denial.
     pub fn as_actor(&self) -> Value {
         json!({
-            "id": self.person.id,
+            "id": Some(&self.person.id).filter(|id| names_somebody(id)),
             "mspId": self.person.msp_id,
             "role": self.person.role,
-            "groups": self.groups,
+            "groups": Some(&self.groups).filter(|groups| groups.iter().all(|group| names_somebody(group))),
             "identifiers": [{"system": format!("{MSP_SYSTEM}{}", self.person.msp_id), "value": self.common_name}],
             "attributes": self.attributes,
         })

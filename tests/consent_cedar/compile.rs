@@ -144,8 +144,13 @@ fn about(node: &Node) -> String {
     let code = elements.code.iter().map(|codes| some_of("resource.code", codes));
     let written = elements.data_period.iter().map(|period| {
         let (start, end) = bounds(&period.text);
-        let begins = end.map(|end| format!("resource.writtenFrom < datetime({end:?})"));
-        all(start.map(|start| format!("resource.writtenUntil > datetime({start:?})")).into_iter().chain(begins))
+        // In what is permitted all of the time, in what is denied any of it.
+        let (begins, ends) = match node.effect {
+            ProvisionType::Permit => ("resource.writtenFrom >=", "resource.writtenUntil <="),
+            ProvisionType::Deny => ("resource.writtenUntil >", "resource.writtenFrom <"),
+        };
+        let ends = end.map(|end| format!("{ends} datetime({end:?})"));
+        all(start.map(|start| format!("{begins} datetime({start:?})")).into_iter().chain(ends))
     });
     let data = elements.data.iter().chain(&elements.author).map(|data| any(data.iter().map(named)));
     all(label.chain(class).chain(code).chain(written).chain(data))

@@ -236,14 +236,24 @@ fn reading_11_days_are_days_of_the_policys_time_zone() {
 }
 
 #[test]
-fn reading_11_data_of_a_day_must_overlap() {
-    let consent = r4(json!({"type": "permit", "dataPeriod": {"start": "2026-03-01T12:00:00Z", "end": "2026-03-31"}}));
-    let ask = |on: &str| decision(std::slice::from_ref(&consent), None, json!({"resource": {"authoredOn": on}}));
-    assert_eq!(
-        [ask("2026-03-01"), ask("2026-03-01T12:00:00Z"), ask("2026-03-31T23:59:59Z"), ask("2026")],
-        ["PERMIT"; 4]
-    );
-    assert_eq!([ask("2026-02-28"), ask("2026-03-01T11:59:59Z"), ask("2026-04-01")], ["DENY"; 3]);
+fn reading_11_data_of_a_day_must_lie_in_a_time_that_is_permitted_and_overlap_one_that_is_denied() {
+    let spring = json!({"start": "2026-03-01T12:00:00Z", "end": "2026-03-31"});
+    let permit = r4(json!({"type": "permit", "dataPeriod": spring}));
+    let deny = r4(json!({"type": "permit", "provision": [{"type": "deny", "dataPeriod": spring}]}));
+    for (on, permitted, denied) in [
+        ("2026-03-02", "PERMIT", "DENY"),
+        ("2026-03-01T12:00:00Z", "PERMIT", "DENY"),
+        ("2026-03-31T23:59:59Z", "PERMIT", "DENY"),
+        ("2026-03-01", "DENY", "DENY"),
+        ("2026", "DENY", "DENY"),
+        ("2026-02-28", "DENY", "PERMIT"),
+        ("2026-03-01T11:59:59Z", "DENY", "PERMIT"),
+        ("2026-04-01", "DENY", "PERMIT"),
+    ] {
+        let ask =
+            |consent: &Value| decision(std::slice::from_ref(consent), None, json!({"resource": {"authoredOn": on}}));
+        assert_eq!([ask(&permit), ask(&deny)], [permitted, denied], "{on}");
+    }
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::generate::consent;
-use super::policy;
+use super::generate::{codings, consent};
+use super::oracle::permitted_by;
+use super::{decide, policy};
 use crate::context::ProvisionContext;
 use crate::error::MAX_ERRORS;
-use crate::{FieldError, fhir};
+use crate::vocabulary::code_systems::{ACT_REASON, CONFIDENTIALITY};
+use crate::{FieldError, Policy, Request, fhir};
 
 const MODULES: &str = "urn:oid:1.2.3.4";
 
@@ -98,4 +100,137 @@ fn provisions_are_counted_while_they_are_read() {
         let errors = errors(&consent, &ProvisionContext::default());
         assert!(errors[0].message.contains("more than 4096 provisions"), "{errors:?}");
     }
+}
+
+fn of_code(code: &str) -> Value {
+    json!([{"coding": [{"system": "urn:codes", "code": code}]}])
+}
+
+/// Denials of codes, and in each exceptions, and in each of these a denial again.
+fn entangled(denials: usize, exceptions: usize, element: impl Fn(&str) -> Value) -> Value {
+    let rule = |effect: &str, code: &str, nested: Vec<Value>| {
+        let mut rule = element(code);
+        rule["type"] = json!(effect);
+        if !nested.is_empty() {
+            rule["provision"] = nested.into();
+        }
+        rule
+    };
+    let group = |i: usize| {
+        let exception = |j: usize| {
+            let but = rule("deny", &format!("but-{i}-{j}"), Vec::new());
+            rule("permit", &format!("exception-{i}-{j}"), vec![but])
+        };
+        rule("deny", &format!("denied-{i}"), (0..exceptions).map(exception).collect())
+    };
+    let nested: Vec<Value> = (0..denials).map(group).collect();
+    consent(json!({"provision": {"type": "permit", "provision": nested}}))
+}
+
+/// Where a list would have one rule for each choice of an exception from every denial, they took 4 to the power of 8.
+#[test]
+fn what_is_left_to_compare_grows_with_the_consents_and_not_with_what_they_are_combined_of() {
+    let by_code = |denials, exceptions| entangled(denials, exceptions, |code| json!({"code": of_code(code)}));
+    let sensitive =
+        consent(json!({"provision": {"type": "permit", "securityLabel": codings(CONFIDENTIALITY, &["N"])}}));
+    for (consents, denials, exceptions) in [(1, 8, 3), (1, 100, 5), (1, 2, 300), (12, 1, 1), (50, 3, 3)] {
+        let mut consents = vec![by_code(denials, exceptions); consents];
+        consents.push(sensitive.clone());
+        let open = decide(&consents, &Policy::default(), &json!({"patient": "Patient/ex-patient"}));
+        assert_eq!(open["decision"], "PERMIT");
+        let last = format!("{}-{}", denials - 1, exceptions - 1);
+        let (denied, exception, but) = ("denied-0", format!("exception-{last}"), format!("but-{last}"));
+        let of_last = format!("denied-{}", denials - 1);
+        for (codes, label, permitted) in [
+            (vec![], "N", true),
+            (vec![], "R", false),
+            (vec![denied], "N", false),
+            (vec![of_last.as_str()], "N", false),
+            (vec![of_last.as_str(), &exception], "N", true),
+            (vec![of_last.as_str(), &exception], "R", false),
+            (vec![of_last.as_str(), &exception, &but], "N", false),
+        ] {
+            let record = json!({"codes": codes, "securityLabels": [label]});
+            assert_eq!(permitted_by(&open, &record), permitted, "{codes:?} {label}");
+            let full =
+                decide(&consents, &Policy::default(), &json!({"patient": "Patient/ex-patient", "resource": record}));
+            assert_eq!(full["decision"] == "PERMIT", permitted, "{codes:?} {label}");
+        }
+    }
+}
+
+#[test]
+fn break_glass_against_entangled_consents_is_bounded_too() {
+    let element = |code: &str| match code.starts_with("but") {
+        true => json!({"code": of_code(code), "purpose": codings(ACT_REASON, &["BTG"])}),
+        false => json!({"code": of_code(code)}),
+    };
+    let consents = vec![entangled(20, 5, element); 20];
+    let allow = policy(json!({"breakGlass": {"mode": "allow"}}));
+    let request = json!({
+        "patient": "Patient/ex-patient", "actor": {"id": "Practitioner/a", "attributes": {"ehr.breakglass": "true"}}, "purpose": "BTG",
+        "breakGlass": {"justification": "unconscious"},
+    });
+    let open = decide(&consents, &allow, &request);
+    for (codes, permitted) in [(vec!["denied-0"], true), (vec!["denied-0", "but-0-0"], false)] {
+        assert_eq!(permitted_by(&open, &json!({"codes": codes})), permitted, "{codes:?}");
+    }
+}
+
+#[test]
+fn references_to_one_contained_actor_of_many_identifiers_are_bounded() {
+    let identifiers =
+        |n: usize| -> Value { (0..n).map(|i| json!({"system": "urn:a", "value": i.to_string()})).collect() };
+    let of = |n: usize, actors: usize| {
+        consent(json!({
+            "contained": [{"resourceType": "Practitioner", "id": "x", "identifier": identifiers(n)}],
+            "provision": {"type": "permit", "actor": vec![json!({"reference": {"reference": "#x"}}); actors]},
+        }))
+    };
+    assert!(fhir::read(&of(100, 100), None, &ProvisionContext::default()).is_ok());
+    let errors = errors(&of(600, 600), &ProvisionContext::default());
+    assert_eq!(errors[0].field, "Consent.provision.actor[166].reference", "{errors:?}");
+}
+
+#[test]
+fn long_lists_that_many_provisions_inherit_are_refused() {
+    let codes: Value = (0..1_000).map(|i| of_code(&i.to_string())[0].clone()).collect();
+    let of = |denials: usize| {
+        let nested = vec![json!({"type": "deny", "period": {"end": "2030"}}); denials];
+        consent(json!({"provision": {"type": "permit", "code": codes, "provision": nested}}))
+    };
+    assert!(fhir::read(&of(100), None, &ProvisionContext::default()).is_ok());
+    let errors = errors(&of(101), &ProvisionContext::default());
+    assert_eq!(errors[0].field, "Consent.provision", "{errors:?}");
+}
+
+/// Each of them with each took minutes: a thousand times as many codes of a record take no more than a hundred times as long.
+#[test]
+fn long_lists_of_a_record_and_of_a_consent_are_compared_fast() {
+    let codes: Value = (0..5_000).map(|i| of_code(&format!("c{i}"))[0].clone()).collect();
+    let nested = vec![json!({"type": "deny", "code": codes}); 2];
+    let consent = consent(json!({"provision": {"type": "permit", "provision": nested}}));
+    let consents = [fhir::read(&consent, None, &ProvisionContext::default()).expect("a consent")];
+    let now = "2026-11-23T12:00:00Z".parse().expect("a time");
+    let fastest = |others: usize| {
+        let request = |last: &str| {
+            let codes: Vec<String> = (0..others).map(|i| format!("x{i}")).chain([last.to_owned()]).collect();
+            let json = json!({"patient": "Patient/ex-patient", "resource": {"codes": codes}});
+            Request::parse(&json, &ProvisionContext::default()).expect("a request")
+        };
+        let (denied, permitted) = (request("C4999"), request("c5000"));
+        let run = || {
+            let started = std::time::Instant::now();
+            let decisions = [&denied, &permitted].map(|request| json!(decide_parsed(&consents, request, now).decision));
+            assert_eq!(decisions, ["DENY", "PERMIT"]);
+            started.elapsed()
+        };
+        (0..3).map(|_| run()).min().expect("a time")
+    };
+    let (few, many) = (fastest(9), fastest(9_999));
+    assert!(many < few * 100, "{few:?} {many:?}");
+}
+
+fn decide_parsed(consents: &[fhir::Consent], request: &Request, now: jiff::Timestamp) -> crate::Decision {
+    crate::decide(consents, &Policy::default(), request, now)
 }

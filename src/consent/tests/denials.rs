@@ -11,7 +11,7 @@ use crate::{Policy, Request, fhir};
 const NOON: &str = "2026-11-23T12:00:00Z";
 
 /// `PERMIT`, `DENY`, or the field for which the document or the request is refused.
-fn answer(consent: &Value, policy: &Policy, request: &Value) -> String {
+pub fn answer(consent: &Value, policy: &Policy, request: &Value) -> String {
     let consent = match fhir::read(consent, None, policy.context()) {
         Ok(consent) => consent,
         Err(errors) => return errors[0].field.clone(),
@@ -25,7 +25,7 @@ fn answer(consent: &Value, policy: &Policy, request: &Value) -> String {
 }
 
 /// Everything is permitted but to these actors.
-fn but_to(actor: Value, contained: Value) -> Value {
+pub fn but_to(actor: Value, contained: Value) -> Value {
     let denial = json!({"type": "deny", "actor": [actor]});
     let mut consent = consent(json!({"provision": {"type": "permit", "provision": [denial]}}));
     if !contained.is_null() {
@@ -34,24 +34,28 @@ fn but_to(actor: Value, contained: Value) -> Value {
     consent
 }
 
-fn named(reference: &str) -> Value {
+pub fn named(reference: &str) -> Value {
     json!({"reference": {"reference": reference}})
 }
 
-fn in_role(role: &str, reference: &str) -> Value {
+pub fn in_role(role: &str, reference: &str) -> Value {
     json!({"role": {"coding": [{"code": role}]}, "reference": {"reference": reference}})
 }
 
-fn asks(id: &str) -> Value {
-    json!({"patient": "Patient/ex-patient", "actor": {"id": id}, "purpose": "TREAT", "resource": {"id": "Observation/1"}})
+/// A request by somebody of whom all is known.
+pub fn asks(id: &str) -> Value {
+    let actor =
+        json!({"id": id, "mspId": "SomeMSP", "role": "porter", "groups": [], "identifiers": [], "attributes": {}});
+    json!({"patient": "Patient/ex-patient", "actor": actor, "purpose": "TREAT", "resource": {"id": "Observation/1"}})
 }
 
-fn written_by(author: &str) -> Value {
-    let resource = json!({"id": "Observation/1", "author": author});
-    json!({"patient": "Patient/ex-patient", "actor": {"id": "Practitioner/a"}, "purpose": "TREAT", "resource": resource})
+pub fn written_by(author: &str) -> Value {
+    let mut request = asks("Practitioner/a");
+    request["resource"]["author"] = json!(author);
+    request
 }
 
-fn plain() -> Policy {
+pub fn plain() -> Policy {
     policy(json!({"basePolicy": "all-normal", "organizations": [
         {"reference": "Organization/mercy", "mspId": "MercyMSP"}, {"reference": "Organization/other", "mspId": "OtherMSP"},
     ]}))
@@ -62,8 +66,8 @@ fn a_name_without_a_type_is_denied_to_everybody_of_that_id() {
     for (denied, asking, expected) in [
         ("dr-a", "Practitioner/dr-a", "DENY"),
         ("dr-a", "https://a.example/fhir/Practitioner/dr-a", "DENY"),
-        ("dr-a", "dr-a", "DENY"),
-        ("Practitioner/dr-a", "dr-a", "DENY"),
+        ("DR-A", "Practitioner/dr-a", "DENY"),
+        ("somemsp", "Practitioner/7", "DENY"),
         ("dr-b", "Practitioner/dr-a", "PERMIT"),
         ("Device/dr-a", "Practitioner/dr-a", "PERMIT"),
     ] {
@@ -79,7 +83,10 @@ fn no_spelling_of_who_asks_evades_a_denial() {
         ("Practitioner/dr-a", "DENY"),
         ("https://a.example/fhir/Practitioner/dr-a/_history/2", "DENY"),
         ("Practitioner/dr-a/", "DENY"),
-        ("Practitioner/Dr B", "PERMIT"),
+        ("Practitioner/dr-b", "PERMIT"),
+        ("Practitioner/Dr B", "request.actor.id"),
+        ("Practitioner/dr\u{2010}a", "request.actor.id"),
+        ("dr-a", "request.actor.id"),
         ("practitioner/dr-a", "request.actor.id"),
         ("Practioner/dr-a", "request.actor.id"),
         ("https://a.example/fhir/Practitioner/dr-a|1", "request.actor.id"),
@@ -92,7 +99,9 @@ fn no_spelling_of_who_asks_evades_a_denial() {
         assert_eq!(answer(&denial, &plain(), &asks(id)), expected, "{id}");
     }
     let group = but_to(named("Group/er"), Value::Null);
-    for (name, expected) in [("Group/er", "DENY"), ("er", "DENY"), ("group/er", "request.actor.groups[0]")] {
+    for (name, expected) in
+        [("Group/er", "DENY"), ("er", "request.actor.groups[0]"), ("group/er", "request.actor.groups[0]")]
+    {
         let mut request = asks("Practitioner/a");
         request["actor"]["groups"] = json!([name]);
         assert_eq!(answer(&group, &plain(), &request), expected, "{name}");
@@ -109,12 +118,13 @@ fn no_spelling_of_who_asks_evades_a_denial() {
 }
 
 #[test]
-fn a_role_is_denied_whichever_case_it_is_written_in() {
+fn a_role_of_a_request_is_a_word_of_certificates() {
     let denial = but_to(json!({"role": {"coding": [{"code": "physician"}]}}), Value::Null);
     let permit =
         consent(json!({"provision": {"type": "permit", "actor": [{"role": {"coding": [{"code": "physician"}]}}]}}));
+    let role = "request.actor.role";
     for (role, denied, permitted) in
-        [("physician", "DENY", "PERMIT"), ("Physician", "DENY", "DENY"), ("nurse", "PERMIT", "DENY")]
+        [("physician", "DENY", "PERMIT"), ("Physician", role, role), ("nurse", "PERMIT", "DENY")]
     {
         let mut request = asks("Practitioner/a");
         request["actor"]["role"] = json!(role);
@@ -143,7 +153,11 @@ fn whose_data_is_denied_is_the_same_by_organisation_by_msp_and_by_name() {
             ("MercyMSP", "Organization/unknown", "DENY"),
             ("Organization/other", "MercyMSP", "PERMIT"),
             ("Organization/other", "Organization/mercy", "PERMIT"),
-            ("Organization/mercy", "Practitioner/7", "PERMIT"),
+            // Who wrote a record does not say which hospital keeps it.
+            ("Organization/mercy", "Practitioner/7", if role == "CST" { "DENY" } else { "PERMIT" }),
+            ("Practitioner/8", "Practitioner/7", "PERMIT"),
+            ("mercymsp", "Organization/mercy", "DENY"),
+            ("Organization/mercy", "mercymsp", "DENY"),
         ] {
             let answer = answer(&but_to(in_role(role, denied), Value::Null), &plain(), &written_by(author));
             assert_eq!(answer, expected, "{role} {denied} {author}");
@@ -381,4 +395,60 @@ fn no_two_spellings_of_a_name_permit_what_one_of_them_denies() {
         }
     }
     assert!(denied > 60, "only {denied} are read and denied");
+}
+
+/// What a denial restates of actors it restates whole; what a permit leaves open of them stays as it was.
+#[test]
+fn a_denial_with_an_actor_of_its_own_does_not_hold_for_the_data_of_its_parents_only() {
+    let nested = |effect: &str, above: Value, own: Value| {
+        let exception = json!({"type": effect, "actor": [own]});
+        let within = json!({"type": "permit", "actor": [above], "provision": [exception]});
+        let others = if effect == "deny" { json!([within, {"type": "permit"}]) } else { json!([within]) };
+        consent(json!({"provision": {"type": "deny", "provision": others}}))
+    };
+    let request = |id: &str, author: &str| {
+        let mut request = written_by(author);
+        request["actor"]["id"] = json!(id);
+        request
+    };
+    let of_mercy = || in_role("CST", "Organization/mercy");
+    for (effect, above, own, id, author, expected) in [
+        ("deny", of_mercy(), named("Practitioner/a"), "Practitioner/a", "Organization/other", "DENY"),
+        ("deny", of_mercy(), named("Practitioner/a"), "Practitioner/b", "Organization/other", "PERMIT"),
+        ("deny", named("Practitioner/a"), of_mercy(), "Practitioner/b", "Organization/mercy", "DENY"),
+        ("deny", named("Practitioner/a"), of_mercy(), "Practitioner/b", "Organization/other", "PERMIT"),
+        ("permit", of_mercy(), named("Practitioner/a"), "Practitioner/a", "Organization/other", "DENY"),
+        ("permit", of_mercy(), named("Practitioner/a"), "Practitioner/a", "Organization/mercy", "PERMIT"),
+    ] {
+        let answer = answer(&nested(effect, above.clone(), own.clone()), &policy(json!({})), &request(id, author));
+        assert_eq!(answer, expected, "{effect} {above} {own} {id} {author}");
+    }
+}
+
+/// Certificates tell of people, their groups and their hospital. A denial of anything else would match nobody on the ledger.
+#[test]
+fn on_the_ledger_a_denial_of_who_has_no_certificate_is_refused() {
+    let certified = plain().context().certified();
+    for (reference, denied) in [
+        ("PractitionerRole/x", false),
+        ("CareTeam/x", false),
+        ("HealthcareService/x", false),
+        ("Endpoint/x", false),
+        ("Organization/unmapped", false),
+        ("Organization/mercy", true),
+        ("Group/x", true),
+        ("Practitioner/x", true),
+        ("Device/x", true),
+    ] {
+        let denial = but_to(named(reference), Value::Null);
+        let read = fhir::read(&denial, None, &certified);
+        let field = "Consent.provision.provision[0].actor[0].reference";
+        assert_eq!(
+            read.map_err(|errors| errors[0].field.clone()).err(),
+            (!denied).then(|| field.to_owned()),
+            "{reference}"
+        );
+        let permit = consent(json!({"provision": {"type": "permit", "actor": [named(reference)]}}));
+        assert!(fhir::read(&permit, None, &certified).is_ok(), "{reference}");
+    }
 }

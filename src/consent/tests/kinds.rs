@@ -369,3 +369,24 @@ fn hostile_documents_are_refused_with_the_element() {
         assert!(said.starts_with(&format!("{field}: ")), "{element} {value}: {said}");
     }
 }
+
+/// A permit of some time is for records that are known to be of it; a denial for all that may be.
+#[test]
+fn a_record_whose_date_is_vague_is_in_a_time_that_is_denied_and_in_none_that_is_permitted() {
+    let of = |effect: &str, other: &str| {
+        let nested = json!([{"type": effect, "dataPeriod": {"start": "2020-12-31", "end": "2020-12-31"}}]);
+        [super::generate::consent(json!({"provision": {"type": other, "provision": nested}}))]
+    };
+    for (written, permitted, denied) in [
+        ("2020-12-31", "PERMIT", "DENY"),
+        ("2020-12-31T10:00:00Z", "PERMIT", "DENY"),
+        ("2020-12", "DENY", "DENY"),
+        ("2020", "DENY", "DENY"),
+        ("2021", "DENY", "PERMIT"),
+    ] {
+        let request = json!({"patient": "Patient/ex-patient", "actor": {"id": "Practitioner/a"}, "resource": {"authoredOn": written}});
+        let strict = policy(json!({}));
+        assert_eq!(answer(&of("permit", "deny"), &strict, &request).as_deref(), Some(permitted), "{written}");
+        assert_eq!(answer(&of("deny", "permit"), &strict, &request).as_deref(), Some(denied), "{written}");
+    }
+}

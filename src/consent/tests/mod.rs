@@ -9,8 +9,10 @@ mod generate;
 mod kinds;
 mod members;
 mod oracle;
+mod policies;
 mod properties;
 mod published;
+mod requests;
 mod subjects;
 mod templates;
 

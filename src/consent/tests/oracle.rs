@@ -19,14 +19,15 @@ fn root(consent: &Value, request: &Value) -> Option<bool> {
     let of_disclosure = consent["scope"]["coding"][0]["code"] == "patient-privacy";
     let counts = of_disclosure && consent["verification"].is_null();
     let permits = node["type"] == "permit";
-    let inherited = inherit(&json!({}), node);
-    if !element_holds("period", &inherited["period"], request) {
+    let inherited = inherit(&json!({"permit": {}, "deny": {}}), node);
+    let elements = of_type(&inherited, node);
+    if !element_holds("period", &elements["period"], request) {
         return None;
     }
     if let Some(result) = children(node, &inherited, request, counts) {
         return Some(result);
     }
-    let fails = |names: &[&str]| names.iter().any(|name| !element_holds(name, &inherited[*name], request));
+    let fails = |names: &[&str]| names.iter().any(|name| !element_holds(name, &elements[*name], request));
     match (fails(&["purpose", "actor", "action"]), fails(&ABOUT_THE_RECORD)) {
         (false, false) if permits => counts.then_some(true),
         (false, false) => Some(false),
@@ -40,36 +41,48 @@ fn children(node: &Value, inherited: &Value, request: &Value, counts: bool) -> O
     let results: Vec<bool> = list
         .iter()
         .filter_map(|child| {
-            let elements = inherit(inherited, child);
+            let inherited = inherit(inherited, child);
+            let elements = of_type(&inherited, child);
             let permits = child["type"] == "permit";
             let own = || {
                 let holds = NAMES.iter().all(|name| element_holds(name, &elements[*name], request));
                 (holds && (counts || !permits)).then_some(permits)
             };
-            children(child, &elements, request, counts).or_else(own)
+            children(child, &inherited, request, counts).or_else(own)
         })
         .collect();
     if results.is_empty() { None } else { Some(results.iter().all(|permitted| *permitted)) }
 }
 
-/// Elements with the type of the provision that states them. Actors are two elements: who receives, and whose data it is.
+fn of_type<'v>(inherited: &'v Value, node: &Value) -> &'v Value {
+    &inherited[node["type"].as_str().expect("a type")]
+}
+
+/// Elements with the type of the provision that states them, as permits and as denials inherit them. Actors are two elements: who
+/// receives, and whose data it is. To a denial they are one: who states one of them leaves the other open.
 fn inherit(above: &Value, node: &Value) -> Value {
     let (author, actor): (Vec<Value>, Vec<Value>) =
         node["actor"].as_array().cloned().unwrap_or_default().into_iter().partition(|actor| !actor["role"].is_null());
-    let mut elements = above.clone();
-    for name in NAMES {
-        let stated = match name {
-            "actor" if actor.is_empty() => Value::Null,
-            "actor" => actor.clone().into(),
-            "author" if author.is_empty() => Value::Null,
-            "author" => author.clone().into(),
-            name => node[name].clone(),
-        };
-        if !stated.is_null() {
-            elements[name] = json!({"by": node["type"], "is": stated});
+    let mut inherited = above.clone();
+    for effect in ["permit", "deny"] {
+        if effect == "deny" && !node["actor"].is_null() {
+            inherited[effect]["actor"] = Value::Null;
+            inherited[effect]["author"] = Value::Null;
+        }
+        for name in NAMES {
+            let stated = match name {
+                "actor" if actor.is_empty() => Value::Null,
+                "actor" => actor.clone().into(),
+                "author" if author.is_empty() => Value::Null,
+                "author" => author.clone().into(),
+                name => node[name].clone(),
+            };
+            if !stated.is_null() {
+                inherited[effect][name] = json!({"by": node["type"], "is": stated});
+            }
         }
     }
-    elements
+    inherited
 }
 
 fn element_holds(name: &str, element: &Value, request: &Value) -> bool {
@@ -137,13 +150,18 @@ pub fn permitted_by(decision: &Value, record: &Value) -> bool {
     }
     let mut permitted = true;
     for rule in decision["residual"].as_array().expect("a list") {
-        let effect = &rule["effect"];
-        let further = rule["and"].as_array().into_iter().flatten();
-        if std::iter::once(rule).chain(further).all(|elements| elements_hold(elements, effect, record)) {
-            permitted = effect == "permit";
+        if residual_rule_holds(rule, record) {
+            permitted = rule["effect"] == "permit";
         }
     }
     permitted
+}
+
+fn residual_rule_holds(rule: &Value, record: &Value) -> bool {
+    let list = |name: &str| rule[name].as_array().into_iter().flatten();
+    let mut all = std::iter::once(rule).chain(list("and"));
+    all.all(|elements| elements_hold(elements, &rule["effect"], record))
+        && !list("unless").any(|other| residual_rule_holds(other, record))
 }
 
 fn elements_hold(elements: &Value, effect: &Value, record: &Value) -> bool {

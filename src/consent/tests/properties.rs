@@ -13,7 +13,7 @@ use super::generate::{LabelsIn, codings, consent, elements, r4, request};
 use super::oracle::{normally_permitted, oracle, permitted_by};
 use super::{decide, policy};
 use crate::vocabulary::FhirVersion;
-use crate::vocabulary::code_systems::{ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES};
+use crate::vocabulary::code_systems::{ACT_REASON, CONFIDENTIALITY_CODES};
 use crate::{Policy, export, fhir};
 
 fn without_record(request: &Value) -> Value {
@@ -238,27 +238,50 @@ fn a_denial_that_names_break_glass_is_not_lost_beside_a_plain_one() {
     assert_eq!(decide(&[consent], &allow, &request)["decision"], "DENY");
 }
 
+fn asks_for_break_glass(breaks: &str, written: &str) -> Value {
+    json!({
+        "actor": {"attributes": {"ehr.breakglass": breaks}}, "purpose": "BTG",
+        "breakGlass": {"justification": "unconscious"}, "resource": {"authoredOn": written},
+    })
+}
+
 /// Found by the properties above, on a root that permits break-glass for some data only.
 #[test]
-fn a_root_that_permits_break_glass_denies_other_data_as_a_consent_and_only_where_the_glass_may_be_broken() {
-    let root = json!({"type": "permit", "purpose": codings(ACT_REASON, &["BTG"]), "dataPeriod": {"end": "2022"}});
-    let some_data = consent(json!({"provision": root}));
-    let everything = consent(json!({"provision": {"type": "permit"}}));
-    let request = |breaks: &str| {
-        json!({
-            "actor": {"attributes": {"ehr.breakglass": breaks}}, "purpose": "BTG",
-            "breakGlass": {"justification": "unconscious"}, "resource": {"authoredOn": "2023-07-01"},
-        })
+fn a_root_that_permits_break_glass_denies_other_data_as_a_consent() {
+    let names_it = |mut root: Value| {
+        root["type"] = json!("permit");
+        root["purpose"] = codings(ACT_REASON, &["BTG"]);
+        consent(json!({"provision": root}))
     };
+    let (some_data, everything) = (names_it(json!({"dataPeriod": {"end": "2022"}})), names_it(json!({})));
     let policy = policy(json!({}));
-    let outside = decide(std::slice::from_ref(&some_data), &policy, &request("true"));
+    let outside = decide(std::slice::from_ref(&some_data), &policy, &asks_for_break_glass("true", "2023-07-01"));
     assert_eq!((&outside["decision"], &outside["basis"]), (&json!("DENY"), &json!("consent")));
-    for (breaks, decision) in [("true", "DENY"), ("false", "PERMIT")] {
-        let request = request(breaks);
-        let full = decide(&[some_data.clone(), everything.clone()], &policy, &request);
-        let open = decide(&[some_data.clone(), everything.clone()], &policy, &without_record(&request));
-        assert_eq!(full["decision"], decision, "{breaks}");
-        assert_eq!(permitted_by(&open, &request["resource"]), decision == "PERMIT", "{breaks}");
+    let both = [some_data, everything];
+    for (breaks, written, decision) in
+        [("true", "2023-07-01", "DENY"), ("true", "2021-07-01", "PERMIT"), ("false", "2021-07-01", "DENY")]
+    {
+        let request = asks_for_break_glass(breaks, written);
+        let open = decide(&both, &policy, &without_record(&request));
+        assert_eq!(decide(&both, &policy, &request)["decision"], decision, "{breaks} {written}");
+        assert_eq!(permitted_by(&open, &request["resource"]), decision == "PERMIT", "{breaks} {written}");
+    }
+}
+
+#[test]
+fn a_permit_that_names_no_purpose_breaks_no_glass() {
+    for mode in ["consent-only", "forbid", "allow"] {
+        let policy = policy(json!({"breakGlass": {"mode": mode}}));
+        for breaks in ["true", "false"] {
+            let request = asks_for_break_glass(breaks, "2021-07-01");
+            let mut permits = [consent(json!({"provision": {"type": "permit"}}))];
+            let result = decide(&permits, &policy, &request);
+            let allowed = mode == "allow" && breaks == "true";
+            assert_eq!(result["decision"] == "PERMIT", allowed, "{mode} {breaks} {result}");
+            permits[0]["provision"]["purpose"] = codings(ACT_REASON, &["BTG"]);
+            let named = decide(&permits, &policy, &request);
+            assert_eq!(named["decision"] == "PERMIT", mode != "forbid" && breaks == "true", "{mode} {breaks} {named}");
+        }
     }
 }
 
@@ -280,18 +303,22 @@ fn a_consent_that_is_not_verified_leaves_what_it_would_permit_to_the_base_policy
 }
 
 #[test]
-fn what_takes_too_much_work_is_a_denial_with_reason_error() {
-    let many = |element: &str| {
-        let coded = |coding: Value| if element == "class" { coding } else { json!({"coding": [coding]}) };
-        let one = |i: usize| json!({"type": "permit", element: [coded(json!({"code": i.to_string()}))]});
-        let nested: Vec<Value> = (0..300).map(one).collect();
-        consent(
-            json!({"provision": {"type": "permit", "securityLabel": codings(CONFIDENTIALITY, &["N"]), "provision": nested}}),
-        )
-    };
-    let entangled = decide(&[many("class"), many("code")], &Policy::default(), &json!({}));
-    assert_eq!((&entangled["decision"], &entangled["reason"]), (&json!("DENY"), &json!("error")));
-    assert_eq!(decide(&[many("class")], &Policy::default(), &json!({}))["decision"], "PERMIT");
+fn consents_of_which_nothing_is_left_permitted_are_a_denial() {
+    let class = |code: &str| json!([{"system": "urn:classes", "code": code}]);
+    let permits = consent(json!({"provision": {"type": "permit", "class": class("A")}}));
+    let nested = json!([{"type": "deny", "class": class("A"), "provision": [{"type": "permit", "class": class("B")}]}]);
+    for (other, decision) in [
+        (json!({"type": "deny", "class": class("A")}), "DENY"),
+        (json!({"type": "deny", "class": class("B")}), "PERMIT"),
+        (json!({"type": "permit", "provision": nested}), "PERMIT"),
+    ] {
+        let both = [permits.clone(), consent(json!({"provision": other}))];
+        assert_eq!(decide(&both, &Policy::default(), &json!({}))["decision"], decision, "{other}");
+    }
+}
+
+#[test]
+fn more_consents_than_a_decision_may_have_are_a_denial_with_reason_error() {
     let many = vec![consent(json!({"provision": {"type": "permit"}})); crate::evaluate::MAX_CONSENTS + 1];
     assert_eq!(decide(&many, &Policy::default(), &json!({}))["reason"], "error");
     assert_eq!(decide(&many[1..], &Policy::default(), &json!({}))["decision"], "PERMIT");

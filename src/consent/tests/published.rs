@@ -288,7 +288,11 @@ fn fhir_r5_exceptions_deny() {
     let page = "consent-example-notOrg.html";
     let exception = json!([{"actor": actor("Organization/f001"), "action": read}]);
     states(page, fhir_r5(exception.clone()), request("Organization/f001", json!({})), "DENY", json!([]));
-    states(page, fhir_r5(exception), request("Practitioner/f202", json!({})), "PERMIT", json!([]));
+    // Of whom neither MSP nor groups are known may be of the organisation: it was PERMIT for everybody.
+    states(page, fhir_r5(exception.clone()), request("Practitioner/f202", json!({})), "DENY", json!([]));
+    let mut of_no_group = request("Practitioner/f202", json!({}));
+    of_no_group["actor"]["groups"] = json!([]);
+    states(page, fhir_r5(exception), of_no_group, "PERMIT", json!([]));
 
     let page = "consent-example-notThis.html";
     let exception = json!([{"data": data("related", "Task/example3")}]);

@@ -283,15 +283,15 @@ pub const COMPLETE_SYSTEMS: &[&str] = &[CONFIDENTIALITY, ACT_REASON, CONSENT_ACT
 /// Systems whose codes are too many to list here, with the shape that their codes have.
 pub const OPEN_SYSTEMS: &[(&str, CodeShape)] = &[
     (LOINC, CodeShape::Loinc),
-    (SNOMED, CodeShape::Digits),
-    ("http://www.nlm.nih.gov/research/umls/rxnorm", CodeShape::Digits),
-    ("http://hl7.org/fhir/sid/cvx", CodeShape::Digits),
-    ("http://hl7.org/fhir/sid/icd-10", CodeShape::Token),
-    ("http://hl7.org/fhir/sid/icd-10-cm", CodeShape::Token),
-    ("http://hl7.org/fhir/sid/icd-9-cm", CodeShape::Token),
-    ("http://www.whocc.no/atc", CodeShape::Token),
-    ("urn:ietf:rfc:3986", CodeShape::Token),
-    ("urn:ietf:bcp:13", CodeShape::Token),
+    (SNOMED, CodeShape::Digits { fewest: 6, most: 18 }),
+    ("http://www.nlm.nih.gov/research/umls/rxnorm", CodeShape::Digits { fewest: 1, most: 8 }),
+    ("http://hl7.org/fhir/sid/cvx", CodeShape::Digits { fewest: 1, most: 3 }),
+    ("http://hl7.org/fhir/sid/icd-10", CodeShape::Icd { letters: true }),
+    ("http://hl7.org/fhir/sid/icd-10-cm", CodeShape::Icd { letters: true }),
+    ("http://hl7.org/fhir/sid/icd-9-cm", CodeShape::Icd { letters: false }),
+    ("http://www.whocc.no/atc", CodeShape::Atc),
+    ("urn:ietf:rfc:3986", CodeShape::With(':')),
+    ("urn:ietf:bcp:13", CodeShape::With('/')),
 ];
 
 /// What a code of an open system looks like.
@@ -299,10 +299,22 @@ pub const OPEN_SYSTEMS: &[(&str, CodeShape)] = &[
 pub enum CodeShape {
     /// Digits, `-`, one check digit.
     Loinc,
-    /// Digits only.
-    Digits,
-    /// Any text without white space.
-    Token,
+    /// Digits only, so many of them.
+    Digits {
+        /// Fewest.
+        fewest: usize,
+        /// Most.
+        most: usize,
+    },
+    /// A letter and two digits or letters, and a part behind a dot; without letters, three digits of which the first may be E or V.
+    Icd {
+        /// Whether it begins with a letter.
+        letters: bool,
+    },
+    /// Letters and digits by level: `A`, `A10`, `A10B`, `A10BA`, `A10BA02`.
+    Atc,
+    /// Any text with this character and without white space.
+    With(char),
 }
 
 impl CodeShape {
@@ -313,8 +325,26 @@ impl CodeShape {
             Self::Loinc => {
                 code.rsplit_once('-').is_some_and(|(number, check)| digits(number) && check.len() == 1 && digits(check))
             }
-            Self::Digits => digits(code),
-            Self::Token => !code.is_empty() && !code.chars().any(char::is_whitespace),
+            Self::Digits { fewest, most } => digits(code) && (fewest..=most).contains(&code.len()),
+            Self::Icd { letters } => {
+                let (category, rest) =
+                    code.split_once('.').map_or((code, None), |(category, rest)| (category, Some(rest)));
+                let alphanumeric = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric());
+                let of_category = match category.as_bytes() {
+                    [first, second, ..] if letters => {
+                        first.is_ascii_alphabetic() && second.is_ascii_digit() && category.len() == 3
+                    }
+                    [b'E' | b'V', rest @ ..] => !letters && rest.iter().all(u8::is_ascii_digit) && rest.len() >= 2,
+                    all => !letters && all.iter().all(u8::is_ascii_digit) && all.len() == 3,
+                };
+                of_category && alphanumeric(category) && rest.is_none_or(|rest| !rest.is_empty() && alphanumeric(rest))
+            }
+            Self::Atc => {
+                let kinds = [u8::is_ascii_alphabetic, u8::is_ascii_digit];
+                let levels = [0, 1, 1, 0, 0, 1, 1];
+                matches!(code.len(), 1 | 3 | 4 | 5 | 7) && code.bytes().zip(levels).all(|(b, kind)| kinds[kind](&b))
+            }
+            Self::With(character) => code.contains(character) && !code.chars().any(char::is_whitespace),
         }
     }
 }
@@ -381,7 +411,20 @@ mod tests {
     #[test]
     fn shapes_tell_a_code_from_a_typing_error() {
         assert!(CodeShape::Loinc.fits("59284-0") && !CodeShape::Loinc.fits("59284"));
-        assert!(CodeShape::Digits.fits("38341003") && !CodeShape::Digits.fits("3834x"));
-        assert!(CodeShape::Token.fits("F10.2") && !CodeShape::Token.fits("F10 2"));
+        let shape = |system: &str| OPEN_SYSTEMS.iter().find(|(open, _)| open.ends_with(system)).expect(system).1;
+        for (system, codes, others) in [
+            ("sct", &["38341003", "900000000000207008"][..], &["3834x", "207", "Observation"][..]),
+            ("rxnorm", &["1", "1049502"], &["900000000", "x"]),
+            ("cvx", &["207"], &["38341003", ""]),
+            ("icd-10", &["F10", "F10.2", "U07.1"], &["F10 2", "F1", "Observation", "HIV", "F10.", "207"]),
+            ("icd-10-cm", &["S72.001A", "C4A.9"], &["Media", "S72.0-1"]),
+            ("icd-9-cm", &["303", "303.90", "V08", "E950.9"], &["F10", "Observation", "30"]),
+            ("atc", &["A", "A10", "A10B", "A10BA", "A10BA02"], &["AB", "Media", "A10BA0", "Observation"]),
+            ("3986", &["urn:oid:1.2", "https://a.example"], &["HIV", "a: b"]),
+            ("13", &["text/plain"], &["Observation"]),
+        ] {
+            codes.iter().for_each(|code| assert!(shape(system).fits(code), "{system} {code}"));
+            others.iter().for_each(|code| assert!(!shape(system).fits(code), "{system} {code}"));
+        }
     }
 }

@@ -120,21 +120,27 @@ pub const ALIASES: &[(&str, &[&str])] = &[
     ("urn:ietf:bcp:13", &[]),
 ];
 
-/// A name without what makes no difference: scheme, `www.`, case of the host, slashes at the end, version.
+/// A name without what makes no difference: scheme, `www.`, case and usual port of the host, slashes at the end, version. Of a
+/// `urn:` only the case of what it begins with makes none; but that of OIDs and UUIDs, which have no case.
 pub fn bare(name: &str) -> String {
     let name = name.split_once('|').map_or(name, |(name, _)| name).trim_end_matches('/');
     if name.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())) && name.contains('.') {
         return format!("urn:oid:{name}");
     }
     let lower = name.to_ascii_lowercase();
-    if lower.starts_with("urn:") {
+    if lower.starts_with("urn:oid:") || lower.starts_with("urn:uuid:") {
         return lower;
+    }
+    if lower.starts_with("urn:") {
+        let begin = lower.match_indices(':').nth(1).map_or(lower.len(), |(at, _)| at);
+        return format!("{}{}", &lower[..begin], &name[begin..]);
     }
     let scheme = ["http://", "https://"].iter().find(|scheme| lower.starts_with(**scheme));
     let Some(scheme) = scheme else { return name.to_owned() };
     let (host, path) = name[scheme.len()..].split_once('/').unwrap_or((&name[scheme.len()..], ""));
     let host = host.to_ascii_lowercase();
     let host = host.strip_prefix("www.").unwrap_or(&host);
+    let host = [":443", ":80"].iter().find_map(|port| host.strip_suffix(port)).unwrap_or(host);
     if host == "snomed.info" && path.starts_with("sct/") {
         return "snomed.info/sct".to_owned();
     }

@@ -107,6 +107,28 @@ fn a_role_or_group_cannot_pass_for_an_msp() {
     assert_eq!(answer(&world.request(&own, &access(1, None, "TREAT"))).0, Effect::Permit);
 }
 
+/// What FHIR cannot name is unknown of the caller, and matches each denial.
+#[test]
+fn a_certificate_that_names_its_holder_otherwise_than_fhir_evades_no_denial() {
+    let mut world = World::governed();
+    world.register(1, "r1", "N");
+    let denied = |reference: &str| json!({"type": "deny", "actor": [{"reference": {"reference": reference}}]});
+    for (seq, reference, name, groups, expected) in [
+        (1, "Practitioner/dr-a", "dr-b", "Group/er", Effect::Permit),
+        (2, "Practitioner/dr-a", "Dr A", "Group/er", Effect::Deny),
+        (3, "Practitioner/dr-a", "Doctor/dr-a", "Group/er", Effect::Deny),
+        (4, "Group/er", "dr-b", "Group/icu", Effect::Permit),
+        (5, "Group/er", "dr-b", "Group/icu, group/er", Effect::Deny),
+        (6, "Group/er", "dr-b", "er", Effect::Deny),
+    ] {
+        world.consent(1, "c1", seq, fhir(json!({"type": "permit", "provision": [denied(reference)]})));
+        let attributes = [(attribute::ROLE, role::PHYSICIAN), (attribute::GROUPS, groups)];
+        let caller = world.person(MERCY, name, &attributes);
+        let entry = world.request(&caller, &access(1, Some("r1"), "TREAT"));
+        assert_eq!(answer(&entry).0, expected, "{reference} {name} {groups}");
+    }
+}
+
 #[test]
 fn an_identifier_names_somebody_of_one_hospital() {
     let mut world = World::governed();

@@ -1,0 +1,119 @@
+//! What a ConsentPolicy says must take effect, or be refused with the field: a rule that matches nobody withholds nothing.
+
+use serde_json::{Value, json};
+
+use super::generate::consent;
+use super::{decide, policy};
+use crate::vocabulary::code_systems::PARTICIPATION_TYPE;
+use crate::{Policy, validate};
+
+/// The fields for which a policy is refused.
+fn refused(spec: Value) -> Vec<String> {
+    let errors = validate(&serde_json::from_value(spec).expect("a spec")).err().unwrap_or_default();
+    errors.into_iter().map(|error| error.field).collect()
+}
+
+fn request(purpose: &str, class: &str) -> Value {
+    let actor = json!({"id": "Practitioner/a", "mspId": "SomeMSP", "role": "porter", "groups": [], "identifiers": []});
+    json!({"patient": "Patient/ex-patient", "actor": actor, "purpose": purpose, "resource": {"class": class}})
+}
+
+fn decision(policy: &Policy, request: &Value) -> Value {
+    decide(&[consent(json!({"provision": {"type": "permit"}}))], policy, request)["decision"].clone()
+}
+
+const MODULES: &str = "urn:oid:1.2.3.4";
+
+fn with_modules(rest: Value) -> Value {
+    let mut spec = json!({
+        "codeSystems": [{"url": MODULES, "aliases": ["https://national.example/modules"]}],
+        "modules": [
+            {"code": {"system": MODULES, "code": "care"}, "class": [{"code": "Observation"}], "purpose": [{"code": "TREAT"}]},
+            {"code": {"system": MODULES, "code": "study"}, "purpose": [{"code": "HRESCH"}]},
+        ],
+    });
+    for (name, value) in rest.as_object().expect("members") {
+        spec[name] = value.clone();
+    }
+    spec
+}
+
+#[test]
+fn modules_in_overriding_rules_stand_for_what_they_stand_for_in_documents() {
+    let code =
+        |codes: &[&str]| -> Value { codes.iter().map(|code| json!({"system": MODULES, "code": code})).collect() };
+    for (codes, care, study) in [(&["care"][..], "DENY", "PERMIT"), (&["care", "study"][..], "DENY", "DENY")] {
+        let policy = policy(with_modules(json!({"overriding": [{"type": "deny", "code": code(codes)}]})));
+        for (asked, expected) in [
+            (request("TREAT", "Observation"), care),
+            (request("HRESCH", "Media"), study),
+            (request("TREAT", "Media"), "PERMIT"),
+        ] {
+            assert_eq!(decision(&policy, &asked), expected, "{codes:?} {asked}");
+        }
+    }
+    for (place, rule) in [
+        ("overriding", json!([{"type": "deny", "code": code(&["unknown"])}])),
+        ("overriding", json!([{"type": "deny", "code": code(&["care"]), "class": [{"code": "Media"}]}])),
+        ("template", json!({"type": "permit", "provision": [{"type": "deny", "code": code(&["unknown"])}]})),
+    ] {
+        let fields = refused(with_modules(json!({place: rule})));
+        assert!(fields[0].starts_with(&format!("spec.{place}")), "{fields:?}");
+    }
+}
+
+#[test]
+fn an_overriding_rule_that_nobody_could_meet_is_refused() {
+    let actor = |actor: Value| json!({"overriding": [{"type": "deny", "actor": [actor]}]});
+    let role = |system: Value, code: &str| json!({"system": system, "code": code});
+    for (rule, field) in [
+        (json!({"reference": "Organization/unmapped"}), "reference"),
+        (json!({"reference": "PractitionerRole/x"}), "reference"),
+        (json!({"reference": "CareTeam/x"}), "reference"),
+        (json!({"identifier": {"system": "urn:x", "value": "1"}}), "reference.identifier"),
+        (json!({"role": {"code": "Physician"}}), "role"),
+        (json!({"role": {"code": "Physician"}, "mspId": "MercyMSP"}), "role"),
+        (json!({"role": {"code": "head physician"}}), "role"),
+        (json!({"role": role(json!(PARTICIPATION_TYPE), "WIT"), "reference": "Practitioner/x"}), "role"),
+    ] {
+        assert_eq!(refused(actor(rule.clone())), [format!("spec.overriding[0].actor[0].{field}")], "{rule}");
+    }
+    for rule in [
+        json!({"reference": "Group/x"}),
+        json!({"reference": "Practitioner/x"}),
+        json!({"identifier": {"system": "urn:ehrnet:msp:MercyMSP", "value": "dr-a"}}),
+        json!({"role": {"code": "head-physician"}}),
+        json!({"role": {"code": "CST"}, "reference": "Organization/unmapped"}),
+    ] {
+        assert_eq!(refused(actor(rule.clone())), [""; 0], "{rule}");
+    }
+    let mut mapped = actor(json!({"reference": "Organization/mercy"}));
+    mapped["organizations"] = json!([{"reference": "Organization/mercy", "mspId": "SomeMSP"}]);
+    assert_eq!(decision(&policy(mapped), &request("TREAT", "Media")), "DENY");
+}
+
+#[test]
+fn a_role_is_mapped_once_and_what_is_known_means_the_same_everywhere() {
+    let map = |roles: &[(Value, &str)]| -> Value {
+        let roles: Vec<Value> = roles.iter().map(|(role, part)| json!({"role": role, "as": part})).collect();
+        json!({"actorRoles": roles})
+    };
+    let of = |code: &str| json!({"system": PARTICIPATION_TYPE, "code": code});
+    let own = |system: &str| json!({"system": system, "code": "doc"});
+    for (roles, field) in [
+        (map(&[(json!({"code": "PRCP"}), "bystander")]), "spec.actorRoles[0].role"),
+        (map(&[(of("PRCP"), "custodian")]), "spec.actorRoles[0].role"),
+        (map(&[(of("WIT"), "recipient")]), "spec.actorRoles[0].role"),
+        (
+            map(&[(own("http://a.example"), "custodian"), (own("https://www.a.example/"), "recipient")]),
+            "spec.actorRoles[1].role",
+        ),
+        (
+            map(&[(own("http://a.example"), "recipient"), (own("http://a.example"), "recipient")]),
+            "spec.actorRoles[1].role",
+        ),
+    ] {
+        assert_eq!(refused(roles.clone()), [field], "{roles}");
+    }
+    assert_eq!(refused(map(&[(of("WIT"), "bystander"), (own("http://a.example"), "recipient")])), [""; 0]);
+}
