@@ -130,7 +130,7 @@ impl Judge {
         match self.consent(&document) {
             Ok(consent) => {
                 let standing = self.policy.standing(&consent);
-                let rules = sentences(&consent, standing);
+                let rules = sentences(&consent, standing, self.now);
                 let counts_for = Some(counts_for(&consent, standing));
                 Document { file, read_as: Some(consent.version), counts_for, rules, refused: Vec::new() }
             }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ehrnet_consent::{FieldError, json, said};
+use ehrnet_consent::{FieldError, fhir, json, said};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -84,24 +84,30 @@ impl Visit<'_> {
         Ok(())
     }
 
-    /// The Consents of a Bundle, and of the Bundles in it.
+    /// The Consents of a Bundle, and of the Bundles in it. What changes the meaning of one is refused with all that it holds.
     fn bundle(&mut self, path: &str, mut bundle: Value) {
-        let entries = match bundle["entry"].take() {
-            Value::Array(entries) => entries,
-            Value::Null => Vec::new(),
-            _ => {
-                let error = FieldError::new("Bundle.entry", "must be a list");
-                self.find(path.trim_end().to_owned(), Err(error));
-                return;
-            }
+        let entries = match (fhir::refuse_change_of_meaning(&bundle, "Bundle"), bundle["entry"].take()) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Value::Array(entries)) => Ok(entries),
+            (Ok(()), Value::Null) => Ok(Vec::new()),
+            (Ok(()), _) => Err(FieldError::new("Bundle.entry", "must be a list")),
         };
-        for (i, mut entry) in entries.into_iter().enumerate() {
-            let resource = entry["resource"].take();
-            match resource["resourceType"].as_str() {
-                Some("Consent") => self.find(format!("{path}entry[{i}]"), Ok(resource)),
-                Some("Bundle") => self.bundle(&format!("{path}entry[{i}].resource."), resource),
-                Some(_) | None => {}
-            }
+        match entries {
+            Ok(entries) => entries.into_iter().enumerate().for_each(|(i, entry)| {
+                self.entry(&format!("{path}entry[{i}]"), entry);
+            }),
+            Err(error) => self.find(path.trim_end_matches(['.', ' ']).to_owned(), Err(error)),
+        }
+    }
+
+    fn entry(&mut self, place: &str, mut entry: Value) {
+        let changed = fhir::refuse_change_of_meaning(&entry, "Bundle.entry");
+        let resource = entry["resource"].take();
+        match (resource["resourceType"].as_str(), changed) {
+            (Some("Consent" | "Bundle"), Err(error)) => self.find(place.to_owned(), Err(error)),
+            (Some("Consent"), Ok(())) => self.find(place.to_owned(), Ok(resource)),
+            (Some("Bundle"), Ok(())) => self.bundle(&format!("{place}.resource."), resource),
+            (Some(_) | None, _) => {}
         }
     }
 }

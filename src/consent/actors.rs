@@ -7,14 +7,13 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::code::Code;
 use super::context::ProvisionContext;
+use super::datatypes::{filled_list, known, read_concept, read_identifier, reference_text, whole_identifier};
 use super::error::FieldError;
-use super::fhir::{filled_list, known, read_concept};
 use super::json::At;
 use super::placed::MAX_COPIES;
+use super::reference::is_actor_type;
 use crate::vocabulary::code_systems::{CodedElement, PARTICIPATION_TYPE, ROLE_CLASS, ROLE_CODE};
 use crate::vocabulary::{Actor, Coding, Doubt, Identifier, Part};
 
@@ -133,13 +132,6 @@ const DESCRIPTIVE: &[&str] = &[
     "type",
 ];
 
-/// Why a denial is refused of whose role a translation is not known.
-const UNKNOWN_TRANSLATION: Doubt = Doubt {
-    element: "role",
-    why: "has a code that is not known here beside one that is, which a denial may not leave out: let the ConsentPolicy say in \
-          actorRoles what it is, or remove it",
-};
-
 /// Why a denial of a contained actor is refused that is named by more than whole identifiers.
 const NAMED_OTHERWISE: Doubt = Doubt {
     element: "reference",
@@ -149,7 +141,7 @@ const NAMED_OTHERWISE: Doubt = Doubt {
 
 /// Resources that a document contains, by their id.
 pub struct Contained<'a> {
-    by_id: BTreeMap<&'a str, &'a Value>,
+    by_id: BTreeMap<&'a str, At<'a>>,
     /// Identifiers that references may still stand for: many references may name one resource.
     left: Cell<usize>,
 }
@@ -159,11 +151,12 @@ impl<'a> Contained<'a> {
     pub fn of(consent: &At<'a>) -> Result<Self, FieldError> {
         let list = consent.get("contained").map(|list| list.list()).transpose()?.unwrap_or_default();
         let mut by_id = BTreeMap::new();
-        for at in &list {
+        for at in list {
+            let error = FieldError::new(format!("{}.id", at.path), "is that of another contained resource");
             if let Some(id) = at.value["id"].as_str()
-                && by_id.insert(id, at.value).is_some()
+                && by_id.insert(id, at).is_some()
             {
-                return Err(FieldError::new(format!("{}.id", at.path), "is that of another contained resource"));
+                return Err(error);
             }
         }
         Ok(Self { by_id, left: Cell::new(MAX_COPIES) })
@@ -172,28 +165,38 @@ impl<'a> Contained<'a> {
     /// The same within what the document may still ask for.
     fn identifiers_within_bounds(&self, reference: &str, at: &At) -> Result<(Vec<Identifier>, bool), FieldError> {
         let resource = reference.strip_prefix('#').and_then(|id| self.by_id.get(id));
-        let count = resource.and_then(|resource| resource["identifier"].as_array()).map_or(0, Vec::len);
+        let count = resource.and_then(|resource| resource.value["identifier"].as_array()).map_or(0, Vec::len);
         let message =
             format_args!("names somebody of many identifiers too often: references stand for more than {MAX_COPIES}");
         self.left.set(self.left.get().checked_sub(count).ok_or_else(|| at.error(message))?);
-        Ok(self.identifiers(reference))
+        self.identifiers(reference)
     }
 
     /// The identifiers of the resource that `#id` refers to, and whether nothing else in it names somebody. Nothing is followed
     /// further, so nothing can go in a circle.
-    fn identifiers(&self, reference: &str) -> (Vec<Identifier>, bool) {
-        let resource =
-            reference.strip_prefix('#').and_then(|id| self.by_id.get(id)).and_then(|resource| resource.as_object());
-        let list = resource.and_then(|resource| resource.get("identifier")?.as_array()).map_or(&[][..], Vec::as_slice);
-        let whole = |identifier: &Value| {
-            let part = |name: &str| identifier[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-            Some(Identifier { system: part("system")?, value: part("value")? })
-        };
-        let identifiers: Vec<Identifier> = list.iter().filter_map(whole).collect();
-        let describes = |name: &String| DESCRIPTIVE.contains(&name.as_str()) || name.starts_with('_');
-        let only = identifiers.len() == list.len() && resource.is_some_and(|resource| resource.keys().all(describes));
-        (identifiers, only)
+    fn identifiers(&self, reference: &str) -> Result<(Vec<Identifier>, bool), FieldError> {
+        let resource = reference.strip_prefix('#').and_then(|id| self.by_id.get(id));
+        resource.map_or_else(|| Ok((Vec::new(), false)), names_of)
     }
+}
+
+/// The identifiers by which a contained resource names an actor for sure, and whether nothing else in it names somebody. What
+/// is no actor, or no longer one, has none.
+///
+/// # Errors
+/// Nobody can see what an identifier is.
+pub fn names_of(resource: &At) -> Result<(Vec<Identifier>, bool), FieldError> {
+    let Some(members) = resource.value.as_object() else { return Ok((Vec::new(), false)) };
+    let acts = resource.value["resourceType"].as_str().is_some_and(is_actor_type) && resource.value["active"] != false;
+    let Some(list) = resource.get("identifier").filter(|list| acts && list.value.is_array()) else {
+        return Ok((Vec::new(), false));
+    };
+    let list = list.list()?;
+    let whole = list.iter().map(whole_identifier).collect::<Result<Vec<_>, _>>()?;
+    let identifiers: Vec<Identifier> = whole.into_iter().flatten().collect();
+    let describes = |name: &String| DESCRIPTIVE.contains(&name.as_str()) || name.starts_with('_');
+    let only = identifiers.len() == list.len() && members.keys().all(describes);
+    Ok((identifiers, only))
 }
 
 /// An actor of a provision: one for each way in which it is named.
@@ -207,7 +210,8 @@ pub fn read_actor(at: &At, contained: &Contained, context: &ProvisionContext) ->
         return Err(FieldError::new(role_at, "has codes of which one says who receives and another says who does not"));
     }
     let of_certificate: Vec<&Coding> = roles.iter().filter(|role| is_of_certificates(role)).collect();
-    if !roles.is_empty() && parts.is_empty() && of_certificate.is_empty() {
+    let is_known = |role: &Coding| part(role, context).is_some() || is_of_certificates(role);
+    if !roles.iter().all(is_known) {
         let message = "is not known here: let the ConsentPolicy say in actorRoles what it is, or remove it";
         return Err(FieldError::new(role_at, message).unless_policy_says());
     }
@@ -216,13 +220,14 @@ pub fn read_actor(at: &At, contained: &Contained, context: &ProvisionContext) ->
         let message = "has codes of which one says whose data it is and another who asks: keep one of them";
         return Err(FieldError::new(role_at, message));
     }
-    let is_known = |role: &Coding| part(role, context).is_some() || is_of_certificates(role);
-    let doubt = roles.iter().any(|role| !is_known(role)).then_some(UNKNOWN_TRANSLATION);
+    if of_certificate.windows(2).any(|pair| pair[0].code != pair[1].code) {
+        return Err(FieldError::new(role_at, "has two words of certificates: write an actor for each"));
+    }
     let role = of_certificate.first().filter(|_| receives).map(|role| (*role).clone());
     let part = parts.first().copied().unwrap_or_default();
     let Some(reference) = at.get("reference") else { return in_role(at, roles, &parts, context) };
     let named = read_reference(&reference, contained)?.into_iter();
-    Ok(named.map(|actor| Actor { part, role: role.clone(), doubt: actor.doubt.or(doubt), ..actor }).collect())
+    Ok(named.map(|actor| Actor { part, role: role.clone(), ..actor }).collect())
 }
 
 /// Everybody in a role: one for each coding, which are translations of each other.
@@ -233,10 +238,7 @@ fn in_role(at: &At, roles: Vec<Coding>, parts: &[Part], context: &ProvisionConte
     let who: Vec<Actor> = roles
         .into_iter()
         .filter(|role| part(role, context).is_none())
-        .map(|role| {
-            let doubt = (!is_of_certificates(&role)).then_some(UNKNOWN_TRANSLATION);
-            Actor { role: Some(role), doubt, ..Actor::default() }
-        })
+        .map(|role| Actor { role: Some(role), ..Actor::default() })
         .collect();
     match parts {
         [] => Ok(who),
@@ -247,8 +249,7 @@ fn in_role(at: &At, roles: Vec<Coding>, parts: &[Part], context: &ProvisionConte
 
 /// Whom a reference names, without a role: a contained resource by its identifiers.
 pub fn read_reference(at: &At, contained: &Contained) -> Result<Vec<Actor>, FieldError> {
-    at.object()?;
-    let text = at.get("reference").map(|at| at.token().map(str::to_owned)).transpose()?;
+    let text = reference_text(at)?;
     let identifier = at.get("identifier").map(|at| read_identifier(&at)).transpose()?;
     if text.is_none() && identifier.is_none() {
         return Err(at.error("needs a reference or an identifier: a display text cannot be compared"));
@@ -273,13 +274,4 @@ pub fn grantees(consent: &At, contained: &Contained) -> Result<Option<Vec<Actor>
         .map(|at| read_reference(at, contained))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Some(named.concat()))
-}
-
-fn read_identifier(at: &At) -> Result<Identifier, FieldError> {
-    at.object()?;
-    let part = |name: &str| {
-        let part = at.get(name).ok_or_else(|| FieldError::new(format!("{}.{name}", at.path), "is required"))?;
-        part.token().map(str::to_owned)
-    };
-    Ok(Identifier { system: part("system")?, value: part("value")? })
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::error::FieldError;
 use super::json::At;
 use crate::vocabulary::code_systems::{
-    ACT_CODE, ACT_REASON, CONFIDENTIALITY, CONFIDENTIALITY_CODES, CodedElement, OPEN_SYSTEMS, PURPOSE_CODES,
-    SENSITIVITY_CODES,
+    ACT_CODE, ACT_REASON, COMPLETE_SYSTEMS, CONFIDENTIALITY, CONFIDENTIALITY_CODES, CodedElement, OPEN_SYSTEMS,
+    PURPOSE_CODES, SENSITIVITY_CODES, is_resource_type,
 };
 use crate::vocabulary::{CodeSystemSpec, Coding, Identifier, ProvisionType, systems};
 
@@ -80,11 +80,6 @@ impl Code {
     fn perhaps_confidentiality(&self) -> Option<usize> {
         let may_be = !self.known || self.may_be_of(CONFIDENTIALITY);
         CONFIDENTIALITY_CODES.iter().position(|code| may_be && code.eq_ignore_ascii_case(&self.code))
-    }
-
-    /// Whether it claims to be a confidentiality code and is none.
-    pub fn is_no_confidentiality(&self) -> bool {
-        self.meant() == Some(CONFIDENTIALITY) && self.perhaps_confidentiality().is_none()
     }
 }
 
@@ -163,6 +158,23 @@ impl Systems {
         let mut listed = listed.filter(|(closed, _)| *closed == system);
         let shape = OPEN_SYSTEMS.iter().find(|(open, _)| *open == system);
         listed.any(|(_, codes)| codes.contains(&code)) || shape.is_some_and(|(_, shape)| shape.fits(code))
+    }
+
+    /// Whether no request and no record can mean this code, so that a denial of it would deny nothing: a bare one that the element does
+    /// not know, or one that a system whose codes are all known does not have.
+    pub fn is_nothing(&self, code: &Code, element: CodedElement) -> bool {
+        let is = |known: &str| known.eq_ignore_ascii_case(&code.code);
+        let of_element = element.closed_systems().iter().any(|(_, codes)| codes.iter().any(|known| is(known)));
+        let of_type = element == CodedElement::Class && is_resource_type(&code.code);
+        let declared =
+            |codes: &Option<BTreeSet<String>>| codes.as_ref().is_none_or(|codes| codes.iter().any(|known| is(known)));
+        if of_element || of_type || self.codes.values().any(declared) {
+            return false;
+        }
+        match code.meant() {
+            None => !element.open(),
+            Some(system) => COMPLETE_SYSTEMS.contains(&system),
+        }
     }
 
     /// Whether a label is one that somebody defined.

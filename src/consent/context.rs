@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 
 use super::code::{Code, Systems};
+use super::reference::Subject;
 use crate::vocabulary::{Coding, ModuleElement, Part, ProvisionType, UntypedRoot};
 
 /// What reading a consent or a request takes besides the document itself.
@@ -14,6 +15,8 @@ pub struct ProvisionContext {
     pub zone: TimeZone,
     /// MSP identifiers by organisation, as `Type/id`.
     pub organizations: BTreeMap<String, String>,
+    /// The same organisations with the servers that the policy names them on.
+    pub servers: BTreeMap<String, Vec<Subject>>,
     /// Code systems under all their names.
     pub systems: Systems,
     /// What an untyped root means.
@@ -53,6 +56,7 @@ impl Default for ProvisionContext {
         Self {
             zone: TimeZone::UTC,
             organizations: BTreeMap::new(),
+            servers: BTreeMap::new(),
             systems: Systems::default(),
             untyped_root: UntypedRoot::default(),
             roles: Vec::new(),
@@ -70,6 +74,13 @@ impl Default for ProvisionContext {
 pub const MSP_SYSTEM: &str = "urn:ehrnet:msp:";
 
 impl ProvisionContext {
+    /// Whether an organisation is on another server than the one of this id whose MSP the policy names, so that nobody says which
+    /// MSP it is.
+    pub fn is_elsewhere(&self, reference: &str) -> bool {
+        let Some(named) = Subject::parse(reference) else { return false };
+        self.servers.get(&named.key).is_some_and(|mapped| !mapped.iter().any(|mapped| mapped.is(&named)))
+    }
+
     /// The same where who asks is known by a certificate alone, as on the ledger.
     pub fn certified(&self) -> Self {
         Self { certified_identifiers: Some(MSP_SYSTEM), ..self.clone() }

@@ -23,9 +23,17 @@ const SCOPES: [ConsentScope; 2] = [ConsentScope::PatientPrivacy, ConsentScope::R
 /// (R5). Whether the new policy is valid is not looked at.
 ///
 /// # Errors
-/// The consent names grantees, which a template cannot; or it permits something and is of a kind whose permits do not count,
+/// The consent is not active; it names grantees, or bounds periods of its provisions, which a template cannot; or it permits something and is of a kind whose permits do not count,
 /// so that a consent made of it would permit more.
 pub fn policy(consent: &Consent, standing: Standing, period: Option<Period>) -> Result<PolicySpec, FieldError> {
+    if !consent.active {
+        return Err(FieldError::new("Consent.status", "must be active: what nobody agrees to is nothing to offer"));
+    }
+    if period.is_some() && anywhere(&consent.provision, &|provision| provision.period.is_some()) {
+        let message =
+            "bounds the periods of provisions, and a template has none for all of it: bound them where they stand";
+        return Err(FieldError::new("Consent.period", message));
+    }
     if consent.grantee.is_some() {
         let message = "is of one patient's consent: name in each provision that permits whom it permits";
         return Err(FieldError::new("Consent.grantee", message));
@@ -40,7 +48,9 @@ pub fn policy(consent: &Consent, standing: Standing, period: Option<Period>) -> 
         |code: &Code| Coding { system: code.system.clone(), code: code.code.clone(), display: code.display.clone() };
     let mut template = consent.provision.clone();
     write_roles(&mut template);
-    template.period = template.period.or(period);
+    if period.is_some() {
+        template.period = period;
+    }
     Ok(PolicySpec {
         fhir_version: FhirVersion::R4,
         scope: SCOPES.into_iter().find(|scope| consent.is_about(*scope)),
@@ -72,8 +82,7 @@ pub fn consent(spec: &PolicySpec, patient: &str, version: FhirVersion) -> Result
     let mut members =
         Map::from_iter([("resourceType".to_owned(), json!("Consent")), ("status".to_owned(), json!("active"))]);
     let mut category: Vec<Value> = spec.category.iter().map(|coding| json!({"coding": [coding]})).collect();
-    let known = version == FhirVersion::R5 && spec.scope.is_some() || !category.is_empty();
-    if !known {
+    if category.is_empty() {
         category.push(json!({"coding": [{"system": LOINC, "code": PATIENT_CONSENT}]}));
     }
     // R5 says by the category what R4 says by the scope.
@@ -86,7 +95,11 @@ pub fn consent(spec: &PolicySpec, patient: &str, version: FhirVersion) -> Result
     put(&mut members, "category", category);
     let subject = if version == FhirVersion::R4 { "patient" } else { "subject" };
     members.insert(subject.into(), json!({"reference": patient}));
-    if version == FhirVersion::R5 {
+    if version == FhirVersion::R5 && template.period.is_some() {
+        if template.provision.iter().any(|child| anywhere(child, &|provision| provision.period.is_some())) {
+            let message = "of the whole would bound those of exceptions in R5: this consent can be written as R4 only";
+            return Err(FieldError::new("provision.period", message));
+        }
         members.extend(template.period.take().map(|period| ("period".to_owned(), json!(period))));
     }
     members.extend(write(&template, version)?);

@@ -8,23 +8,24 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::actors::{Contained, grantees};
+use super::actors::{Contained, grantees, names_of};
 use super::code::{Code, Systems};
 use super::context::ProvisionContext;
+use super::datatypes::{filled_list, known, read_codings, read_period, reference_text};
 use super::error::{FieldError, MAX_ERRORS};
-use super::json::{At, Found, first_below, refuse_blanks};
+use super::json::{At, Found, first_below, refuse_blanks_and_empty_objects};
 use super::policy::digest;
 use super::reference::Subject;
 use super::roots;
-use super::subject::{Standing, is_disclosure, is_scope, may_be_research, standing};
+use super::subject::{Standing, is_disclosure, is_scope, may_be_opt_out, may_be_research, standing};
 use super::time::{Period, TimeRange};
 use super::tree::{Node, build};
 use crate::vocabulary::code_systems::CodedElement;
-use crate::vocabulary::{self as api, Actor, Coding, ConsentScope, FhirVersion, Provision, ProvisionType};
+use crate::vocabulary::{Actor, Coding, ConsentScope, FhirVersion, Provision, ProvisionType};
 
 /// The version of this reading of documents. Whatever changes what a document means raises it: a consent that was put under
 /// another one may have lost elements that this one reads.
-pub const READING: u32 = 3;
+pub const READING: u32 = 4;
 
 /// Elements that say nothing about who may do what, or that FHIR allows to be ignored.
 const ADMINISTRATIVE: &[&str] = &[
@@ -105,15 +106,15 @@ pub struct Consent {
 }
 
 impl Consent {
-    /// Whether its scope, or one of its categories, is this one. An R5 consent to disclosure that names no scope is about
-    /// privacy.
+    /// Whether its scope, or one of its categories, is this one. What may be about research is not about privacy; an R5 consent to
+    /// disclosure that names no scope is.
     pub fn is_about(&self, scope: ConsentScope) -> bool {
-        let mut all = self.scope.iter().chain(&self.category);
-        all.clone().any(|code| is_scope(code, scope))
-            || scope == ConsentScope::PatientPrivacy
-                && self.version == FhirVersion::R5
-                && !all.any(|code| is_scope(code, ConsentScope::Research))
-                && self.category.iter().any(is_disclosure)
+        let named = self.scope.iter().chain(&self.category).any(|code| is_scope(code, scope));
+        let of_r5 = || self.version == FhirVersion::R5 && self.category.iter().any(is_disclosure);
+        match scope {
+            ConsentScope::Research => named,
+            ConsentScope::PatientPrivacy => !self.perhaps_research && (named || of_r5()),
+        }
     }
 
     /// What it counts for where a policy takes the categories `listed`.
@@ -216,7 +217,7 @@ fn check(at: &At, dialect: Option<FhirVersion>) -> Result<FhirVersion, FieldErro
         let message = if bundle { "must be Consent: take each Consent out of the Bundle" } else { "must be Consent" };
         return Err(FieldError::new("resourceType", message));
     }
-    refuse_blanks(at)?;
+    refuse_blanks_and_empty_objects(at)?;
     if let Some((path, message)) = change_of_meaning(at.value) {
         return Err(FieldError::new(format!("{}{path}", at.path), message));
     }
@@ -231,6 +232,20 @@ fn check(at: &At, dialect: Option<FhirVersion>) -> Result<FhirVersion, FieldErro
     }
 }
 
+const CHANGES: &[&str] = &["modifierExtension", "implicitRules"];
+const CHANGES_MEANING: &str = "changes the meaning of the resource and is not understood here";
+
+/// Refuses what changes the meaning of an object, called `path`, that stands around consents.
+///
+/// # Errors
+/// An element of it does; which, is said.
+pub fn refuse_change_of_meaning(around: &Value, path: &str) -> Result<(), FieldError> {
+    match CHANGES.iter().find(|name| around.get(name).is_some()) {
+        None => Ok(()),
+        Some(name) => Err(FieldError::new(format!("{path}.{name}"), CHANGES_MEANING)),
+    }
+}
+
 /// An element that changes the meaning of what it stands in, at any depth; or, where it decides, an element of which only an
 /// extension is there (FHIR: the reason why a value is absent).
 fn change_of_meaning(resource: &Value) -> Found {
@@ -242,14 +257,20 @@ fn change_of_meaning(resource: &Value) -> Found {
 
 /// The same of a member of `value`. What is of no account at the top of a resource may decide further down.
 fn one_change(value: &Value, name: &str, below: &Value, here: bool, decides: bool) -> Found {
-    if matches!(name, "modifierExtension" | "implicitRules") {
-        return Some((String::new(), "changes the meaning of the resource and is not understood here"));
+    if CHANGES.contains(&name) {
+        return Some((String::new(), CHANGES_MEANING));
     }
-    if here && name.strip_prefix('_').is_some_and(|name| value.get(name).is_none()) {
+    if here && (name.strip_prefix('_').is_some_and(|name| value.get(name).is_none()) || is_absent(below)) {
         return Some((String::new(), "says why there is no value: without the value nothing can be decided"));
     }
     let decides = decides && name != "extension" && !name.starts_with('_');
     first_below(below, &|name, deeper| one_change(below, name, deeper, decides, decides))
+}
+
+/// Whether an element says of itself that its value is not there.
+fn is_absent(element: &Value) -> bool {
+    let says_so = |extension: &Value| extension["url"].as_str().is_some_and(|url| url.ends_with("/data-absent-reason"));
+    element["extension"].as_array().is_some_and(|extensions| extensions.iter().any(says_so))
 }
 
 /// A Consent resource without everything that does not decide, about the patient that `patient` refers to: what others
@@ -271,21 +292,18 @@ pub fn essential(json: &Value, patient: &str) -> Value {
     };
     put("verification", entries("verification").map(|entry| json!({"verified": entry["verified"] == true})).collect());
     put("policy", entries("policy").filter_map(|entry| Some(json!({"uri": entry.get("uri")?}))).collect());
-    put("contained", entries("contained").filter_map(|entry| contained_actor(json, entry)).collect());
+    let contained = entries("contained").map(|entry| At::root(entry, "Consent.contained"));
+    put("contained", contained.filter_map(|entry| contained_actor(json, entry)).collect());
     Value::Object(essential)
 }
 
 /// Of a contained resource that something refers to, what names it.
-fn contained_actor(consent: &Value, entry: &Value) -> Option<Value> {
-    let reference = json!(format!("#{}", entry["id"].as_str()?));
-    let identifiers = entry["identifier"].as_array()?.iter();
-    let whole = |identifier: &&Value| identifier["system"].is_string() && identifier["value"].is_string();
-    let identifiers: Vec<Value> = identifiers
-        .filter(whole)
-        .map(|identifier| json!({"system": identifier["system"], "value": identifier["value"]}))
-        .collect();
+fn contained_actor(consent: &Value, entry: At) -> Option<Value> {
+    let reference = json!(format!("#{}", entry.value["id"].as_str()?));
     let named = mentions(&consent["provision"], &reference) || mentions(&consent["grantee"], &reference);
-    let kept = json!({"resourceType": entry["resourceType"], "id": entry["id"], "identifier": identifiers});
+    // What cannot be read was refused before.
+    let (identifiers, _) = names_of(&entry).ok()?;
+    let kept = json!({"resourceType": entry.value["resourceType"], "id": entry.value["id"], "identifier": identifiers});
     (named && !identifiers.is_empty()).then_some(kept)
 }
 
@@ -314,9 +332,13 @@ fn read_rest(
         date.map(|at| TimeRange::parse(at.text()?, &context.zone).map_err(|message| at.error(message))).transpose()?;
     let period = at.get("period").map(|at| Period::parse(&read_period(&at)?, &at.path, &context.zone)).transpose()?;
     let codes = |at: &At| -> Result<Vec<Code>, FieldError> {
-        Ok(read_codings(at)?.iter().map(|coding| context.systems.code(coding, CodedElement::Code)).collect())
+        let codings = read_codings(at)?;
+        Ok(codings.iter().map(|(_, coding)| context.systems.code(coding, CodedElement::Code)).collect())
     };
     let category = filled_list(at, "category")?.iter().map(codes).collect::<Result<Vec<_>, _>>()?;
+    // An opt-out permits only as the exception to its denial.
+    let opted_out = root.effect == ProvisionType::Permit && category.iter().flatten().any(may_be_opt_out);
+    let at_most = if opted_out { Standing::Withholds } else { Standing::Permits };
     let verification = filled_list(at, "verification")?;
     let canonical = serde_json_canonicalizer::to_vec(at.value)
         .map_err(|error| at.error(format_args!("has no canonical JSON: {error}")))?;
@@ -334,7 +356,7 @@ fn read_rest(
         provision,
         root,
         digest: digest(&canonical),
-        at_most: Standing::Permits,
+        at_most,
         perhaps_research: scope(at.value) == ConsentScope::Research,
         unreadable: false,
         earlier: false,
@@ -352,63 +374,10 @@ fn one_of<'a>(at: &At<'a>, r4: &str, r5: &str) -> Result<Option<At<'a>>, FieldEr
 /// A patient known by identifier only is nobody that a request could name. Somebody who is no patient is refused: the consent
 /// would be of nobody, and so would its denials.
 fn patient_key(at: &At) -> Result<Option<Subject>, FieldError> {
-    at.object()?;
-    let Some(reference) = at.get("reference") else { return Ok(None) };
-    match Subject::parse(reference.token()?) {
-        Some(subject) if !subject.is_patient() => Err(reference.error("must be of a patient: write Patient/id")),
+    match reference_text(at)?.as_deref().and_then(Subject::parse) {
+        Some(subject) if !subject.is_patient() => {
+            Err(FieldError::new(format!("{}.reference", at.path), "must be of a patient: write Patient/id"))
+        }
         subject => Ok(subject),
     }
-}
-
-/// Refuses elements that are neither evaluated nor allowed to be ignored. `_x` carries extensions of the primitive `x`.
-pub fn known(at: &At, lists: &[&[&str]]) -> Result<(), FieldError> {
-    let is_known = |key: &&String| key.starts_with('_') || lists.iter().any(|list| list.contains(&key.as_str()));
-    match at.object()?.keys().find(|key| !is_known(key)) {
-        None => Ok(()),
-        Some(key) => Err(FieldError::new(
-            format!("{}.{key}", at.path),
-            "is not an element that is evaluated here, and ignoring it could permit too much",
-        )),
-    }
-}
-
-/// The entries of a list that, if it is there, has some.
-pub fn filled_list<'a>(at: &At<'a>, name: &str) -> Result<Vec<At<'a>>, FieldError> {
-    let Some(list) = at.get(name) else { return Ok(Vec::new()) };
-    let entries = list.list()?;
-    if entries.is_empty() { Err(list.error("must not be empty: leave it out instead")) } else { Ok(entries) }
-}
-
-/// A coding, with its code.
-pub fn read_coding(at: &At) -> Result<Coding, FieldError> {
-    at.object()?;
-    let text = |name: &str| at.get(name).map(|at| at.token().map(str::to_owned)).transpose();
-    let code = text("code")?.ok_or_else(|| {
-        FieldError::new(format!("{}.code", at.path), "is required: without it nothing can be compared")
-    })?;
-    let display = at.get("display").map(|at| at.text().map(str::to_owned)).transpose()?;
-    Ok(Coding { system: text("system")?, code, display })
-}
-
-/// The codings of a concept, which may be a text only.
-fn read_codings(at: &At) -> Result<Vec<Coding>, FieldError> {
-    at.object()?;
-    filled_list(at, "coding")?.iter().map(read_coding).collect()
-}
-
-/// The codings of a concept that decides. They are translations of each other: each stands for it.
-pub fn read_concept(at: &At) -> Result<Vec<Coding>, FieldError> {
-    match read_codings(at)? {
-        codings if codings.is_empty() => {
-            Err(FieldError::new(format!("{}.coding", at.path), "is required: a text cannot be compared"))
-        }
-        codings => Ok(codings),
-    }
-}
-
-/// A period as it is written.
-pub fn read_period(at: &At) -> Result<api::Period, FieldError> {
-    at.object()?;
-    let text = |name: &str| at.get(name).map(|at| at.text().map(str::to_owned)).transpose();
-    Ok(api::Period { start: text("start")?, end: text("end")? })
 }

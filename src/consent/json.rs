@@ -170,16 +170,30 @@ impl<'de> Visitor<'de> for Strict<'_> {
 /// # Errors
 /// One is there; its path is named.
 pub fn refuse_blanks(at: &At) -> Result<(), FieldError> {
-    fn blank(value: &Value) -> Found {
+    refuse(at, false)
+}
+
+/// The same, and `{}`: in FHIR an object has members.
+///
+/// # Errors
+/// One is there; its path is named.
+pub fn refuse_blanks_and_empty_objects(at: &At) -> Result<(), FieldError> {
+    refuse(at, true)
+}
+
+fn refuse(at: &At, objects: bool) -> Result<(), FieldError> {
+    fn blank(value: &Value, objects: bool) -> Found {
+        let found = |message| Some((String::new(), message));
         match value {
-            Value::Null => Some((String::new(), "is null: leave it out, or say what holds")),
-            Value::Array(entries) if entries.is_empty() => {
-                Some((String::new(), "must not be empty: leave it out, or say what holds"))
+            Value::Null => found("is null: leave it out, or say what holds"),
+            Value::Array(entries) if entries.is_empty() => found("must not be empty: leave it out, or say what holds"),
+            Value::Object(members) if objects && members.is_empty() => {
+                found("must not be empty: leave it out, or say what holds")
             }
-            other => first_below(other, &|_, value| blank(value)),
+            other => first_below(other, &|_, value| blank(value, objects)),
         }
     }
-    match blank(at.value) {
+    match blank(at.value, objects) {
         None => Ok(()),
         Some((path, message)) => Err(FieldError::new(format!("{}{path}", at.path), message)),
     }

@@ -18,7 +18,7 @@ use super::fhir::Consent;
 use super::json::{At, refuse_blanks};
 use super::modules;
 use super::placed::Placed;
-use super::reference::reference_key;
+use super::reference::{Subject, reference_key};
 use super::subject::Standing;
 use super::time;
 use super::tree::{Node, build, check_size, give_types};
@@ -160,6 +160,7 @@ pub fn validate(spec: &PolicySpec) -> Result<Policy, Vec<FieldError>> {
     let context = ProvisionContext {
         zone: zone.unwrap_or(jiff::tz::TimeZone::UTC),
         organizations: organizations(&spec, &mut errors),
+        servers: servers(&spec),
         ..reading(&mut spec, &mut errors)
     };
     complete_codes(&mut spec.category, "spec.category", CodedElement::Category, &context.systems, &mut errors);
@@ -298,6 +299,15 @@ fn organizations(spec: &PolicySpec, errors: &mut Vec<FieldError>) -> BTreeMap<St
         }
     }
     map
+}
+
+/// Where the organisations are that are mapped to MSPs.
+fn servers(spec: &PolicySpec) -> BTreeMap<String, Vec<Subject>> {
+    let mut servers: BTreeMap<String, Vec<Subject>> = BTreeMap::new();
+    for subject in spec.organizations.iter().filter_map(|mapping| Subject::parse(&mapping.reference)) {
+        servers.entry(subject.key.clone()).or_default().push(subject);
+    }
+    servers
 }
 
 #[cfg(test)]

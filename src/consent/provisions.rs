@@ -2,8 +2,8 @@
 
 use super::actors::{Contained, read_actor};
 use super::context::ProvisionContext;
+use super::datatypes::{filled_list, known, read_coding, read_concept, read_period, reference_text};
 use super::error::FieldError;
-use super::fhir::{filled_list, known, read_coding, read_concept, read_period};
 use super::json::At;
 use super::tree::MAX_PROVISIONS;
 use crate::vocabulary::{self as api, Coding, DataMeaning, DataReference, Provision, ProvisionType};
@@ -70,6 +70,9 @@ fn read_own(at: &At, contained: &Contained, context: &ProvisionContext) -> Resul
         Ok(filled_list(at, name)?.iter().map(read_concept).collect::<Result<Vec<_>, _>>()?.concat())
     };
     let codings = |name: &str| filled_list(at, name)?.iter().map(read_coding).collect::<Result<Vec<_>, _>>();
+    if let (Some(_), Some(again)) = (at.get("class"), at.get("resourceType")) {
+        return Err(again.error("says the same as class, of other records perhaps: keep one of them"));
+    }
     let period = |name: &str| at.get(name).map(|at| read_period(&at)).transpose();
     let actors = filled_list(at, "actor")?;
     let actors = actors.iter().map(|actor| read_actor(actor, contained, context)).collect::<Result<Vec<_>, _>>()?;
@@ -125,8 +128,7 @@ fn read_data(at: &At) -> Result<DataReference, FieldError> {
         _ => return Err(meaning.error("must be instance, related, dependents or authoredby")),
     };
     let reference = required("reference")?;
-    reference.object()?;
-    let text =
-        reference.get("reference").ok_or_else(|| reference.error("needs a reference: nothing else can be compared"))?;
-    Ok(DataReference { meaning, reference: text.token()?.to_owned() })
+    let text = reference_text(&reference)?
+        .ok_or_else(|| reference.error("needs a reference: nothing else can be compared"))?;
+    Ok(DataReference { meaning, reference: text })
 }

@@ -97,6 +97,16 @@ fn parts(reference: &str) -> Option<(&str, &str, &str)> {
     (is_a_name(kind) && is_a_name(id) && id.len() <= MAX_ID).then_some((base, kind, id))
 }
 
+/// The type that a reference has, if it can be compared.
+pub fn kind(reference: &str) -> Option<&str> {
+    parts(reference).map(|(_, kind, _)| kind)
+}
+
+/// Whether a resource of this type can be an actor.
+pub fn is_actor_type(kind: &str) -> bool {
+    ACTOR_TYPES.contains(&kind)
+}
+
 /// Longest id (FHIR: id).
 const MAX_ID: usize = 64;
 

@@ -158,7 +158,8 @@ impl Author {
     fn new(name: &str, context: &ProvisionContext) -> Self {
         let named = Subject::parse(name).unwrap_or_else(|| Subject::untyped(name));
         let untyped = (!named.has_type()).then(|| name.to_owned());
-        Self { msp_id: context.organizations.get(&named.key).cloned().or(untyped), named }
+        let mapped = context.organizations.get(&named.key).filter(|_| !context.is_elsewhere(name)).cloned();
+        Self { msp_id: mapped.or(untyped), named }
     }
 
     /// Whether the author may be an MSP or an organisation that is one.

@@ -8,14 +8,14 @@
 use super::actors::Contained;
 use super::code::Code;
 use super::context::ProvisionContext;
+use super::datatypes::{filled_list, known, read_codings};
 use super::error::FieldError;
-use super::fhir::{filled_list, read_coding};
 use super::json::At;
 use super::modules;
 use super::placed::{CONSENT, MAX_COPIES, Placed};
 use super::provisions::{Reader, provision_type};
 use super::tree::{check_size, give_types};
-use crate::vocabulary::code_systems::{ACT_CODE, CodedElement};
+use crate::vocabulary::code_systems::{ACT_CODE, CodedElement, OPT_OUT};
 use crate::vocabulary::systems::bare;
 use crate::vocabulary::{FhirVersion, Provision, ProvisionType, UntypedRoot};
 
@@ -52,6 +52,9 @@ fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Resul
     }
     let plain = Provision { type_: None, period: None, ..placed.own.clone() } == Provision::default();
     match context.untyped_root {
+        _ if plain && placed.own.period.is_none() && placed.children.is_empty() => {
+            Err(root.error("says nothing: leave it out, or say what holds"))
+        }
         _ if plain => {
             placed.own.type_ = Some(cited.base()?);
             Ok(placed)
@@ -59,14 +62,24 @@ fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Resul
         UntypedRoot::Exception => Ok(exception(placed, cited.certain_base()?)),
         UntypedRoot::Frame if !placed.children.is_empty() => frame(placed),
         UntypedRoot::Refuse if !placed.children.is_empty() && placed.permits_only() => frame(placed),
-        UntypedRoot::Refuse | UntypedRoot::Frame => Err(cited.base().err().unwrap_or_else(ambiguous)),
+        UntypedRoot::Refuse | UntypedRoot::Frame if cited.effect.is_none() => Err(no_base(PROVISION_TYPE)),
+        UntypedRoot::Refuse | UntypedRoot::Frame => Err(ambiguous()),
     }
 }
 
 fn ambiguous() -> FieldError {
     let message = "is required: without it some mean by these elements what is granted, and others the exception to policyRule; \
                    state permit or deny, or let the ConsentPolicy say in untypedRoot what its documents mean";
-    FieldError::new("Consent.provision.type", message).unless_policy_says()
+    FieldError::new(PROVISION_TYPE, message).unless_policy_says()
+}
+
+const PROVISION_TYPE: &str = "Consent.provision.type";
+
+/// Nothing says what holds, and `field` is where it could be said.
+fn no_base(field: &str) -> FieldError {
+    let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision), \
+                   or let the ConsentPolicy say in citedPolicies what the cited policy means";
+    FieldError::new(field, message).unless_policy_says()
 }
 
 /// A frame grants nothing itself. Its labels are a ceiling for what is nested in it, and no condition of its own denial,
@@ -138,24 +151,30 @@ fn refuse_types(at: &At, depth: usize) -> Result<(), FieldError> {
 #[derive(Default)]
 struct Cited<'a> {
     effect: Option<ProvisionType>,
-    /// What the policy says of something cited: that it permits, or else denies.
-    mapped: Option<ProvisionType>,
     /// What nobody knows.
     unknown: Option<At<'a>>,
     /// What only may say that the document denies.
     perhaps: Option<At<'a>>,
+    /// The element that could say what holds.
+    place: &'static str,
 }
 
 impl<'a> Cited<'a> {
     /// Permit for OPTIN, deny for what may be OPTOUT or OPTOUTE; else what the policy says of the policies that are cited.
     fn of(at: &At<'a>, context: &ProvisionContext) -> Result<Self, FieldError> {
-        let mut found = Self::default();
+        let place = match (at.get("provision"), at.get("policyRule"), at.get("policy")) {
+            (None, Some(_), _) => "Consent.policyRule",
+            (None, None, Some(_)) => "Consent.policy",
+            _ => PROVISION_TYPE,
+        };
+        let mut found = Self { place, ..Self::default() };
         if let Some(rule) = at.get("policyRule") {
-            for coding in rule.get("coding").map(|list| list.list()).transpose()?.unwrap_or_default() {
-                found.add_code(coding, &rule, context)?;
+            for (at, coding) in read_codings(&rule)? {
+                found.add_code(at, context.systems.code(&coding, CodedElement::Category), &rule, context)?;
             }
         }
         for cited in at.get("policy").map(|list| list.list()).transpose()?.unwrap_or_default() {
+            known(&cited, &[CITED])?;
             if let Some(uri) = cited.get("uri") {
                 let effect = context.cited_policies.get(&bare(uri.text()?)).copied();
                 found.add_mapped(effect, uri, &cited)?;
@@ -164,8 +183,13 @@ impl<'a> Cited<'a> {
         Ok(found)
     }
 
-    fn add_code(&mut self, coding: At<'a>, rule: &At, context: &ProvisionContext) -> Result<(), FieldError> {
-        let code = context.systems.code(&read_coding(&coding)?, CodedElement::Category);
+    fn add_code(
+        &mut self,
+        coding: At<'a>,
+        code: Code,
+        rule: &At,
+        context: &ProvisionContext,
+    ) -> Result<(), FieldError> {
         let is = |codes: &[&str]| code.may_be_of(ACT_CODE) && codes.contains(&code.code.as_str());
         if is(&["OPTIN"]) {
             return self.add(ProvisionType::Permit, rule);
@@ -195,10 +219,7 @@ impl<'a> Cited<'a> {
     /// What the policy says of something that is cited.
     fn add_mapped(&mut self, effect: Option<ProvisionType>, cited: At<'a>, field: &At) -> Result<(), FieldError> {
         match effect {
-            Some(effect) => {
-                self.mapped = Some(effect);
-                self.add(effect, field)
-            }
+            Some(effect) => self.add(effect, field),
             None => {
                 self.unknown = Some(cited);
                 Ok(())
@@ -207,15 +228,12 @@ impl<'a> Cited<'a> {
     }
 
     /// The base; or why there is none, which matters only to a document that states none itself. What is cited permits only if
-    /// nothing is of which the policy says nothing: that may be the exception.
+    /// nothing is of which nobody knows what it says: that may be the exception.
     fn base(&self) -> Result<ProvisionType, FieldError> {
-        match &self.unknown {
-            Some(cited) if self.mapped == Some(ProvisionType::Permit) => Err(restricts(cited)),
-            _ => self.effect.ok_or_else(|| {
-                let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision), \
-                               or let the ConsentPolicy say in citedPolicies what the cited policy means";
-                FieldError::new("Consent.provision.type", message).unless_policy_says()
-            }),
+        match (self.effect, &self.unknown) {
+            (Some(ProvisionType::Permit), Some(cited)) => Err(restricts(cited)),
+            (Some(effect), _) => Ok(effect),
+            (None, _) => Err(no_base(self.place)),
         }
     }
 
@@ -227,16 +245,17 @@ impl<'a> Cited<'a> {
                     "may deny, and the exception to it would permit: write the code and its system as they are defined";
                 Err(perhaps.error(message))
             }
-            (None, Some(cited)) if self.mapped.is_some() => Err(restricts(cited)),
-            _ => self.base(),
+            (None, Some(cited)) if self.effect.is_some() => Err(restricts(cited)),
+            (None, _) => self.base(),
         }
     }
 }
 
 fn restricts(cited: &At) -> FieldError {
-    let message = "is cited beside a policy that permits, and may restrict it: let the ConsentPolicy say in citedPolicies what it is";
+    let message =
+        "is cited beside what decides, and may restrict it: let the ConsentPolicy say in citedPolicies what it is";
     cited.error(message).unless_policy_says()
 }
 
-/// Codes of v3-ActCode that deny but for exceptions.
-const OPT_OUT: &[&str] = &["OPTOUT", "OPTOUTE"];
+/// Members of a policy that is cited.
+const CITED: &[&str] = &["id", "extension", "authority", "uri"];

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::code::{Code, Labels};
 use super::context::ProvisionContext;
-use super::error::{FieldError, MAX_ERRORS};
+use super::denials;
+use super::error::FieldError;
 use super::placed::Placed;
 use super::reference::{self, Subject, names_an_actor, reference_key};
 use super::time::Period;
@@ -125,7 +126,7 @@ pub fn give_types(
     root.decision = None;
     for (i, child) in root.provision.iter_mut().enumerate() {
         let path = below(prefix, i);
-        if version == FhirVersion::R5 && *child == Provision::default() {
+        if version == FhirVersion::R5 && says_nothing(child) {
             return Err(FieldError::new(path, "must not be empty: an exception says what it is about"));
         }
         let effect = match (version, child.type_, effect) {
@@ -142,6 +143,16 @@ pub fn give_types(
         give_types(child, effect, version, &path)?;
     }
     Ok(())
+}
+
+/// Whether a provision has no element of its own: as an exception it would be all that there is.
+fn says_nothing(provision: &Provision) -> bool {
+    let Provision {
+        period, purpose, actor, action, security_label, class, document_type, code, data_period, data, ..
+    } = provision;
+    let codings = [purpose, action, security_label, class, document_type, code];
+    let named = actor.is_empty() && data.is_empty();
+    period.is_none() && data_period.is_none() && named && codings.iter().all(|codings| codings.is_empty())
 }
 
 /// The path of the `i`th provision below `prefix`.
@@ -203,7 +214,7 @@ impl Inherited {
 fn build_below(placed: &Placed, above: &Inherited, context: &ProvisionContext, errors: &mut Vec<FieldError>) -> Node {
     let effect = placed.own.type_.unwrap_or(ProvisionType::Deny);
     let own = Builder { context, effect, placed }.elements(errors);
-    refuse_in_denials(placed, &own, errors);
+    denials::refuse(placed, &own, context, errors);
     let inherited = above.with(&own);
     let children: Vec<Node> =
         placed.children.iter().map(|child| build_below(child, &inherited, context, errors)).collect();
@@ -211,43 +222,8 @@ fn build_below(placed: &Placed, above: &Inherited, context: &ProvisionContext, e
     Node { effect, path: placed.path.clone(), elements, key: key(&placed.own, &children), children }
 }
 
-/// What a denial names must be somebody or some record, also where the name is inherited. It is wrong once: where it stands.
-fn refuse_in_denials(placed: &Placed, own: &Elements, errors: &mut Vec<FieldError>) {
-    let mut refuse = |mut wrong: Vec<FieldError>, states: fn(&Provision) -> bool| {
-        if !wrong.is_empty() && denies(placed, states) {
-            wrong.truncate(MAX_ERRORS.saturating_sub(errors.len()));
-            errors.append(&mut wrong);
-        }
-    };
-    refuse(nobody(&own.actor).cloned().collect(), |own| own.actor.iter().any(receives));
-    refuse(no_record(&own.author).cloned().collect(), |own| own.actor.iter().any(|actor| !receives(actor)));
-    refuse(no_record(&own.data).cloned().collect(), |own| !own.data.is_empty());
-}
-
-/// Whether a provision denies, or one that inherits from it what it `states`.
-fn denies(placed: &Placed, states: fn(&Provision) -> bool) -> bool {
-    placed.own.type_ == Some(ProvisionType::Deny)
-        || placed.children.iter().any(|child| !states(&child.own) && denies(child, states))
-}
-
-/// Whether an actor is one of those who are compared with who asks.
-fn receives(actor: &Actor) -> bool {
-    matches!(actor.part, Part::Recipient | Part::Bystander)
-}
-
-fn nobody(actors: &List<ActorRule>) -> impl Iterator<Item = &FieldError> {
-    actors.iter().flat_map(|actors| actors.iter()).filter_map(|rule| match &rule.who {
-        Who::Nobody(why) => Some(&**why),
-        _ => None,
-    })
-}
-
-fn no_record(data: &List<DataRule>) -> impl Iterator<Item = &FieldError> {
-    data.iter().flat_map(|data| data.iter()).filter_map(|rule| rule.target.as_ref().err().map(|why| &**why))
-}
-
 /// An element that is a list.
-type List<T> = Option<Arc<[T]>>;
+pub type List<T> = Option<Arc<[T]>>;
 
 /// Makes the elements of one provision.
 struct Builder<'b> {
@@ -267,7 +243,7 @@ impl Builder<'_> {
             actor,
             grantee: None,
             action: self.codes(&own.action, CodedElement::Action),
-            labels: self.labels(&own.security_label, errors),
+            labels: self.labels(&own.security_label),
             class: self.codes(&own.class, CodedElement::Class),
             document_type: self.codes(&own.document_type, CodedElement::Class),
             code: self.codes(&own.code, CodedElement::Code),
@@ -286,15 +262,9 @@ impl Builder<'_> {
         list(codings.iter().map(|coding| self.context.systems.code(coding, element)).collect())
     }
 
-    fn labels(&self, codings: &[Coding], errors: &mut Vec<FieldError>) -> Option<Arc<Labels>> {
+    fn labels(&self, codings: &[Coding]) -> Option<Arc<Labels>> {
         let label = |coding| self.context.systems.code(coding, CodedElement::SecurityLabel);
         let codes: Vec<Code> = codings.iter().map(label).collect();
-        if self.effect == ProvisionType::Deny
-            && let Some(i) = codes.iter().position(Code::is_no_confidentiality)
-        {
-            let message = "is no confidentiality code, so it would deny nothing";
-            errors.push(self.placed.error(&format!("securityLabel[{i}]"), message));
-        }
         (!codes.is_empty()).then(|| Arc::new(Labels::new(codes, self.effect)))
     }
 
@@ -339,6 +309,8 @@ impl Builder<'_> {
         let field = || format!("actor[{i}].reference");
         if !names_an_actor(reference) {
             Who::Nobody(self.nobody(&field(), CANNOT_BE_COMPARED))
+        } else if self.context.is_elsewhere(reference) {
+            Who::Nobody(self.nobody(&field(), IS_ELSEWHERE))
         } else if msp_id.is_none() && key.starts_with("Organization/") && self.context.certified_identifiers.is_some() {
             let message = "is an organisation of which nobody's certificate tells: let the ConsentPolicy say in organizations \
                            which MSP it is";
@@ -398,7 +370,9 @@ impl Builder<'_> {
     }
 
     fn target(&self, reference: &str, field: &str) -> Result<Subject, Box<FieldError>> {
-        reference::record(reference).ok_or_else(|| self.nobody(field, CANNOT_BE_COMPARED))
+        let elsewhere = self.context.is_elsewhere(reference);
+        let message = if elsewhere { IS_ELSEWHERE } else { CANNOT_BE_COMPARED };
+        reference::record(reference).filter(|_| !elsewhere).ok_or_else(|| self.nobody(field, message))
     }
 
     fn no_actor(&self, i: usize, element: &str, message: &str) -> ActorRule {
@@ -413,6 +387,10 @@ impl Builder<'_> {
 /// Why a reference names nobody.
 const CANNOT_BE_COMPARED: &str = "cannot be compared with who asks or with a record: a denial needs Type/id of a type that FHIR has, \
                                   or an identifier of an actor";
+
+/// Why an organisation is not the one whose MSP is known.
+const IS_ELSEWHERE: &str = "is on another server than the organisation of this id that the ConsentPolicy maps to an MSP: map this one in \
+                            organizations as well";
 
 fn key(provision: &Provision, children: &[Node]) -> [u8; 32] {
     let Provision {
@@ -468,7 +446,7 @@ impl Elements {
 
     /// What names nobody and no record, also where it was inherited.
     pub fn incomparable(&self) -> impl Iterator<Item = &FieldError> {
-        nobody(&self.actor).chain(no_record(&self.data)).chain(no_record(&self.author))
+        denials::nobody(&self.actor).chain(denials::no_record(&self.data)).chain(denials::no_record(&self.author))
     }
 }
 

@@ -1,11 +1,14 @@
 //! What a consent says, in sentences: who, what, for what, and until when.
 
+use jiff::Timestamp;
+
 use super::code::{Code, Labels};
 use super::error::said_within;
 use super::fhir::Consent;
 use super::subject::Standing;
 use super::time::Period;
 use super::tree::{ActorRule, DataRule, Elements, Node, Who};
+use crate::vocabulary::code_systems::CodedElement;
 use crate::vocabulary::{DataMeaning, ProvisionType};
 
 /// One rule of a consent.
@@ -15,26 +18,45 @@ pub struct Sentence {
     pub path: String,
     /// Permit or deny.
     pub effect: ProvisionType,
-    /// Whether it counts: a permit of a consent that is not one to the disclosure of records does not.
+    /// Whether it counts: a rule that is over does not, nor one of a consent that is not active, and neither does a permit that names
+    /// nobody, or that of a consent which is not one to the disclosure of records.
     pub counts: bool,
     /// The rule in words.
     pub text: String,
 }
 
-/// Every rule of a consent, in the order of the document. What a provision inherits is said again.
-pub fn sentences(consent: &Consent, standing: Standing) -> Vec<Sentence> {
+/// Every rule of a consent, in the order of the document, and whether it counts at `now`. What a provision inherits is said again.
+pub fn sentences(consent: &Consent, standing: Standing, now: Timestamp) -> Vec<Sentence> {
     let mut said = Vec::new();
-    below(&consent.root, standing == Standing::Permits, &mut said);
+    let over = !consent.active || is_over(consent.period.as_ref(), now);
+    let counts = |node: &Node| {
+        let permits = standing == Standing::Permits && !names_nobody(&node.elements);
+        let over = over || is_over(node.elements.period.as_deref(), now);
+        !over && (permits || node.effect == ProvisionType::Deny)
+    };
+    below(&consent.root, &counts, &mut said);
     if let Some(period) = &consent.period {
         said.iter_mut().for_each(|sentence| sentence.text += &format!(", all of it {}", span(period)));
     }
     said
 }
 
-fn below(node: &Node, permits: bool, said: &mut Vec<Sentence>) {
-    let counts = permits || node.effect == ProvisionType::Deny;
-    said.push(Sentence { path: node.path.clone(), effect: node.effect, counts, text: text(node) });
-    node.children.iter().for_each(|child| below(child, permits, said));
+fn below(node: &Node, counts: &impl Fn(&Node) -> bool, said: &mut Vec<Sentence>) {
+    said.push(Sentence { path: node.path.clone(), effect: node.effect, counts: counts(node), text: text(node) });
+    node.children.iter().for_each(|child| below(child, counts, said));
+}
+
+fn is_over(period: Option<&Period>, now: Timestamp) -> bool {
+    period.and_then(|period| period.ends).is_some_and(|ends| ends <= now)
+}
+
+/// Whether nobody, or no record, is what a rule is about.
+fn names_nobody(elements: &Elements) -> bool {
+    let nobody = |rules: &[ActorRule]| rules.iter().all(|rule| matches!(rule.who, Who::Nobody(_)));
+    let nothing = |rules: &[DataRule]| rules.iter().all(|rule| rule.target.is_err());
+    let Elements { actor, grantee, data, author, .. } = elements;
+    [actor, grantee].into_iter().flatten().any(|rules| nobody(rules))
+        || [data, author].into_iter().flatten().any(|rules| nothing(rules))
 }
 
 fn text(node: &Node) -> String {
@@ -47,9 +69,11 @@ fn text(node: &Node) -> String {
         Some(rules) => denied(rules),
         None => "nobody may".to_owned(),
     };
-    let action = action.as_deref().map_or_else(|| "see".to_owned(), |codes| any(codes, code));
-    let what = what(&node.elements, if permits { "all records" } else { "any record" });
-    let purpose = purpose.as_deref().map_or_else(|| "any purpose".to_owned(), |codes| any(codes, code));
+    let said = |codes: &[Code], element| any(codes, |one| code(one, element, node.effect));
+    let action = action.as_deref().map_or_else(|| "see".to_owned(), |codes| said(codes, CodedElement::Action));
+    let what = what(node, if permits { "all records" } else { "any record" });
+    let purpose =
+        purpose.as_deref().map_or_else(|| "any purpose".to_owned(), |codes| said(codes, CodedElement::Purpose));
     let when = period.as_deref().map_or_else(String::new, |period| format!(" {}", span(period)));
     format!("{who} {action} {what} for {purpose}{when}")
 }
@@ -67,13 +91,16 @@ fn denied(rules: &[ActorRule]) -> String {
 }
 
 /// The records that a provision is about.
-fn what(elements: &Elements, all: &str) -> String {
-    let Elements { labels, class, document_type, code: codes, data_period, data, author, .. } = elements;
-    let kinds = class.as_deref().map_or_else(|| all.to_owned(), |codes| any(codes, code));
+fn what(node: &Node, all: &str) -> String {
+    let Elements { labels, class, document_type, code: codes, data_period, data, author, .. } = &node.elements;
+    let said = |codes: &[Code], element| any(codes, |one| code(one, element, node.effect));
+    let kinds = class.as_deref().map_or_else(|| all.to_owned(), |codes| said(codes, CodedElement::Class));
     let phrases = [
-        document_type.as_deref().map(|codes| format!("that are documents of type {}", any(codes, code))),
-        codes.as_deref().map(|codes| format!("with content {}", any(codes, code))),
-        labels.as_deref().map(label),
+        document_type
+            .as_deref()
+            .map(|codes| format!("that are documents of type {}", said(codes, CodedElement::Class))),
+        codes.as_deref().map(|codes| format!("with content {}", said(codes, CodedElement::Code))),
+        labels.as_deref().map(|labels| label(labels, node.effect)),
         data_period.as_deref().map(|period| format!("written {}", span(period))),
         data.as_deref().map(|rules| format!("that are {}", any(rules, record))),
         author.as_deref().map(|rules| format!("of {}", any(rules, |rule| rule.reference.clone()))),
@@ -97,17 +124,25 @@ fn any<T>(entries: &[T], word: impl Fn(&T) -> String) -> String {
     words.join(" or ")
 }
 
-fn code(code: &Code) -> String {
-    code.code.clone()
+/// A code, with its system where that is not the element's own.
+fn code(code: &Code, element: CodedElement, effect: ProvisionType) -> String {
+    let own = |system: &str| element.closed_systems().iter().any(|(own, _)| *own == system);
+    match (code.meant(), &code.system, effect) {
+        (Some(meant), _, _) if own(meant) => code.code.clone(),
+        (_, Some(system), _) => format!("{system}|{}", code.code),
+        (_, None, ProvisionType::Permit) => format!("{} (of no system)", code.code),
+        (_, None, ProvisionType::Deny) => format!("{} (of any system)", code.code),
+    }
 }
 
-fn label(labels: &Labels) -> String {
+fn label(labels: &Labels, effect: ProvisionType) -> String {
     let bound = match labels.declared_by {
         ProvisionType::Permit => "at most",
         ProvisionType::Deny => "at least",
     };
     let confidentiality = labels.confidentiality().map(|code| format!("{bound} {code}"));
-    let words: Vec<String> = confidentiality.into_iter().chain(labels.sensitivity.iter().map(code)).collect();
+    let others = labels.sensitivity.iter().map(|label| code(label, CodedElement::SecurityLabel, effect));
+    let words: Vec<String> = confidentiality.into_iter().chain(others).collect();
     format!("labelled {}", any(&words, String::clone))
 }
 
@@ -170,6 +205,10 @@ mod tests {
     use crate::fhir;
 
     fn said(members: Value) -> Vec<String> {
+        rules(members).into_iter().map(|sentence| sentence.text).collect()
+    }
+
+    fn rules(members: Value) -> Vec<Sentence> {
         let mut consent = json!({
             "resourceType": "Consent", "status": "active", "scope": {"coding": [{"code": "patient-privacy"}]},
             "category": [{"coding": [{"code": "59284-0"}]}],
@@ -178,7 +217,7 @@ mod tests {
             consent[name] = value.clone();
         }
         let consent = fhir::read(&consent, None, &ProvisionContext::default()).expect("a consent");
-        sentences(&consent, consent.standing(&[])).into_iter().map(|sentence| sentence.text).collect()
+        sentences(&consent, consent.standing(&[]), "2026-11-23T12:00:00Z".parse().expect("a time"))
     }
 
     #[test]
@@ -236,5 +275,43 @@ mod tests {
             said[1],
             "everybody (only as Practitioner/7) may see all records of Organization/mercy for any purpose, all of it from 2026 on"
         );
+    }
+
+    #[test]
+    fn a_code_is_said_with_its_system_unless_it_is_the_element_s_own() {
+        let said = said(json!({"provision": {
+            "type": "permit", "purpose": [{"system": "urn:other", "code": "TREAT"}, {"code": "ward"}, {"code": "HPAYMT"}],
+            "class": [{"system": "urn:other", "code": "Observation"}, {"code": "Media"}],
+            "code": [{"coding": [{"system": "http://loinc.org", "code": "1-8"}]}],
+            "securityLabel": [{"code": "N"}, {"system": "urn:other", "code": "R"}, {"code": "HIV"}],
+        }}));
+        assert_eq!(
+            said,
+            [
+                "everybody may see urn:other|Observation or Media with content http://loinc.org|1-8 labelled at most N or urn:other|R or \
+              HIV for urn:other|TREAT or ward (of no system) or HPAYMT"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rule_that_is_over_or_names_nobody_does_not_count() {
+        let counts = |members: Value| rules(members).iter().map(|rule| rule.counts).collect::<Vec<_>>();
+        let search = json!([{"reference": {"reference": "Practitioner?identifier=a|1"}}]);
+        let record = json!([{"meaning": "instance", "reference": {"reference": "urn:uuid:7b0c"}}]);
+        for (provision, expected) in [
+            (json!({"type": "permit", "period": {"end": "2027"}}), [true]),
+            (json!({"type": "permit", "period": {"start": "2027"}}), [true]),
+            (json!({"type": "permit", "period": {"end": "2020"}}), [false]),
+            (json!({"type": "deny", "period": {"end": "2020"}}), [false]),
+            (json!({"type": "permit", "actor": search}), [false]),
+            (json!({"type": "permit", "data": record}), [false]),
+        ] {
+            assert_eq!(counts(json!({"provision": provision})), expected, "{provision}");
+        }
+        let nested = json!({"type": "permit", "period": {"end": "2020"}, "provision": [{"type": "deny"}]});
+        assert_eq!(counts(json!({"provision": nested})), [false, false]);
+        assert_eq!(counts(json!({"period": {"end": "2020"}, "provision": {"type": "deny"}})), [false]);
+        assert_eq!(counts(json!({"decision": "permit", "grantee": [search[0]["reference"]]})), [false]);
     }
 }

@@ -159,7 +159,7 @@ fn the_policy_says_what_roles_and_cited_policies_mean() {
     let mut cites = member(permit_all(), "policy", json!([{"uri": "https://law.example/opt-in"}]));
     cites.as_object_mut().expect("an object").remove("provision");
     let said = Run::new().consent(&cites).request(&request).refusal();
-    assert!(said.contains("Consent.provision.type: no computable base"), "{said}");
+    assert!(said.contains("Consent.policy: no computable base"), "{said}");
     let cited = json!({"citedPolicies": [{"uri": "https://law.example/opt-in", "decision": "permit"}]});
     assert_eq!(decision(&[cites], Some(cited), request), "PERMIT");
 }
@@ -252,6 +252,50 @@ fn nothing_of_a_folder_is_left_out_without_being_said() {
     let report: Value = serde_json::from_slice(&json.stdout).expect("JSON");
     assert_eq!(report["skipped"].as_array().map(Vec::len), Some(3));
     assert_eq!(report["skipped"][0]["file"], "documents/b.ndjson");
+}
+
+#[test]
+fn what_changes_the_meaning_of_a_bundle_is_refused_with_all_in_it() {
+    let with = |bundle: (&str, Value), entry: (&str, Value)| json!({"resourceType": "Bundle", bundle.0: bundle.1, "entry": [{"resource": permit_all(), entry.0: entry.1}]});
+    let modifier = json!([{"url": "urn:not"}]);
+    let nothing = || ("id", json!("x"));
+    let nested =
+        json!({"resourceType": "Bundle", "entry": [{"resource": with(("implicitRules", json!("urn:x")), nothing())}]});
+    let files = [
+        ("a.json", with(("implicitRules", json!("urn:x")), nothing())),
+        ("b.json", with(("modifierExtension", modifier.clone()), nothing())),
+        ("c.json", with(nothing(), ("modifierExtension", modifier))),
+        ("d.json", nested),
+        ("e.json", with(nothing(), nothing())),
+    ];
+    let files: Vec<_> = files.iter().map(|(name, document)| (*name, document.to_string().into_bytes())).collect();
+    let folder = folder(&files);
+    let output = run(&["check", "."], &folder);
+    let said = String::from_utf8_lossy(&output.stdout);
+    for line in [
+        "a.json: refused\n  Bundle.implicitRules: changes the meaning",
+        "b.json: refused\n  Bundle.modifierExtension: changes the meaning",
+        "c.json entry[0]: refused\n  Bundle.entry.modifierExtension: changes the meaning",
+        "d.json entry[0].resource: refused\n  Bundle.implicitRules: changes the meaning",
+        "e.json entry[0]: read",
+        "1 read, of which 1 can permit something; 4 refused\n",
+    ] {
+        assert!(said.contains(line), "{line}\nis not in\n{said}");
+    }
+}
+
+#[test]
+fn what_is_over_or_not_active_permits_nothing_more() {
+    let ended = r4(json!({"type": "permit", "period": {"end": "2020"}}));
+    let files = [
+        ("a.json", ended.to_string().into_bytes()),
+        ("b.json", member(permit_all(), "status", json!("inactive")).to_string().into_bytes()),
+        ("c.json", permit_all().to_string().into_bytes()),
+    ];
+    let output = run(&["check", "--as", "files", "."], &folder(&files));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("for any purpose until 2020 (does not count)\n"), "{said}");
+    assert!(said.contains("3 read, of which 1 can permit something; 0 refused\n"), "{said}");
 }
 
 #[test]

@@ -87,7 +87,8 @@ fn the_digest_is_of_the_content_not_of_its_spelling() {
 fn reading_13_bad_consents_are_refused_with_the_field_named() {
     let deep = (0..5).fold(json!({"type": "permit"}), |inner, _| json!({"type": "permit", "provision": [inner]}));
     let deepest = (0..4).fold(json!({"type": "permit"}), |inner, _| json!({"type": "permit", "provision": [inner]}));
-    let deep_r5 = (0..5).fold(json!({}), |inner, _| json!({"provision": [inner]}));
+    let about = codes(ACT_REASON, &["TREAT"]);
+    let deep_r5 = (0..5).fold(json!({"purpose": about}), |inner, _| json!({"purpose": about, "provision": [inner]}));
     assert_eq!(decision(&[r4(deepest)], None, json!({})), "PERMIT");
     let cases = [
         (
@@ -101,9 +102,9 @@ fn reading_13_bad_consents_are_refused_with_the_field_named() {
         (r4(deep), "Consent.provision.provision[0].provision[0].provision[0].provision[0].provision[0]: too deep"),
         (r5("permit", json!([deep_r5])), "too deep"),
         (r4(json!({"purpose": codes(ACT_REASON, &["TREAT"])})), "Consent.provision.type: no computable base"),
-        (r5("maybe", json!([{}])), "Consent.decision: must be permit or deny"),
+        (r5("maybe", json!([{"purpose": about}])), "Consent.decision: must be permit or deny"),
         (
-            json!({"resourceType": "Consent", "status": "active", "provision": [{}]}),
+            json!({"resourceType": "Consent", "status": "active", "provision": [{"purpose": about}]}),
             "Consent.decision: no computable base",
         ),
         (json!({"resourceType": "Consent", "status": "active"}), "Consent.provision.type: no computable base"),

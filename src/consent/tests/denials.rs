@@ -284,22 +284,79 @@ fn a_role_of_certificates_narrows_a_permit_beside_how_the_actor_takes_part() {
 }
 
 #[test]
-fn a_role_with_a_translation_that_nobody_knows_is_refused_in_a_denial() {
+fn a_role_with_a_translation_that_nobody_knows_is_refused() {
     let role = "Consent.provision.provision[0].actor[0].role";
     let recipient = json!({"system": PARTICIPATION_TYPE, "code": "PRCP"});
+    let mapped = policy(json!({"actorRoles": [{"role": {"system": "urn:site", "code": "7"}, "as": "recipient"}]}));
     for unknown in [
         json!({"system": "urn:unknown", "code": "CST"}),
-        json!({"system": "urn:unknown", "code": "7"}),
+        json!({"system": "http://snomed.info/sct", "code": "158965000"}),
+        json!({"system": "urn:unknown", "code": "physician"}),
         json!({"code": "X7"}),
     ] {
-        for codings in [json!([recipient, unknown]), json!([unknown, {"code": "physician"}])] {
-            let denial = with_roles("deny", codings.clone(), Some("Practitioner/a"));
-            assert_eq!(answer(&denial, &plain(), &asks_as("nurse")), role, "{codings}");
-            let in_role_only = with_roles("deny", json!([codings[0], codings[1], {"code": "nurse"}]), None);
-            assert_eq!(answer(&in_role_only, &plain(), &asks_as("porter")), role, "{codings}");
-            let permit = with_roles("permit", codings.clone(), Some("Practitioner/a"));
-            assert_eq!(answer(&permit, &plain(), &asks_as("physician")), "PERMIT", "{codings}");
+        for beside in [recipient.clone(), json!({"code": "IRCP"}), json!({"code": "physician"})] {
+            for codings in [json!([beside, unknown]), json!([unknown, beside])] {
+                for reference in [Some("Practitioner/a"), None] {
+                    for effect in ["permit", "deny"] {
+                        let document = with_roles(effect, codings.clone(), reference);
+                        assert_eq!(answer(&document, &mapped, &asks_as("nurse")), role, "{effect} {codings}");
+                    }
+                }
+            }
         }
+    }
+    // Of one that the policy maps it is known that it narrows nothing.
+    let known = json!([recipient, {"system": "urn:site", "code": "7"}]);
+    assert_eq!(answer(&with_roles("permit", known, Some("Practitioner/a")), &mapped, &asks_as("nurse")), "PERMIT");
+}
+
+#[test]
+fn two_words_of_certificates_in_one_role_are_refused() {
+    let role = "Consent.provision.provision[0].actor[0].role";
+    for effect in ["permit", "deny"] {
+        for reference in [Some("Practitioner/a"), None] {
+            let both = with_roles(effect, json!([{"code": "nurse"}, {"code": "physician"}]), reference);
+            assert_eq!(answer(&both, &plain(), &asks_as("nurse")), role, "{effect} {reference:?}");
+        }
+    }
+}
+
+#[test]
+fn an_organisation_on_another_server_than_the_one_that_is_mapped_is_another() {
+    let mapped = |reference: &str| {
+        policy(json!({"basePolicy": "all-normal", "organizations": [{"reference": reference, "mspId": "MercyMSP"}]}))
+    };
+    let on_a = "https://a.example/fhir/Organization/1";
+    let member = || {
+        let mut request = written_by("MercyMSP");
+        request["actor"]["mspId"] = json!("MercyMSP");
+        request
+    };
+    for (policy, named, permit, deny) in [
+        (mapped(on_a), on_a, "PERMIT", "DENY"),
+        (mapped(on_a), "http://A.example/fhir/Organization/1/_history/2", "PERMIT", "DENY"),
+        (mapped(on_a), "Organization/1", "PERMIT", "DENY"),
+        (mapped("Organization/1"), on_a, "PERMIT", "DENY"),
+        (mapped(on_a), "https://b.example/fhir/Organization/1", "DENY", "refused"),
+        (mapped(on_a), "https://a.example/other/Organization/1", "DENY", "refused"),
+    ] {
+        for actor in [json!({"reference": {"reference": named}}), in_role("CST", named), in_role("AUT", named)] {
+            let rule = |effect: &str, base: &str| {
+                consent(json!({"provision": {"type": base, "provision": [{"type": effect, "actor": [actor]}]}}))
+            };
+            assert_eq!(answer(&rule("permit", "deny"), &policy, &member()), permit, "{actor}");
+            let denied = answer(&rule("deny", "permit"), &policy, &member());
+            let refused = denied == "Consent.provision.provision[0].actor[0].reference";
+            assert_eq!(if refused { "refused" } else { denied.as_str() }, deny, "{actor}");
+        }
+        let data = |effect: &str, base: &str| {
+            let data = json!([{"meaning": "authoredby", "reference": {"reference": named}}]);
+            consent(json!({"provision": {"type": base, "provision": [{"type": effect, "data": data}]}}))
+        };
+        assert_eq!(answer(&data("permit", "deny"), &policy, &member()), permit, "{named}");
+        let denied = answer(&data("deny", "permit"), &policy, &member());
+        let refused = denied == "Consent.provision.provision[0].data[0].reference";
+        assert_eq!(if refused { "refused" } else { denied.as_str() }, deny, "{named}");
     }
 }
 

@@ -187,7 +187,7 @@ fn cites(rule: Value, uris: &[&str]) -> Value {
 
 #[test]
 fn an_opt_out_is_one_under_any_spelling_and_never_an_opt_in() {
-    let base = "Consent.provision.type";
+    let base = "Consent.policyRule";
     let rule = |codes: &[&str]| {
         let codings: Vec<Value> = codes.iter().map(|code| json!({"code": code})).collect();
         cites(json!({"coding": codings}), &[])
@@ -244,7 +244,7 @@ fn a_cited_policy_permits_only_where_all_that_is_cited_is_known() {
         (&["https://law.example/exceptions", "https://law.example/opt-in"], "Consent.policy[0].uri"),
         (&["https://law.example/opt-in", "urn:oid:1.2.3"], "Consent.policy[1]"),
         (&["urn:oid:1.2.3", "https://law.example/exceptions"], "DENY"),
-        (&["https://law.example/exceptions"], "Consent.provision.type"),
+        (&["https://law.example/exceptions"], "Consent.policy"),
     ] {
         assert_eq!(answer(&cites(Value::Null, uris), &site, &request), expected, "{uris:?}");
     }
@@ -258,10 +258,10 @@ fn a_cited_policy_permits_only_where_all_that_is_cited_is_known() {
         (coded("1.2.3.5", &["yes"]), "PERMIT"),
         (coded("urn:oid:1.2.3.5", &["no"]), "DENY"),
         (coded("urn:unknown", &["NO"]), "DENY"),
-        (coded("urn:unknown", &["yes"]), "Consent.provision.type"),
+        (coded("urn:unknown", &["yes"]), "Consent.policyRule"),
         (coded("urn:oid:1.2.3.5", &["yes", "no"]), "Consent.policyRule"),
         (coded("urn:oid:1.2.3.5", &["yes", "perhaps"]), "Consent.policyRule.coding[1]"),
-        (coded("urn:oid:1.2.3.5", &["perhaps"]), "Consent.provision.type"),
+        (coded("urn:oid:1.2.3.5", &["perhaps"]), "Consent.policyRule"),
         (cites(coded("urn:oid:1.2.3.5", &["yes"])["policyRule"].clone(), &["urn:x"]), "Consent.policy[0].uri"),
     ] {
         assert_eq!(answer(&document, &by_code, &request), expected, "{document}");
@@ -270,8 +270,48 @@ fn a_cited_policy_permits_only_where_all_that_is_cited_is_known() {
     let mut typed = cites(Value::Null, &["https://law.example/opt-in", "https://law.example/exceptions"]);
     typed["provision"] = json!({"type": "permit"});
     assert_eq!(answer(&typed, &site, &request), "PERMIT");
-    let opt_in = cites(json!({"coding": [{"code": "OPTIN"}]}), &["https://law.example/exceptions"]);
-    assert_eq!(answer(&opt_in, &site, &request), "PERMIT");
+}
+
+#[test]
+fn an_opt_in_permits_only_where_nothing_unknown_is_cited_beside_it() {
+    let site = policy(json!({"citedPolicies": [{"uri": "urn:law", "decision": "permit"}]}));
+    let beside = |system: Option<&str>, code: &str| json!({"coding": [{"code": "OPTIN"}, concept(system, code)["coding"][0].clone()]});
+    let opt_in = || json!({"coding": [{"code": "OPTIN"}]});
+    let within = json!({"period": {"end": "2030"}});
+    for provision in [Value::Null, within] {
+        for (rule, uris, expected) in [
+            (opt_in(), &[][..], "PERMIT"),
+            (opt_in(), &["urn:law"], "PERMIT"),
+            (opt_in(), &["urn:exceptions"], "Consent.policy[0].uri"),
+            (opt_in(), &["urn:law", "urn:exceptions"], "Consent.policy[1].uri"),
+            (beside(None, "OPTIN"), &[], "PERMIT"),
+            (beside(Some(ACT_CODE), "OPTINR"), &[], "Consent.policyRule.coding[1]"),
+            (beside(None, "OPTINR"), &[], "Consent.policyRule.coding[1]"),
+            (beside(Some(ACT_CODE), "EMRGONLY"), &[], "Consent.policyRule.coding[1]"),
+            (beside(Some("urn:unknown"), "hospital-only"), &[], "Consent.policyRule.coding[1]"),
+            (beside(Some("urn:unknown"), "OPTOUT"), &[], "Consent.policyRule"),
+            (beside(None, "optout"), &[], "Consent.policyRule"),
+        ] {
+            let mut document = cites(rule, uris);
+            if !provision.is_null() {
+                document["provision"] = provision.clone();
+            }
+            assert_eq!(answer(&document, &site, &asks("TREAT", "Media")), expected, "{document}");
+        }
+    }
+}
+
+#[test]
+fn what_has_no_base_is_refused_by_the_element_that_says_none() {
+    let site = policy(json!({}));
+    for (document, expected) in [
+        (cites(json!({"coding": [{"code": "optin"}]}), &[]), "Consent.policyRule"),
+        (cites(json!({"text": "as we agreed"}), &["urn:x"]), "Consent.policyRule"),
+        (cites(Value::Null, &["urn:x"]), "Consent.policy"),
+        (cites(Value::Null, &[]), "Consent.provision.type"),
+    ] {
+        assert_eq!(answer(&document, &site, &asks("TREAT", "Media")), expected, "{document}");
+    }
 }
 
 #[test]

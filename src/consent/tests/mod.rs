@@ -7,11 +7,14 @@ mod documents;
 mod found;
 mod generate;
 mod kinds;
+mod members;
 mod oracle;
 mod policies;
 mod properties;
 mod published;
 mod requests;
+mod subjects;
+mod templates;
 
 use serde_json::Value;
 

@@ -182,10 +182,13 @@ proptest! {
         let mut found = Vec::new();
         pointers(&exceptions["provision"], "/provision", &mut found);
         for pointer in found {
-            exceptions.pointer_mut(&pointer).and_then(Value::as_object_mut).expect("a provision").remove("type");
+            let provision = exceptions.pointer_mut(&pointer).and_then(Value::as_object_mut).expect("a provision");
+            provision.remove("type");
+            // An exception without an element of its own is refused.
+            if provision.keys().all(|name| name == "provision") {
+                provision.insert("purpose".into(), codings(ACT_REASON, &["TREAT"]));
+            }
         }
-        // An exception without anything is refused.
-        prop_assume!(!exceptions["provision"].to_string().contains("{}"));
         exceptions["decision"] = json!(base);
         exceptions["provision"] = json!([exceptions["provision"]]);
         let policy = plain("deny");

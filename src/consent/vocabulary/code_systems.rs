@@ -123,9 +123,12 @@ const CATEGORY_CODES: &[&str] = &["acd", "dnr", "emrgonly", "hcd", "npp", "polst
 /// The categories of FHIR's own code system that are consents to the use and disclosure of records.
 pub const DISCLOSURE_CATEGORIES: &[&str] = &["npp", "research", "rsdid", "rsreid"];
 
-/// The categories of FHIR's own code system that are directives about care, such as an order not to resuscitate: what such a consent
-/// permits is no access to records.
-pub const OTHER_CATEGORIES: &[&str] = &["acd", "dnr", "hcd", "polst"];
+/// The categories among them that are about research.
+pub const RESEARCH_CATEGORIES: &[&str] = &["research", "rsdid", "rsreid"];
+
+/// The categories of FHIR's own code system that are directives about care, such as an order not to resuscitate, or hold in
+/// emergencies only: what such a consent permits is no access to records, or less than it says.
+pub const OTHER_CATEGORIES: &[&str] = &["acd", "dnr", "emrgonly", "hcd", "polst"];
 
 /// Consent types of v3-ActCode that serve as a category.
 pub const CONSENT_TYPE_CODES: &[&str] = &[
@@ -133,10 +136,25 @@ pub const CONSENT_TYPE_CODES: &[&str] = &[
     "RSREID",
 ];
 
+/// Consent types of v3-ActCode that are about research.
+pub const RESEARCH_TYPES: &[&str] = &["RESEARCH", "RSDID", "RSREID"];
+
+/// Codes of v3-ActCode that deny but for exceptions.
+pub const OPT_OUT: &[&str] = &["OPTOUT", "OPTOUTE"];
+
+/// Purposes of use that are about payment.
+pub const PAYMENT_CODES: &[&str] =
+    &["CLMATTCH", "COVAUTH", "COVERAGE", "ELIGDTRM", "ELIGVER", "ENROLLM", "HPAYMT", "MILDCRG", "REMITADV"];
+
+/// SNOMED CT concepts about resuscitation and care that stand as categories.
+pub const OTHER_CONCEPTS: &[&str] = &["304253006", "395067002"];
+
 /// LOINC documents that are consents to operations and anaesthesia, advance directives, living wills, orders about
 /// life-sustaining treatment, and powers of attorney.
-pub const OTHER_DOCUMENTS: &[&str] =
-    &["42348-3", "61358-2", "61359-0", "64293-4", "64298-3", "64300-7", "75320-2", "78823-2", "81334-5", "86533-7"];
+pub const OTHER_DOCUMENTS: &[&str] = &[
+    "42348-3", "61358-2", "61359-0", "64293-4", "64298-3", "64300-7", "75320-2", "75787-2", "78823-2", "81334-5",
+    "81351-9", "86533-7", "93037-0",
+];
 
 /// LOINC documents that serve as a category: consent, privacy policy acknowledgement and consent, release of information.
 pub const DISCLOSURE_DOCUMENTS: &[&str] = &["57016-8", "57017-6", "59284-0", "64292-6"];
@@ -258,6 +276,9 @@ const OTHER_RESOURCE_TYPES: &[&str] = &[
 pub fn is_resource_type(name: &str) -> bool {
     RESOURCE_TYPE_CODES.contains(&name) || OTHER_RESOURCE_TYPES.contains(&name)
 }
+
+/// Systems of which every code that can stand in a provision is listed here.
+pub const COMPLETE_SYSTEMS: &[&str] = &[CONFIDENTIALITY, ACT_REASON, CONSENT_ACTION, RESOURCE_TYPES];
 
 /// Systems whose codes are too many to list here, with the shape that their codes have.
 pub const OPEN_SYSTEMS: &[(&str, CodeShape)] = &[

@@ -133,8 +133,11 @@ fn a_consent_that_makes_no_sense_is_refused_with_the_field_and_not_repeated() {
         (with("status", json!("secret")), "Consent.status"),
         (with("modifierExtension", json!([{"url": "secret"}])), "Consent.modifierExtension"),
         (with("dateTime", json!("secret")), "Consent.dateTime"),
-        (with("provision", json!({})), "Consent.provision.type"),
-        (with("provision", json!({"type": "permit", "provision": [{}]})), "Consent.provision.provision[0].type"),
+        (with("provision", json!({})), "Consent.provision: must not be empty"),
+        (
+            with("provision", json!({"type": "permit", "provision": [{"period": {"end": "2027"}}]})),
+            "Consent.provision.provision[0].type",
+        ),
         (
             with("provision", json!({"type": "permit", "period": {"start": "2027", "end": "2026"}})),
             "Consent.provision.period",
