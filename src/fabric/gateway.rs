@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::envelope::Stamp;
 use super::error::{LedgerError, NodeRefusal, http};
-use super::grpc::{Connection, MAX_MESSAGE};
+use super::grpc::{Connection, MAX_ANSWER, MAX_SENT};
 use super::identity::SigningIdentity;
 use super::net::{ActKind, Network, Target};
 use super::proposal::{self, Call, response_of, signed_proposal};
@@ -187,7 +187,7 @@ impl Client {
 type Gateway = GatewayClient<tonic::transport::Channel>;
 
 fn gateway(transport: tonic::transport::Channel) -> Gateway {
-    GatewayClient::new(transport).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+    GatewayClient::new(transport).max_decoding_message_size(MAX_ANSWER).max_encoding_message_size(MAX_SENT)
 }
 
 /// What an error of the gateway means. With details, it is other nodes' answer and not the gateway's.

@@ -10,8 +10,13 @@ use tonic::transport::{Channel, Endpoint};
 use super::error::LedgerError;
 use super::net::{Dialer, Network, Target};
 
-/// Largest message either way (Fabric's own limit).
-pub(super) const MAX_MESSAGE: usize = 100 * 1024 * 1024;
+/// Largest message that is sent (Fabric's own limit).
+pub(super) const MAX_SENT: usize = 100 * 1024 * 1024;
+/// Largest block that is read. A node may not fill the memory of who asks it: what is larger is refused by its length, before
+/// it is read.
+pub(super) const MAX_BLOCK: usize = 32 * 1024 * 1024;
+/// Largest other answer that is read, for the same reason.
+pub(super) const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// A connection to one node.
 pub(super) struct Connection {

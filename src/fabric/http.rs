@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::LedgerError;
 
-/// Largest answer that is read; Fabric's largest message.
-pub(super) const MAX_MESSAGE: usize = 100 * 1024 * 1024;
+/// Largest answer that is read: what is asked for over HTTP is a list of channels, a configuration block or metrics.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// Sends `request` on `io` and reads the whole answer.
 pub(super) async fn send(
@@ -25,7 +25,7 @@ pub(super) async fn send(
     let exchange = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, MAX_MESSAGE).collect().await.map_err(|e| LedgerError::unreachable(node, e))?;
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|e| LedgerError::unreachable(node, e))?;
         // Without a sender left, the connection ends by itself.
         drop(sender);
         Ok(Response::from_parts(parts, body.to_bytes()))
@@ -53,5 +53,32 @@ fn refusal(body: &[u8]) -> String {
     match serde_json::from_slice::<Refusal>(body) {
         Ok(refusal) => refusal.error,
         Err(_) => String::from_utf8_lossy(body).trim().chars().take(500).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_end_is_given_up_and_not_kept() {
+        let (client, mut server) = duplex(64 * 1024);
+        let endless = tokio::spawn(async move {
+            let mut request = [0; 1024];
+            server.read(&mut request).await.expect("a request");
+            server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n").await.expect("a header");
+            let mut sent = 0;
+            while server.write_all(&[b' '; 1024]).await.is_ok() {
+                sent += 1024;
+            }
+            sent
+        });
+        let request = Request::get("/participation/v1/channels").body(Full::default()).expect("a request");
+        let error = send(client, "o:9443", request).await.expect_err("too much");
+        assert!(error.to_string().contains("length limit exceeded"), "{error}");
+        let sent = endless.await.expect("the server");
+        assert!(sent < 2 * MAX_ANSWER, "{sent} bytes were taken");
     }
 }

@@ -14,7 +14,7 @@ use tonic::Streaming;
 use super::blocks;
 use super::envelope::{Stamp, signed};
 use super::error::LedgerError;
-use super::grpc::{Connection, MAX_MESSAGE};
+use super::grpc::{Connection, MAX_ANSWER, MAX_BLOCK, MAX_SENT};
 use super::identity::SigningIdentity;
 use super::net::{ActKind, Network, Target};
 use super::policy::bft_quorum;
@@ -49,8 +49,8 @@ impl Client {
         let envelope = envelope.clone();
         let send = |transport| async move {
             let mut client = AtomicBroadcastClient::new(transport)
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE);
+                .max_decoding_message_size(MAX_ANSWER)
+                .max_encoding_message_size(MAX_SENT);
             let mut answers = client
                 .broadcast(stream::iter([envelope]))
                 .await
@@ -114,7 +114,7 @@ impl Client {
         };
         let request = signed(&self.signer, HeaderType::DeliverSeekInfo, channel, seek.encode_to_vec(), &Stamp::now());
         let send = |transport| async move {
-            let mut client = AtomicBroadcastClient::new(transport).max_decoding_message_size(MAX_MESSAGE);
+            let mut client = AtomicBroadcastClient::new(transport).max_decoding_message_size(MAX_BLOCK);
             let answers = client.deliver(stream::iter([request])).await;
             let answers = answers.map_err(|s| LedgerError::from_status(self.node(), s))?.into_inner();
             self.first_block(channel, answers).await

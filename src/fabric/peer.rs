@@ -12,7 +12,7 @@ use tonic::Streaming;
 
 use super::envelope::{Stamp, signed};
 use super::error::LedgerError;
-use super::grpc::{Connection, MAX_MESSAGE};
+use super::grpc::{Connection, MAX_ANSWER, MAX_SENT};
 use super::identity::SigningIdentity;
 use super::net::{ActKind, Network, Target};
 use super::proposal::{Answer, Call, signed_proposal, succeeded};
@@ -110,7 +110,7 @@ impl Client {
         let seek = SeekInfo { start: position(from), stop: position(u64::MAX), ..Default::default() };
         let request = signed(&self.signer, HeaderType::DeliverSeekInfo, channel, seek.encode_to_vec(), &Stamp::now());
         let watch = |transport| async move {
-            let mut client = DeliverClient::new(transport).max_decoding_message_size(MAX_MESSAGE);
+            let mut client = DeliverClient::new(transport).max_decoding_message_size(MAX_ANSWER);
             // The request must stay open: its end is the end of the delivery.
             let requests = futures::StreamExt::chain(stream::iter([request]), stream::pending());
             let blocks = client.deliver_filtered(requests).await;
@@ -186,9 +186,8 @@ impl Client {
 
     async fn process(&self, proposal: SignedProposal, deadline: Duration) -> Result<ProposalResponse, LedgerError> {
         let send = |channel| async move {
-            let mut client = EndorserClient::new(channel)
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE);
+            let mut client =
+                EndorserClient::new(channel).max_decoding_message_size(MAX_ANSWER).max_encoding_message_size(MAX_SENT);
             let answer = client.process_proposal(proposal).await;
             answer.map(tonic::Response::into_inner).map_err(|s| LedgerError::from_status(self.node(), s))
         };
