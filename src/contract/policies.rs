@@ -39,8 +39,14 @@ pub async fn approve(tx: &mut Transaction<'_>) -> Result<PolicyApproval, Contrac
         msp_id: tx.caller().person.msp_id.clone(),
         at: tx.now(),
         tx_id: tx.call.tx_id.clone(),
+        already: false,
     };
-    tx.put(keys::policy_approval(&approval.name, approval.version, &approval.msp_id), &approval)?;
+    let key = keys::policy_approval(&approval.name, approval.version, &approval.msp_id);
+    let known: Option<PolicyApproval> = tx.read(&key).await?;
+    if let Some(known) = known.filter(|known| known.digest == approval.digest) {
+        return Ok(PolicyApproval { already: true, ..known });
+    }
+    tx.put(key, &approval)?;
     Ok(approval)
 }
 

@@ -48,6 +48,9 @@ pub struct PolicyApproval {
     pub at: Timestamp,
     /// The transaction.
     pub tx_id: String,
+    /// Whether the hospital had agreed to just this before: then nothing is written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
 }
 
 /// Takes a policy out of force and frees its scope. For administrators; the hospitals agree as to a policy.

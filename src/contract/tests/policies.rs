@@ -47,6 +47,16 @@ fn only_an_administrator_changes_a_policy_and_only_the_one_they_have_seen() {
     assert_eq!(world.submit(&admin, &stale, None).expect_err("stale").status, 409);
 }
 
+#[test]
+fn agreeing_again_writes_nothing() {
+    let mut world = World::new();
+    let first = world.approve(MERCY, "base", 0, &digest(json!({})));
+    let again = world.approve(MERCY, "base", 0, &digest(json!({})));
+    assert_eq!(again, PolicyApproval { already: true, ..first.clone() }, "the first one stands");
+    let other = world.approve(MERCY, "base", 0, &digest(json!({"basePolicy": "all-normal"})));
+    assert!(!other.already && other.tx_id != first.tx_id, "another one takes its place");
+}
+
 /// A weaker policy needs the same majority of hospitals as any other, and each hospital's own word for this very change.
 #[test]
 fn no_hospital_changes_or_withdraws_a_policy_alone() {

@@ -135,9 +135,14 @@ impl<'a> Contract<'a> {
         }
     }
 
-    /// Ends when the peer that puts has heard of the approval, too: it would not count for it before.
+    /// Ends when the peer that puts has heard of the approval, too: it would not count for it before. What the hospital has
+    /// agreed to already is not sent again, however long others take to agree.
     async fn approve(&self, hospital: &str, approval: &ApprovePolicy) -> Result<(), Refusal> {
         let client = self.member_now(hospital).await.map_err(Refusal::Waiting)?;
+        let known = read::<ApprovePolicy>(&client.evaluate(&self.call(approval)?, &[]).await?)?;
+        if known.already {
+            return Ok(());
+        }
         let approved = client.submit(&self.call(approval)?, &[]).await?;
         self.client.commit_status(&self.facts.channel.spec.channel_name, &approved.tx_id, HEARD).await?;
         Ok(())
