@@ -85,7 +85,7 @@ impl LedgerNode for Orderer {
     /// A channel that needs it for its quorum, as the ledger has its consenters.
     async fn needed(&self, ctx: &Context) -> Option<String> {
         let channels = consenters::of_channels(ctx, self).await;
-        channels.iter().find_map(|(_, consenters)| quorum::needs(consenters, &self.name_any()))
+        channels.iter().find_map(|(_, consenters)| quorum::needs_now(consenters, &self.name_any()))
     }
 
     /// None: how many orderers may be away is a matter of quorums.

@@ -26,6 +26,13 @@ pub fn needs(consenters: &Consenters, name: &str) -> Option<String> {
     })
 }
 
+/// Why a consenter of that name cannot be restarted now; `None` if it can. While all others are well there will be no better
+/// moment: a channel of one or two consenters pauses whenever one of them is restarted.
+pub fn needs_now(consenters: &Consenters, name: &str) -> Option<String> {
+    let mut others = consenters.all.iter().filter(|consenter| consenter.name != name);
+    if others.all(|consenter| consenter.standing == Standing::Well) { None } else { needs(consenters, name) }
+}
+
 /// What is the matter with those that do not count, in brackets.
 fn ill(others: &[&Consenter]) -> String {
     let ill = others.iter().filter_map(|consenter| match &consenter.standing {
@@ -71,6 +78,15 @@ mod tests {
     fn the_last_consenter_never_goes() {
         assert!(needs(&consenters(false, &[true]), "o-1").is_some());
         assert!(needs(&consenters(true, &[true, true, true, false]), "o-1").is_some());
+    }
+
+    #[test]
+    fn a_restart_waits_for_others_that_can_come_back_and_for_nothing_else() {
+        assert_eq!(needs_now(&consenters(false, &[true]), "o-1"), None, "there is nobody to wait for");
+        assert_eq!(needs_now(&consenters(false, &[true, true]), "o-1"), None);
+        assert!(needs_now(&consenters(false, &[true, false]), "o-1").is_some());
+        assert!(needs_now(&consenters(false, &[true, true, false]), "o-1").is_some());
+        assert_eq!(needs_now(&consenters(false, &[true, true, false]), "o-3"), None);
     }
 
     #[test]
