@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::actors::{is_of_certificates, known_part, part_in_policy};
 use super::code::{Code, Systems};
-use super::context::{Module, ProvisionContext};
+use super::context::{Module, ProvisionContext, versioned};
 use super::error::FieldError;
 use super::modules::coded;
 use super::tree::below;
@@ -89,7 +89,7 @@ fn cited(spec: &mut PolicySpec, systems: &Systems, errors: &mut Vec<FieldError>)
         let another = |other: ProvisionType| other != effect;
         match (&cited.uri, &mut cited.code) {
             (Some(uri), None) => {
-                if by_uri.insert(systems::bare(uri), effect).is_some_and(another) {
+                if by_uri.insert(versioned(uri), effect).is_some_and(another) {
                     errors.push(FieldError::new(format!("{path}.uri"), "means something else above"));
                 }
             }

@@ -90,6 +90,9 @@ impl From<&Coding> for Code {
     }
 }
 
+/// The profiles of FHIR's own types: records say their type by its name.
+const TYPE_PROFILES: &str = "hl7.org/fhir/StructureDefinition/";
+
 /// The code systems that are known: those of [`systems`], and what a policy adds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Systems {
@@ -160,20 +163,29 @@ impl Systems {
         listed.any(|(_, codes)| codes.contains(&code)) || shape.is_some_and(|(_, shape)| shape.fits(code))
     }
 
-    /// Whether no request and no record can mean this code, so that a denial of it would deny nothing: a bare one that the element does
-    /// not know, or one that a system whose codes are all known does not have.
+    /// Whether no request and no record can mean this code, so that a denial of it would deny nothing: a bare one that neither
+    /// the element nor a declared system knows, or one that its system cannot have. What a policy declares excuses codes of that
+    /// system only.
     pub fn is_nothing(&self, code: &Code, element: CodedElement) -> bool {
         let is = |known: &str| known.eq_ignore_ascii_case(&code.code);
         let of_element = element.closed_systems().iter().any(|(_, codes)| codes.iter().any(|known| is(known)));
         let of_type = element == CodedElement::Class && is_resource_type(&code.code);
         let declared =
             |codes: &Option<BTreeSet<String>>| codes.as_ref().is_none_or(|codes| codes.iter().any(|known| is(known)));
-        if of_element || of_type || self.codes.values().any(declared) {
+        if of_element || of_type {
             return false;
         }
+        if element == CodedElement::Class && code.code.contains(TYPE_PROFILES) {
+            return true;
+        }
         match code.meant() {
-            None => !element.open(),
-            Some(system) => COMPLETE_SYSTEMS.contains(&system),
+            None => !element.open() && !self.codes.values().any(declared),
+            Some(system) if self.codes.get(system).is_some_and(declared) => false,
+            Some(system) => {
+                let shape = OPEN_SYSTEMS.iter().find(|(open, _)| *open == system).map(|(_, shape)| shape);
+                let is_abstract = system == ACT_CODE && code.code.starts_with('_');
+                is_abstract || COMPLETE_SYSTEMS.contains(&system) || shape.is_some_and(|shape| !shape.fits(&code.code))
+            }
         }
     }
 

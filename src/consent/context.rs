@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::code::{Code, Systems};
 use super::reference::Subject;
+use crate::vocabulary::systems::bare;
 use crate::vocabulary::{Coding, ModuleElement, Part, ProvisionType, UntypedRoot};
 
 /// What reading a consent or a request takes besides the document itself.
@@ -69,11 +70,23 @@ impl Default for ProvisionContext {
     }
 }
 
+/// A name without what makes no difference, but with its version.
+pub fn versioned(uri: &str) -> String {
+    let version = uri.split_once('|').map(|(_, version)| format!("|{version}"));
+    format!("{}{}", bare(uri), version.unwrap_or_default())
+}
+
 /// What the system of an identifier begins with that a certificate proves, before the MSP id; the value is the certificate's common
 /// name.
 pub const MSP_SYSTEM: &str = "urn:ehrnet:msp:";
 
 impl ProvisionContext {
+    /// What a policy says of one that a document cites. Another version is another policy, unless it was named without one.
+    pub fn cited_policy(&self, uri: &str) -> Option<ProvisionType> {
+        let of = |key: &str| self.cited_policies.get(key).copied();
+        of(&versioned(uri)).or_else(|| of(&bare(uri)))
+    }
+
     /// Whether an organisation is on another server than the one of this id whose MSP the policy names, so that nobody says which
     /// MSP it is.
     pub fn is_elsewhere(&self, reference: &str) -> bool {

@@ -11,11 +11,12 @@ use crate::vocabulary::{Actor, Coding, Part, Provision, ProvisionType};
 type Stated = fn(&Provision) -> &[Coding];
 
 /// Lists of a provision that take codes of known systems, with their names.
-const CODED: [(&str, CodedElement, Stated); 5] = [
+const CODED: [(&str, CodedElement, Stated); 6] = [
     ("purpose", CodedElement::Purpose, |own| &own.purpose),
     ("action", CodedElement::Action, |own| &own.action),
     ("securityLabel", CodedElement::SecurityLabel, |own| &own.security_label),
     ("class", CodedElement::Class, |own| &own.class),
+    ("code", CodedElement::Code, |own| &own.code),
     ("documentType", CodedElement::Class, |own| &own.document_type),
 ];
 

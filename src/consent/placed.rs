@@ -53,6 +53,11 @@ impl Placed {
         self.children.iter().all(|child| child.own.type_ == Some(ProvisionType::Permit) && child.permits_only())
     }
 
+    /// Whether it denies, and everything nested in it.
+    pub fn denies_only(&self) -> bool {
+        self.own.type_ == Some(ProvisionType::Deny) && self.children.iter().all(Self::denies_only)
+    }
+
     /// An error about one of its elements, or about all of it.
     pub fn error(&self, element: &str, message: impl std::fmt::Display) -> FieldError {
         let steps = [self.document, &self.prefix, element].into_iter().filter(|step| !step.is_empty());

@@ -60,8 +60,12 @@ fn id_of(name: &str) -> &str {
 }
 
 impl Requester {
-    /// Whether the reference with this key names the requester. For a denial, a name without a type may be of any.
+    /// Whether the reference with this key names the requester. A name without a type is an MSP; for a denial it may be
+    /// anything that the requester is called.
     pub fn is_named(&self, key: &str, effect: ProvisionType) -> bool {
+        if effect == ProvisionType::Permit && !key.contains('/') {
+            return self.msp_id.as_deref() == Some(key);
+        }
         let id = id_of(key);
         let from = self.names.partition_point(|name| in_any_case(id_of(name), id).is_lt());
         let untyped = |name: &str| !name.contains('/') || !key.contains('/');

@@ -47,6 +47,9 @@ fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Resul
     check_size(&provision, &root.path)?;
     give_types(&mut provision, stated.unwrap_or(ProvisionType::Deny), FhirVersion::R4, &root.path)?;
     let mut placed = Placed::new(provision, CONSENT, "provision", "provision");
+    if let Some(rule) = cited.restricts.as_ref().filter(|_| !placed.denies_only()) {
+        return Err(rule.error("permits in an emergency only, and what is permitted below says nothing of it"));
+    }
     if stated.is_some() {
         return Ok(placed);
     }
@@ -59,7 +62,7 @@ fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Resul
             placed.own.type_ = Some(cited.base()?);
             Ok(placed)
         }
-        UntypedRoot::Exception => Ok(exception(placed, cited.certain_base()?)),
+        UntypedRoot::Exception => exception(placed, cited.certain_base()?),
         UntypedRoot::Frame if !placed.children.is_empty() => frame(placed),
         UntypedRoot::Refuse if !placed.children.is_empty() && placed.permits_only() => frame(placed),
         UntypedRoot::Refuse | UntypedRoot::Frame if cited.effect.is_none() => Err(no_base(PROVISION_TYPE)),
@@ -101,17 +104,23 @@ fn frame(mut root: Placed) -> Result<Placed, FieldError> {
 /// The base, with the root as its exception. What is nested in the root and denies is no exception to a permit: it holds
 /// whether or not the root does, so it stands beside it and inherits nothing. The period is that of the exception; a base that
 /// permits holds no longer than it, and one that denies has no end.
-fn exception(mut root: Placed, base: ProvisionType) -> Placed {
+fn exception(mut root: Placed, base: ProvisionType) -> Result<Placed, FieldError> {
     let period = root.own.period.clone().filter(|_| base == ProvisionType::Permit);
     root.own.type_ = Some(if base == ProvisionType::Permit { ProvisionType::Deny } else { ProvisionType::Permit });
     let denies = |child: &Placed| child.own.type_ == Some(ProvisionType::Deny);
-    let (denials, permits) = std::mem::take(&mut root.children).into_iter().partition(denies);
+    let (denials, permits): (Vec<Placed>, Vec<Placed>) =
+        std::mem::take(&mut root.children).into_iter().partition(denies);
+    if let Some(opened) = denials.iter().flat_map(|denial| &denial.children).next() {
+        let message = "permits below a denial that holds whether or not its root does, so it would hold without the root, too: \
+                       state the types of the root and of all that is nested in it";
+        return Err(opened.error("", message));
+    }
     root.children = permits;
-    let children = std::iter::once(root).chain::<Vec<Placed>>(denials).collect();
+    let children = std::iter::once(root).chain(denials).collect();
     let mut whole = Placed::base(base, "policyRule", children);
     whole.own.period = period;
     whole.prefix = "provision".to_owned();
-    whole
+    Ok(whole)
 }
 
 /// R5: a base decision and a list of exceptions to it.
@@ -153,6 +162,8 @@ struct Cited<'a> {
     effect: Option<ProvisionType>,
     /// What nobody knows.
     unknown: Option<At<'a>>,
+    /// What says that whatever is permitted is so in an emergency only.
+    restricts: Option<At<'a>>,
     /// What only may say that the document denies.
     perhaps: Option<At<'a>>,
     /// The element that could say what holds.
@@ -169,15 +180,22 @@ impl<'a> Cited<'a> {
         };
         let mut found = Self { place, ..Self::default() };
         if let Some(rule) = at.get("policyRule") {
-            for (at, coding) in read_codings(&rule)? {
+            let codings = read_codings(&rule)?;
+            if codings.is_empty() {
+                found.unknown = Some(rule.clone());
+            }
+            for (at, coding) in codings {
                 found.add_code(at, context.systems.code(&coding, CodedElement::Category), &rule, context)?;
             }
         }
         for cited in at.get("policy").map(|list| list.list()).transpose()?.unwrap_or_default() {
             known(&cited, &[CITED])?;
-            if let Some(uri) = cited.get("uri") {
-                let effect = context.cited_policies.get(&bare(uri.text()?)).copied();
-                found.add_mapped(effect, uri, &cited)?;
+            match cited.get("uri") {
+                Some(uri) => {
+                    let effect = context.cited_policy(uri.text()?);
+                    found.add_mapped(effect, uri, &cited)?;
+                }
+                None => found.unknown = Some(cited),
             }
         }
         Ok(found)
@@ -191,6 +209,9 @@ impl<'a> Cited<'a> {
         context: &ProvisionContext,
     ) -> Result<(), FieldError> {
         let is = |codes: &[&str]| code.may_be_of(ACT_CODE) && codes.contains(&code.code.as_str());
+        if code.is_perhaps(ACT_CODE, EMERGENCY_ONLY) {
+            self.restricts = Some(coding.clone());
+        }
         if is(&["OPTIN"]) {
             return self.add(ProvisionType::Permit, rule);
         }
@@ -256,6 +277,9 @@ fn restricts(cited: &At) -> FieldError {
         "is cited beside what decides, and may restrict it: let the ConsentPolicy say in citedPolicies what it is";
     cited.error(message).unless_policy_says()
 }
+
+/// Codes that permit in an emergency only.
+const EMERGENCY_ONLY: &[&str] = &["EMRGONLY"];
 
 /// Members of a policy that is cited.
 const CITED: &[&str] = &["id", "extension", "authority", "uri"];

@@ -13,6 +13,7 @@ mod policies;
 mod properties;
 mod published;
 mod requests;
+mod restrictions;
 mod subjects;
 mod templates;
 
