@@ -44,7 +44,7 @@ pub struct CheckArgs {
 
 /// Who reads the documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, ValueEnum)]
-enum Reader {
+pub(super) enum Reader {
     /// The contract, as PutConsent takes them.
     #[default]
     Ledger,

@@ -10,6 +10,7 @@ use super::check::{self, CheckArgs};
 use super::client::{ClientArgs, PatientArgs, short};
 use super::convert::{self, ExportArgs, ImportArgs};
 use super::decide::{self, DecideArgs};
+use super::diff::{self, DiffArgs};
 use super::files::read_document;
 use super::{BadInput, CommandError};
 use ehrnet_client::consents::{self, Given};
@@ -29,6 +30,8 @@ enum ConsentCommand {
     Decide(DecideArgs),
     /// Tell what a policy makes of documents: which are read, which are refused and why, and what each permits, in words.
     Check(CheckArgs),
+    /// Tell what a new version of a policy changes: newly permitted, newly denied, or proven that nothing is.
+    Diff(DiffArgs),
     /// Give a consent, or a new version of it, as the patient or a delegate.
     Put(PutArgs),
     /// Revoke a consent, as the patient or a delegate. It takes effect in the block that carries it.
@@ -91,6 +94,7 @@ pub async fn run(args: &ConsentArgs) -> Result<ExitCode, CommandError> {
     match &args.command {
         ConsentCommand::Decide(args) => decide::run(args)?,
         ConsentCommand::Check(args) => return check::run(args),
+        ConsentCommand::Diff(args) => return diff::run(args),
         ConsentCommand::Put(args) => put(args).await?,
         ConsentCommand::Revoke(args) => revoke(args).await?,
         ConsentCommand::List(args) => list(args).await?,

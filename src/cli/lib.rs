@@ -1,7 +1,7 @@
 //! Subcommands: they parse, call a room and print.
 //!
 //! Exit codes: 0 when the question was answered, also with DENY; 1 when it could not be; 2 for bad input; 3 only where
-//! asked for (`--fail-on-deny`, `--fail-on-mismatch`), when the answer is no.
+//! asked for (`--fail-on-deny`, `--fail-on-mismatch`, `--fail-on-widened`), when the answer is no.
 
 pub mod access;
 pub mod audit;
@@ -10,6 +10,7 @@ mod client;
 pub mod consent;
 mod convert;
 mod decide;
+mod diff;
 mod documents;
 mod files;
 pub mod pseudonym;

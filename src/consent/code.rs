@@ -251,7 +251,7 @@ pub struct RecordLabels {
     codes: Codes,
     highest: Option<usize>,
     /// Whether one of them is no code that anybody defined: it may stand for any.
-    unclear: bool,
+    pub(super) unclear: bool,
 }
 
 impl RecordLabels {
@@ -263,6 +263,11 @@ impl RecordLabels {
         let most =
             (unclear || confidentiality_required && highest.is_none()).then_some(CONFIDENTIALITY_CODES.len() - 1);
         Self { codes: Codes::new(codes), highest: highest.max(most), unclear }
+    }
+
+    /// Whether all of them are confidentiality codes.
+    pub(super) fn is_ranked(&self) -> bool {
+        self.codes.0.iter().all(|code| code.confidentiality().is_some())
     }
 }
 
@@ -303,9 +308,12 @@ impl Labels {
             (Some(floor), Some(highest), ProvisionType::Deny) => highest >= floor,
             (None, ..) | (_, None, _) => false,
         };
-        confidentiality
-            || record.codes.any_named(&self.sensitivity, effect)
-            || record.unclear && effect == ProvisionType::Deny
+        confidentiality || self.names_one_of(record, effect) || record.unclear && effect == ProvisionType::Deny
+    }
+
+    /// Whether one of the labels that are no confidentiality codes is one of the record's.
+    pub(super) fn names_one_of(&self, record: &RecordLabels, effect: ProvisionType) -> bool {
+        record.codes.any_named(&self.sensitivity, effect)
     }
 
     /// Whether every record that these labels cover is covered by `other` too, both in provisions of one type.

@@ -40,7 +40,7 @@ pub fn decide(consents: &[Consent], policy: &Policy, request: &Request, now: Tim
 
 /// What the request has to do with break-glass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BreakGlass {
+pub(super) enum BreakGlass {
     /// The purpose is another one.
     NotAsked,
     /// Asked for, and why it is not possible.
@@ -50,7 +50,8 @@ enum BreakGlass {
 }
 
 impl BreakGlass {
-    fn of(policy: &Policy, request: &Request) -> Self {
+    /// What `request` has to do with it under `policy`.
+    pub fn of(policy: &Policy, request: &Request) -> Self {
         let rules = &policy.break_glass;
         let asked = request.purpose.as_ref().is_some_and(|purpose| purpose.is_perhaps(ACT_REASON, &rules.purposes));
         let breaks = Attribute { name: BREAK_GLASS_ATTRIBUTE.to_owned(), value: "true".to_owned() };
@@ -65,6 +66,58 @@ impl BreakGlass {
             (true, _) if !authorized => Self::Refused(Reason::BreakGlassNotAuthorized),
             (true, _) if request.justification.is_none() => Self::Refused(Reason::BreakGlassNotJustified),
             (true, _) => Self::Granted,
+        }
+    }
+
+    /// Under `allow`, break-glass outweighs what the consents decide, but not a provision that denies this very purpose.
+    pub fn outweighs(self, policy: &Policy, decision: RuleDecision) -> bool {
+        let allowed = self == Self::Granted && policy.break_glass.mode == BreakGlassMode::Allow;
+        allowed && matches!(decision, RuleDecision::NotApplicable | RuleDecision::Deny)
+    }
+
+    /// What a provision of a consent decides where it matches; none where it is in no position to permit. `named` is whether it
+    /// names purposes.
+    pub fn decided_by(self, effect: ProvisionType, named: bool, standing: Standing) -> Option<RuleDecision> {
+        match (effect, self) {
+            (ProvisionType::Permit, _) if standing != Standing::Permits => None,
+            (ProvisionType::Permit, Self::Refused(_)) => None,
+            // A permit that names no purpose does not mean this one.
+            (ProvisionType::Permit, Self::Granted) if !named => None,
+            (ProvisionType::Permit, _) => Some(RuleDecision::Permit),
+            (ProvisionType::Deny, Self::Granted | Self::Refused(_)) if named => Some(RuleDecision::DenyBreakGlass),
+            (ProvisionType::Deny, _) => Some(RuleDecision::Deny),
+        }
+    }
+}
+
+/// What holds without a consent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unconsented {
+    /// Nothing is permitted.
+    Deny,
+    /// Records up to what is normally protected are.
+    UpToNormal,
+    /// Every record is, by break-glass.
+    BreakGlass,
+}
+
+impl Unconsented {
+    /// What the base policy says of a request, whatever the record. What it permits it permits to somebody for a purpose, and to
+    /// no device.
+    pub fn of(policy: &Policy, request: &Request, break_glass: BreakGlass) -> Self {
+        let Request { actor, purpose, .. } = request;
+        let treatment =
+            purpose.as_ref().is_some_and(|purpose| purpose.code == TREATMENT && purpose.may_be_of(ACT_REASON));
+        let served = break_glass == BreakGlass::NotAsked
+            && actor.as_ref().is_some_and(|actor| !actor.is_device())
+            && purpose.is_some();
+        match policy.base {
+            BasePolicy::BreakGlassOnly if break_glass == BreakGlass::Granted => Self::BreakGlass,
+            BasePolicy::BasicNormal if served && treatment => Self::UpToNormal,
+            BasePolicy::AllNormal if served => Self::UpToNormal,
+            BasePolicy::Deny | BasePolicy::BreakGlassOnly | BasePolicy::BasicNormal | BasePolicy::AllNormal => {
+                Self::Deny
+            }
         }
     }
 }
@@ -94,30 +147,21 @@ impl<'a> Evaluation<'a> {
         self.base().under(self.break_the_glass(self.consents(consents))).under(overriding)
     }
 
-    /// The base policy. What it permits it permits to somebody for a purpose, up to what is normally protected, and to no
-    /// device.
+    /// The base policy.
     fn base(&self) -> Rules<'a> {
-        let Request { actor, purpose, resource, .. } = self.request;
         let source = Source { basis: Basis::Implicit, reason: Reason::NoConsent, ..nothing().source };
         let deny = Outcome { decision: RuleDecision::Deny, source };
         let permit = Outcome { decision: RuleDecision::Permit, source };
-        let treatment =
-            purpose.as_ref().is_some_and(|purpose| purpose.code == TREATMENT && purpose.may_be_of(ACT_REASON));
-        let served = self.break_glass == BreakGlass::NotAsked
-            && actor.as_ref().is_some_and(|actor| !actor.is_device())
-            && purpose.is_some();
-        match self.policy.base {
-            BasePolicy::BreakGlassOnly if self.break_glass == BreakGlass::Granted => {
+        match Unconsented::of(self.policy, self.request, self.break_glass) {
+            Unconsented::Deny => Rules::always(deny),
+            Unconsented::BreakGlass => {
                 let source = Source { basis: Basis::Breakglass, reason: Reason::BreakGlassAllowed, ..source };
                 Rules::always(Outcome { source, ..permit })
             }
-            BasePolicy::BasicNormal if !(served && treatment) => Rules::always(deny),
-            BasePolicy::AllNormal if !served => Rules::always(deny),
-            BasePolicy::Deny | BasePolicy::BreakGlassOnly => Rules::always(deny),
-            BasePolicy::BasicNormal | BasePolicy::AllNormal => {
+            Unconsented::UpToNormal => {
                 let ceiling = &self.policy.base_ceiling;
                 let effect = ProvisionType::Permit;
-                match resource.labels.as_ref().map(|labels| ceiling.covers(labels, effect)) {
+                match self.request.resource.labels.as_ref().map(|labels| ceiling.covers(labels, effect)) {
                     Some(true) => Rules::always(permit),
                     Some(false) => Rules::always(deny),
                     None => {
@@ -129,14 +173,11 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Under `allow`, break-glass outweighs the consents, but not a provision that denies this very purpose.
+    /// Where break-glass outweighs what the consents say.
     fn break_the_glass(&self, consents: Rules<'a>) -> Rules<'a> {
-        if self.break_glass != BreakGlass::Granted || self.policy.break_glass.mode != BreakGlassMode::Allow {
-            return consents;
-        }
-        consents.map(|outcome| match outcome.decision {
-            RuleDecision::Permit | RuleDecision::DenyBreakGlass => outcome,
-            RuleDecision::NotApplicable | RuleDecision::Deny => Outcome {
+        consents.map(|outcome| match self.break_glass.outweighs(self.policy, outcome.decision) {
+            false => outcome,
+            true => Outcome {
                 decision: RuleDecision::Permit,
                 source: Source { basis: Basis::Breakglass, reason: Reason::BreakGlassAllowed, ..outcome.source },
             },
@@ -146,8 +187,7 @@ impl<'a> Evaluation<'a> {
     /// The consents that apply, combined. Their order in the input has no influence.
     fn consents(&self, consents: &'a [Consent]) -> Rules<'a> {
         let mut applicable: Vec<&Consent> = consents.iter().filter(|consent| self.applies(consent)).collect();
-        let from = |consent: &Consent| consent.date.map(|date| date.from);
-        applicable.sort_by(|one, other| (from(other), &one.digest).cmp(&(from(one), &other.digest)));
+        newest_first(&mut applicable);
         let strictest_of = |consents: &[&'a Consent]| {
             strictest(nothing(), consents.iter().map(|consent| (&consent.root.key, self.consent(consent))))
         };
@@ -250,27 +290,28 @@ impl<'a> Evaluation<'a> {
 
     /// What a provision says if it matches; nothing where it is in no position to permit.
     fn outcome(&self, node: &'a Node, layer: &Layer<'a>) -> Option<Outcome<'a>> {
-        let of_consent = layer.source.basis == Basis::Consent;
-        let named = of_consent && node.elements.purpose.is_some();
-        let decision = match (node.effect, self.break_glass) {
-            (ProvisionType::Permit, _) if layer.standing != Standing::Permits => return None,
-            (ProvisionType::Permit, _) if !is_grantee(node, self.request) => return None,
-            (ProvisionType::Permit, BreakGlass::Refused(_)) if of_consent => return None,
-            // A permit that names no purpose does not mean this one.
-            (ProvisionType::Permit, BreakGlass::Granted) if of_consent && !named => return None,
-            (ProvisionType::Permit, _) => RuleDecision::Permit,
-            (ProvisionType::Deny, BreakGlass::Granted | BreakGlass::Refused(_)) if named => {
-                RuleDecision::DenyBreakGlass
-            }
-            (ProvisionType::Deny, _) => RuleDecision::Deny,
+        // Break-glass changes nothing about what stands above the consents.
+        let (break_glass, named) = match layer.source.basis {
+            Basis::Consent => (self.break_glass, node.elements.purpose.is_some()),
+            Basis::Overriding | Basis::Breakglass | Basis::Implicit => (BreakGlass::NotAsked, false),
         };
+        if node.effect == ProvisionType::Permit && !is_grantee(node, self.request) {
+            return None;
+        }
+        let decision = break_glass.decided_by(node.effect, named, layer.standing)?;
         Some(Outcome { decision, source: layer.source(node, self.break_glass) })
     }
 }
 
+/// Puts consents in order by their dates.
+pub(super) fn newest_first(consents: &mut [&Consent]) {
+    let from = |consent: &Consent| consent.date.map(|date| date.from);
+    consents.sort_by(|one, other| (from(other), &one.digest).cmp(&(from(one), &other.digest)));
+}
+
 /// The consents, newest first, in groups of which each is newer than all of the next. Where dates overlap, or one is missing,
 /// none is newer.
-fn by_age<'c, 'a>(newest_first: &'c [&'a Consent]) -> Vec<&'c [&'a Consent]> {
+pub(super) fn by_age<'c, 'a>(newest_first: &'c [&'a Consent]) -> Vec<&'c [&'a Consent]> {
     let dates: Option<Vec<TimeRange>> = newest_first.iter().map(|consent| consent.date).collect();
     let Some(dates) = dates else { return vec![newest_first] };
     let mut groups = Vec::new();

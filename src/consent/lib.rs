@@ -20,6 +20,7 @@ pub mod context;
 mod datatypes;
 pub mod decision;
 mod denials;
+pub mod diff;
 pub mod error;
 pub mod evaluate;
 pub mod export;

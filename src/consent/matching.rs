@@ -87,7 +87,8 @@ pub fn is_grantee(node: &Node, request: &Request) -> bool {
     }
 }
 
-fn is_meant(rule: &ActorRule, requester: &Requester, effect: ProvisionType) -> bool {
+/// Whether the requester is one whom the rule means.
+pub fn is_meant(rule: &ActorRule, requester: &Requester, effect: ProvisionType) -> bool {
     // Of a role, a certificate knows the code only.
     let in_role = rule.role.as_ref().is_none_or(|role| requester.is_in_role(&role.code, effect));
     let named = match &rule.who {
@@ -119,7 +120,8 @@ fn any_data(rules: &[DataRule], record: &Record, effect: ProvisionType) -> Optio
     result
 }
 
-fn one_data(rule: &DataRule, record: &Record, effect: ProvisionType) -> Option<bool> {
+/// Whether the record is the one that the rule names; none where that cannot be told from what is known.
+pub fn one_data(rule: &DataRule, record: &Record, effect: ProvisionType) -> Option<bool> {
     let Ok(target) = &rule.target else { return Some(false) };
     let itself = || record.id.as_ref().map(|id| same(id, target, effect));
     match rule.meaning {

@@ -118,6 +118,11 @@ impl Policy {
         &self.overriding
     }
 
+    /// Whether requests of this scope are decided by the policy on the ledger.
+    pub fn decides(&self, scope: ConsentScope) -> bool {
+        self.scope.is_none_or(|own| own == scope)
+    }
+
     /// The policy for requests for research. One of any scope is in force for them, but what it permits without a consent is
     /// care: research has policies of its own.
     pub fn for_research(self) -> Self {

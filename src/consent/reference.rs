@@ -7,7 +7,7 @@
 use crate::vocabulary::code_systems::is_resource_type;
 
 /// Types that can be an actor.
-const ACTOR_TYPES: &[&str] = &[
+pub const ACTOR_TYPES: &[&str] = &[
     "CareTeam",
     "Device",
     "Endpoint",
@@ -57,6 +57,11 @@ impl Subject {
     /// What has a name only, and no type.
     pub fn untyped(name: &str) -> Self {
         Self { key: name.to_owned(), base: None }
+    }
+
+    /// The server, where the reference names one.
+    pub fn server(&self) -> Option<&str> {
+        self.base.as_deref()
     }
 
     /// Whether it is a patient.

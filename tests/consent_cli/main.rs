@@ -3,6 +3,7 @@
 
 mod check;
 mod decisions;
+mod diff;
 mod formats;
 mod found;
 mod matching;

@@ -3,6 +3,7 @@
 mod bounds;
 mod cases;
 mod denials;
+mod differences;
 mod documents;
 mod found;
 mod generate;
