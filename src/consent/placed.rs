@@ -23,6 +23,8 @@ pub struct Placed {
     pub prefix: String,
     /// Nested provisions.
     pub children: Vec<Placed>,
+    /// Why it permits nothing, with all below it; none if it may.
+    pub nothing: Option<FieldError>,
 }
 
 impl Placed {
@@ -34,13 +36,13 @@ impl Placed {
             Self::new(child, document, &path, &path)
         });
         let children = children.collect();
-        Self { children, document, own: provision, path: path.to_owned(), prefix: prefix.to_owned() }
+        Self { children, document, own: provision, path: path.to_owned(), prefix: prefix.to_owned(), nothing: None }
     }
 
     /// The provision of a Consent of this type without elements, standing at `path`.
     pub fn base(effect: ProvisionType, path: &str, children: Vec<Self>) -> Self {
         let own = Provision { type_: Some(effect), ..Provision::default() };
-        Self { own, document: CONSENT, path: path.to_owned(), prefix: String::new(), children }
+        Self { own, document: CONSENT, path: path.to_owned(), prefix: String::new(), children, nothing: None }
     }
 
     /// The tree without places.
@@ -51,6 +53,11 @@ impl Placed {
     /// Whether everything nested in it permits.
     pub fn permits_only(&self) -> bool {
         self.children.iter().all(|child| child.own.type_ == Some(ProvisionType::Permit) && child.permits_only())
+    }
+
+    /// Whether anything nested in it has this type.
+    pub fn has_below(&self, effect: ProvisionType) -> bool {
+        self.children.iter().any(|child| child.own.type_ == Some(effect) || child.has_below(effect))
     }
 
     /// An error about one of its elements, or about all of it.

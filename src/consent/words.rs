@@ -53,10 +53,11 @@ fn is_over(period: Option<&Period>, now: Timestamp) -> bool {
 /// Whether nobody, or no record, is what a rule is about.
 fn names_nobody(elements: &Elements) -> bool {
     let nobody = |rules: &[ActorRule]| rules.iter().all(|rule| matches!(rule.who, Who::Nobody(_)));
-    let nothing = |rules: &[DataRule]| rules.iter().all(|rule| rule.target.is_err());
-    let Elements { actor, grantee, data, author, .. } = elements;
-    [actor, grantee].into_iter().flatten().any(|rules| nobody(rules))
-        || [data, author].into_iter().flatten().any(|rules| nothing(rules))
+    let no_record = |rules: &[DataRule]| rules.iter().all(|rule| rule.target.is_err());
+    let Elements { actor, grantee, data, author, nothing, .. } = elements;
+    nothing.is_some()
+        || [actor, grantee].into_iter().flatten().any(|rules| nobody(rules))
+        || [data, author].into_iter().flatten().any(|rules| no_record(rules))
 }
 
 fn text(node: &Node) -> String {

@@ -8,6 +8,7 @@ mod found;
 mod generate;
 mod kinds;
 mod members;
+mod modules;
 mod oracle;
 mod policies;
 mod properties;
