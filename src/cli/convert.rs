@@ -22,8 +22,8 @@ pub struct ImportArgs {
     /// Name of the ConsentPolicy.
     #[arg(long)]
     name: String,
-    /// ConsentPolicy manifest that says how the consent is to be read (codeSystems, modules, actorRoles, citedPolicies,
-    /// untypedRoot, organizations, timeZone). What it says of that the new one says as well.
+    /// ConsentPolicy manifest under which the consent is read. The new policy is this one with the consent as its template, with the
+    /// categories by which it took the consent, and without base policy, channel, contract and retention.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 }
@@ -46,8 +46,8 @@ pub struct ExportArgs {
 pub fn import(args: &ImportArgs) -> Result<(), CommandError> {
     let json = read_document(&args.file, "Consent")?;
     let wrong = |errors| BadInput(in_file(&args.file, errors));
-    let reading = args.policy.as_deref().map(read_spec).transpose()?.unwrap_or_default();
-    let policy = consent::validate(&reading).map_err(|errors| {
+    let under = args.policy.as_deref().map(read_spec).transpose()?.unwrap_or_default();
+    let policy = consent::validate(&under).map_err(|errors| {
         let path = args.policy.as_deref().unwrap_or(&args.file);
         BadInput(in_file(path, errors))
     })?;
@@ -55,18 +55,7 @@ pub fn import(args: &ImportArgs) -> Result<(), CommandError> {
     let read = read.map_err(|errors| wrong(read_as(&json, errors)))?;
     let period: Option<Period> =
         json.get("period").cloned().map(serde_json::from_value).transpose().map_err(bad_input)?;
-    let template = export::policy(&read, policy.standing(&read), period).map_err(|error| wrong(vec![error]))?;
-    let spec = PolicySpec {
-        code_systems: reading.code_systems,
-        modules: reading.modules,
-        actor_roles: reading.actor_roles,
-        cited_policies: reading.cited_policies,
-        untyped_root: reading.untyped_root,
-        organizations: reading.organizations,
-        time_zone: reading.time_zone,
-        ..template
-    };
-    consent::validate(&spec).map_err(wrong)?;
+    let spec = export::policy(&read, &under, &policy, period).map_err(wrong)?;
     let manifest = json!({
         "apiVersion": "ehrnet.dev/v1alpha1", "kind": "ConsentPolicy", "metadata": {"name": args.name},
         "spec": stated(&spec)?,
