@@ -20,7 +20,7 @@ pub struct ImportArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Name of the ConsentPolicy.
-    #[arg(long)]
+    #[arg(long, value_parser = name)]
     name: String,
     /// ConsentPolicy manifest under which the consent is read. The new policy is this one with the consent as its template, with the
     /// categories by which it took the consent, and without base policy, channel, contract and retention.
@@ -35,11 +35,29 @@ pub struct ExportArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Who takes it, as a FHIR reference.
-    #[arg(long, value_name = "Patient/ID")]
+    #[arg(long, value_name = "Patient/ID", value_parser = patient)]
     patient: String,
     /// Release of FHIR to write.
     #[arg(long, value_name = "R4|R5", value_parser = dialect, default_value = "R4")]
     dialect: FhirVersion,
+}
+
+/// A name that Kubernetes takes (RFC 1123 subdomain).
+fn name(text: &str) -> Result<String, &'static str> {
+    let within = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let label = |label: &str| {
+        label.bytes().all(|b| within(b) || b == b'-')
+            && label.bytes().next().is_some_and(within)
+            && !label.ends_with('-')
+    };
+    let fits = text.len() <= 253 && text.split('.').all(label);
+    fits.then(|| text.to_owned())
+        .ok_or("must be a name of Kubernetes: a-z, 0-9, - and ., at most 253 characters, such as epd-full")
+}
+
+fn patient(text: &str) -> Result<String, &'static str> {
+    let named = export::names_a_patient(text);
+    named.then(|| text.to_owned()).ok_or("must be of a patient: write Patient/id")
 }
 
 /// Prints the policy.

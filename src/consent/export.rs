@@ -10,6 +10,7 @@ use super::code::Code;
 use super::error::FieldError;
 use super::fhir::Consent;
 use super::policy::{Policy, validate};
+use super::reference::Subject;
 use super::subject::{Standing, is_scope};
 use super::tree::{below, give_types};
 use crate::vocabulary::code_systems::{CONSENT_SCOPE, LOINC};
@@ -112,6 +113,11 @@ fn write_roles(provision: &mut Provision) {
         actor.role = role_of(actor);
     }
     provision.provision.iter_mut().for_each(write_roles);
+}
+
+/// Whether a reference is one of a patient, as the consent of somebody needs.
+pub fn names_a_patient(reference: &str) -> bool {
+    Subject::parse(reference).is_some_and(|subject| subject.is_patient())
 }
 
 /// The active Consent of a patient (`Patient/id`) who takes a policy's template as it is.
