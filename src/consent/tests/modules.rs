@@ -81,7 +81,10 @@ fn a_permit_of_a_code_that_is_no_module_permits_nothing() {
             above["provision"] = json!([{"type": "permit", "period": {"end": "2030"}}]);
             for request in requests(element, &code) {
                 for document in [below("deny", rule.clone()), root.clone(), below("deny", above.clone())] {
-                    assert!(!permits(&[document.clone()], &nation(json!({})), &request), "{document} {request}");
+                    assert!(
+                        !permits(std::slice::from_ref(&document), &nation(json!({})), &request),
+                        "{document} {request}"
+                    );
                 }
             }
         }
@@ -111,7 +114,7 @@ fn what_stands_beside_a_code_that_is_no_module_is_permitted_as_ever() {
     let ask = |purpose: &str, codes: Value| {
         let resource = json!({"class": "Observation", "codes": codes});
         let request = json!({"patient": "Patient/ex-patient", "actor": {"id": "Practitioner/a"}, "purpose": purpose, "resource": resource});
-        decide(&[document.clone()], &nation(json!({})), &request)["decision"].clone()
+        decide(std::slice::from_ref(&document), &nation(json!({})), &request)["decision"].clone()
     };
     assert_eq!(ask("TREAT", json!([])), "PERMIT");
     assert_eq!(ask("HMARKT", json!([])), "DENY");
