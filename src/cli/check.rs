@@ -129,9 +129,9 @@ impl Judge {
         };
         match self.consent(&document) {
             Ok(consent) => {
-                let standing = self.policy.standing(&consent);
+                let standing = self.standing(&consent);
                 let rules = sentences(&consent, standing, self.now);
-                let counts_for = Some(counts_for(&consent, standing));
+                let counts_for = Some(counts_for(&consent, standing, self.reader));
                 Document { file, read_as: Some(consent.version), counts_for, rules, refused: Vec::new() }
             }
             Err(errors) => {
@@ -139,6 +139,13 @@ impl Judge {
                 refused(file, version, errors)
             }
         }
+    }
+
+    /// What a consent counts for. The ledger knows whose it is; of a file that names nobody by Patient/id no request can tell.
+    fn standing(&self, consent: &Consent) -> Standing {
+        let unnamed = self.reader == Reader::Files && consent.patient.is_none();
+        let at_most = if unnamed { Standing::Withholds } else { Standing::Permits };
+        self.policy.standing(consent).min(at_most)
     }
 
     fn consent(&self, document: &Value) -> Result<Consent, Vec<FieldError>> {
@@ -170,11 +177,14 @@ fn refused(file: String, read_as: Option<FhirVersion>, errors: Vec<FieldError>) 
     Document { file, read_as, counts_for: None, rules: Vec::new(), refused }
 }
 
-fn counts_for(consent: &Consent, standing: Standing) -> &'static str {
+fn counts_for(consent: &Consent, standing: Standing, reader: Reader) -> &'static str {
     match standing {
         _ if !consent.active => "nothing: its status is not active",
         Standing::Permits => "what it permits and what it denies",
         Standing::Withholds if !consent.verified => "what it denies only: it is not verified",
+        Standing::Withholds if reader == Reader::Files && consent.patient.is_none() => {
+            "what it denies only where a request names a patient: it names none by Patient/id"
+        }
         Standing::Withholds => {
             "what it denies only: scope or category are not those of a consent to the disclosure of records"
         }
@@ -190,7 +200,7 @@ fn report(documents: Vec<Document>, skipped: Vec<Skipped>) -> Report {
     let mut causes: Vec<Cause> = causes.into_iter().map(|(cause, documents)| Cause { cause, documents }).collect();
     causes.sort_by_key(|cause| std::cmp::Reverse(cause.documents));
     let refused = documents.iter().filter(|document| !document.refused.is_empty()).count();
-    let permits = |rule: &Sentence| rule.counts && rule.effect == ProvisionType::Permit;
+    let permits = |rule: &Sentence| rule.counts() && rule.effect == ProvisionType::Permit;
     let permitting = documents.iter().filter(|document| document.rules.iter().any(permits)).count();
     Report { read: documents.len() - refused, refused, permitting, skipped, causes, documents }
 }
@@ -216,7 +226,7 @@ fn lines(report: &Report) -> Vec<String> {
         lines.push(format!("{}: {outcome}{read_as}", document.file));
         lines.extend(document.counts_for.map(|counts| format!("  counts for {counts}")));
         let rule = |rule: &Sentence| {
-            let counts = if rule.counts { "" } else { " (does not count)" };
+            let counts = rule.why.as_ref().map_or_else(String::new, |why| format!(" (does not count: {why})"));
             format!("  {}: {}{counts}", rule.path, rule.text)
         };
         lines.extend(document.rules.iter().map(rule));

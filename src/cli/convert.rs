@@ -20,10 +20,10 @@ pub struct ImportArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Name of the ConsentPolicy.
-    #[arg(long)]
+    #[arg(long, value_parser = name)]
     name: String,
-    /// ConsentPolicy manifest that says how the consent is to be read (codeSystems, modules, actorRoles, citedPolicies,
-    /// untypedRoot, organizations, timeZone). What it says of that the new one says as well.
+    /// ConsentPolicy manifest under which the consent is read. The new policy is this one with the consent as its template, with the
+    /// categories by which it took the consent, and without base policy, channel, contract and retention.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 }
@@ -35,19 +35,37 @@ pub struct ExportArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Who takes it, as a FHIR reference.
-    #[arg(long, value_name = "Patient/ID")]
+    #[arg(long, value_name = "Patient/ID", value_parser = patient)]
     patient: String,
     /// Release of FHIR to write.
     #[arg(long, value_name = "R4|R5", value_parser = dialect, default_value = "R4")]
     dialect: FhirVersion,
 }
 
+/// A name that Kubernetes takes (RFC 1123 subdomain).
+fn name(text: &str) -> Result<String, &'static str> {
+    let within = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let label = |label: &str| {
+        label.bytes().all(|b| within(b) || b == b'-')
+            && label.bytes().next().is_some_and(within)
+            && !label.ends_with('-')
+    };
+    let fits = text.len() <= 253 && text.split('.').all(label);
+    fits.then(|| text.to_owned())
+        .ok_or("must be a name of Kubernetes: a-z, 0-9, - and ., at most 253 characters, such as epd-full")
+}
+
+fn patient(text: &str) -> Result<String, &'static str> {
+    let named = export::names_a_patient(text);
+    named.then(|| text.to_owned()).ok_or("must be of a patient: write Patient/id")
+}
+
 /// Prints the policy.
 pub fn import(args: &ImportArgs) -> Result<(), CommandError> {
     let json = read_document(&args.file, "Consent")?;
     let wrong = |errors| BadInput(in_file(&args.file, errors));
-    let reading = args.policy.as_deref().map(read_spec).transpose()?.unwrap_or_default();
-    let policy = consent::validate(&reading).map_err(|errors| {
+    let under = args.policy.as_deref().map(read_spec).transpose()?.unwrap_or_default();
+    let policy = consent::validate(&under).map_err(|errors| {
         let path = args.policy.as_deref().unwrap_or(&args.file);
         BadInput(in_file(path, errors))
     })?;
@@ -55,18 +73,7 @@ pub fn import(args: &ImportArgs) -> Result<(), CommandError> {
     let read = read.map_err(|errors| wrong(read_as(&json, errors)))?;
     let period: Option<Period> =
         json.get("period").cloned().map(serde_json::from_value).transpose().map_err(bad_input)?;
-    let template = export::policy(&read, policy.standing(&read), period).map_err(|error| wrong(vec![error]))?;
-    let spec = PolicySpec {
-        code_systems: reading.code_systems,
-        modules: reading.modules,
-        actor_roles: reading.actor_roles,
-        cited_policies: reading.cited_policies,
-        untyped_root: reading.untyped_root,
-        organizations: reading.organizations,
-        time_zone: reading.time_zone,
-        ..template
-    };
-    consent::validate(&spec).map_err(wrong)?;
+    let spec = export::policy(&read, &under, &policy, period).map_err(wrong)?;
     let manifest = json!({
         "apiVersion": "ehrnet.dev/v1alpha1", "kind": "ConsentPolicy", "metadata": {"name": args.name},
         "spec": stated(&spec)?,

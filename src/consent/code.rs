@@ -47,6 +47,11 @@ impl Code {
         self.meant.as_deref().or(self.system.as_deref())
     }
 
+    /// Whether it is a code of a system that is known here.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
     /// Whether it is a code of this system, or a bare one that may be.
     pub fn may_be_of(&self, system: &str) -> bool {
         self.meant().is_none_or(|meant| meant == system)

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use super::code::{Code, Systems};
 use super::reference::Subject;
 use crate::vocabulary::systems::bare;
-use crate::vocabulary::{Coding, ModuleElement, Part, ProvisionType, UntypedRoot};
+use crate::vocabulary::{Coding, LabelSpec, ModuleElement, Part, ProvisionType, UntypedRoot};
 
 /// What reading a consent or a request takes besides the document itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +64,7 @@ impl Default for ProvisionContext {
             modules: Vec::new(),
             cited_policies: BTreeMap::new(),
             cited_codes: Vec::new(),
-            confidentiality_required: false,
+            confidentiality_required: LabelSpec::default().require_confidentiality,
             certified_identifiers: None,
         }
     }

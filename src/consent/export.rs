@@ -9,23 +9,79 @@ use super::actors::role_of;
 use super::code::Code;
 use super::error::FieldError;
 use super::fhir::Consent;
+use super::policy::{Policy, validate};
+use super::reference::Subject;
 use super::subject::{Standing, is_scope};
 use super::tree::{below, give_types};
 use crate::vocabulary::code_systems::{CONSENT_SCOPE, LOINC};
-use crate::vocabulary::{Actor, Coding, ConsentScope, FhirVersion, Period, PolicySpec, Provision, ProvisionType};
+use crate::vocabulary::{
+    Actor, BasePolicy, Coding, ConsentScope, FhirVersion, Period, PolicySpec, Provision, ProvisionType, RetentionSpec,
+};
 
 /// Category of a consent whose policy names none (LOINC: Patient Consent).
 const PATIENT_CONSENT: &str = "59284-0";
 const SCOPES: [ConsentScope; 2] = [ConsentScope::PatientPrivacy, ConsentScope::Research];
 
-/// A policy that offers patients what this consent says: scope, category and template, in R4's words, which can say every
-/// tree. `standing` is what the consent counts for under the policy that it was read with, `period` that of the resource as a whole
-/// (R5). Whether the new policy is valid is not looked at.
+/// The policy `under`, of which `policy` was made, with this consent as what patients are offered: no document is permitted by the new
+/// one that is denied by the old one. It takes the categories by which the consent was taken, and permits nothing without a consent:
+/// it may take fewer documents, and what one of them denies by leaving it out must not be left to a base policy. The template is in
+/// R4's words, which can say every tree. `period` is that of the resource as a whole (R5). Channel, contract and retention are not
+/// the new policy's.
 ///
 /// # Errors
-/// The consent is not active; it names grantees, or bounds periods of its provisions, which a template cannot; or it permits something and is of a kind whose permits do not count,
-/// so that a consent made of it would permit more.
-pub fn policy(consent: &Consent, standing: Standing, period: Option<Period>) -> Result<PolicySpec, FieldError> {
+/// What stands in the document and a template cannot say.
+pub fn policy(
+    consent: &Consent,
+    under: &PolicySpec,
+    policy: &Policy,
+    period: Option<Period>,
+) -> Result<PolicySpec, Vec<FieldError>> {
+    let template = template(consent, policy.standing(consent), period).map_err(|error| vec![error])?;
+    let taken = consent.category.iter().filter(|code| policy.takes(code));
+    let taken = taken.filter(|code| !SCOPES.iter().any(|scope| is_scope(code, *scope)));
+    let coding =
+        |code: &Code| Coding { system: code.system.clone(), code: code.code.clone(), display: code.display.clone() };
+    let taken: Vec<Coding> = taken.map(coding).collect();
+    let spec = PolicySpec {
+        fhir_version: FhirVersion::R4,
+        channel_ref: None,
+        contract_ref: None,
+        scope: under.scope.or_else(|| SCOPES.into_iter().find(|scope| consent.is_about(*scope))),
+        base_policy: BasePolicy::default(),
+        category: if taken.is_empty() { under.category.clone() } else { taken },
+        overriding: under.overriding.iter().map(|rule| typed(rule, under.fhir_version)).collect::<Result<_, _>>()?,
+        template: Some(template),
+        retention: RetentionSpec::default(),
+        ..under.clone()
+    };
+    let errors = match validate(&spec) {
+        Ok(_) => return Ok(spec),
+        Err(errors) => errors,
+    };
+    Err(errors.into_iter().map(|error| in_document(error, consent)).collect())
+}
+
+/// A rule of a valid policy in R4's words.
+fn typed(rule: &Provision, version: FhirVersion) -> Result<Provision, Vec<FieldError>> {
+    let mut typed = rule.clone();
+    let effect = rule.type_.or(rule.decision).unwrap_or(ProvisionType::Deny);
+    give_types(&mut typed, effect, version, "spec.overriding").map_err(|error| vec![error])?;
+    Ok(typed)
+}
+
+/// An error about the template that a consent became, at the element of the document that it came from.
+fn in_document(error: FieldError, consent: &Consent) -> FieldError {
+    let Some(mut rest) = error.field.strip_prefix("spec.template") else { return error };
+    let mut node = &consent.root;
+    while let Some((i, below)) = rest.strip_prefix(".provision[").and_then(|rest| rest.split_once(']')) {
+        let Some(child) = i.parse().ok().and_then(|i: usize| node.children.get(i)) else { break };
+        (node, rest) = (child, below);
+    }
+    FieldError { field: format!("Consent.{}{rest}", node.path), ..error }
+}
+
+/// What patients are offered who are to say what this consent does.
+fn template(consent: &Consent, standing: Standing, period: Option<Period>) -> Result<Provision, FieldError> {
     if !consent.active {
         return Err(FieldError::new("Consent.status", "must be active: what nobody agrees to is nothing to offer"));
     }
@@ -43,21 +99,12 @@ pub fn policy(consent: &Consent, standing: Standing, period: Option<Period>) -> 
         let message = "is not one of consents to the disclosure of records: what it permits does not count, and a template permits";
         return Err(FieldError::new("Consent.category", message));
     }
-    let categories = consent.category.iter().filter(|code| !SCOPES.iter().any(|scope| is_scope(code, *scope)));
-    let coding =
-        |code: &Code| Coding { system: code.system.clone(), code: code.code.clone(), display: code.display.clone() };
     let mut template = consent.provision.clone();
     write_roles(&mut template);
     if period.is_some() {
         template.period = period;
     }
-    Ok(PolicySpec {
-        fhir_version: FhirVersion::R4,
-        scope: SCOPES.into_iter().find(|scope| consent.is_about(*scope)),
-        category: categories.map(coding).collect(),
-        template: Some(template),
-        ..PolicySpec::default()
-    })
+    Ok(template)
 }
 
 /// A template says by the role what was read of it.
@@ -66,6 +113,11 @@ fn write_roles(provision: &mut Provision) {
         actor.role = role_of(actor);
     }
     provision.provision.iter_mut().for_each(write_roles);
+}
+
+/// Whether a reference is one of a patient, as the consent of somebody needs.
+pub fn names_a_patient(reference: &str) -> bool {
+    Subject::parse(reference).is_some_and(|subject| subject.is_patient())
 }
 
 /// The active Consent of a patient (`Patient/id`) who takes a policy's template as it is.

@@ -24,14 +24,15 @@ pub enum Match<'a> {
 
 /// Whether `node` matches `request` at `now`; it is known to be [`asked`].
 pub fn matches<'a>(node: &'a Node, request: &Request, now: Timestamp) -> Match<'a> {
-    let Elements { period, labels, class, document_type, code, data_period, data, author, .. } = &node.elements;
+    let Elements { period, labels, class, document_type, code, data_period, data, author, nothing, .. } =
+        &node.elements;
     if !period.as_ref().is_none_or(|period| period.contains(now)) {
         return Match::NotAsked;
     }
     let effect = node.effect;
     let record = &request.resource;
     let mut open = Vec::new();
-    let mut other_data = false;
+    let mut other_data = effect == ProvisionType::Permit && nothing.is_some();
     let mut compare = |about: About<'a>, holds: Option<bool>| match holds {
         Some(holds) => other_data |= !holds,
         None => open.push(Element { about, effect }),

@@ -2,7 +2,7 @@
 //! policy says it is.
 
 use super::context::{Module, ProvisionContext};
-use super::error::FieldError;
+use super::error::{FieldError, said_within};
 use super::placed::{CONSENT, MAX_COPIES, Placed};
 use super::tree::MAX_PROVISIONS;
 use crate::vocabulary::code_systems::CodedElement;
@@ -22,7 +22,9 @@ pub fn expand(root: Placed, context: &ProvisionContext) -> Result<Placed, FieldE
     let mut expanded = expand_all(root, context)?;
     match expanded.pop() {
         Some(one) if expanded.is_empty() => Ok(one),
-        Some(one) => Err(one.error("", "names several modules, which only a nested provision can")),
+        Some(one) => {
+            Err(one.error("", "names several modules, or one beside other codes, which only a nested provision can"))
+        }
         None => Err(FieldError::new(CONSENT, "stands for nothing")),
     }
 }
@@ -36,7 +38,8 @@ struct Expansion<'e> {
 }
 
 impl Expansion<'_> {
-    /// The provisions that one stands for: of each element that has modules, one for each of them and one for its other codes.
+    /// The provisions that one stands for: of each element that has modules, one for each of them, one for its other codes, and
+    /// one that permits nothing for codes that are no modules.
     /// `above` is what the modules state that it is nested in.
     fn one(&mut self, mut placed: Placed, above: &Stated) -> Result<Vec<Placed>, FieldError> {
         above.refuse_again(&placed)?;
@@ -44,8 +47,7 @@ impl Expansion<'_> {
         for element in ModuleElement::ALL {
             choices.extend(split(&placed, element, self.context)?);
         }
-        let stated =
-            choices.iter().flat_map(|choice| &choice.modules).fold(above.clone(), |stated, one| stated.and(one));
+        let stated = choices.iter().fold(above.clone(), Stated::and);
         let mut children = Vec::new();
         for child in std::mem::take(&mut placed.children) {
             children.extend(self.one(child, &stated)?);
@@ -90,11 +92,13 @@ struct Choice<'c> {
     element: ModuleElement,
     modules: Vec<&'c Module>,
     others: Vec<Coding>,
+    /// In a permit, codes that may be of the modules' systems and are no modules, with why they permit nothing.
+    undeclared: Vec<(Coding, FieldError)>,
 }
 
 impl Choice<'_> {
     fn len(&self) -> usize {
-        self.modules.len() + usize::from(!self.others.is_empty())
+        self.modules.len() + usize::from(!self.others.is_empty()) + usize::from(!self.undeclared.is_empty())
     }
 
     /// The rules that `placed`, without the element, stands for with it.
@@ -110,6 +114,13 @@ impl Choice<'_> {
             for (name, codings) in statements(module) {
                 state(&mut rule, name, codings)?;
             }
+            rules.push(rule);
+        }
+        if let Some((_, why)) = self.undeclared.first() {
+            let mut rule = placed.clone();
+            rule.nothing = Some(why.clone());
+            let codings: Vec<Coding> = self.undeclared.iter().map(|(coding, _)| coding.clone()).collect();
+            state(&mut rule, self.element.name(), &codings)?;
             rules.push(rule);
         }
         Ok(rules)
@@ -155,14 +166,16 @@ pub fn coded(element: ModuleElement) -> CodedElement {
     }
 }
 
-/// Names of the elements that modules state. What is nested in a module would leave it by stating one of them again.
+/// Names of the elements that modules state, or that stand for nothing. What is nested in a module would leave it by stating one of them again.
 #[derive(Clone, Debug, Default)]
 struct Stated(Vec<&'static str>);
 
 impl Stated {
-    fn and(mut self, module: &Module) -> Self {
-        self.0.push(module.element.name());
-        self.0.extend(statements(module).map(|(name, _)| name));
+    fn and(mut self, choice: &Choice) -> Self {
+        if !choice.modules.is_empty() || !choice.undeclared.is_empty() {
+            self.0.push(choice.element.name());
+        }
+        self.0.extend(choice.modules.iter().flat_map(|module| statements(module)).map(|(name, _)| name));
         self
     }
 
@@ -179,15 +192,15 @@ impl Stated {
     }
 }
 
-/// The modules among the codes of an element, and its other codes; none if there are no modules. A denial of a module that
-/// nobody declared would deny nothing.
+/// The modules among the codes of an element, and its other codes; none if there is nothing to take apart. A denial of a module
+/// that nobody declared would deny nothing, and a permit of one permits nothing.
 fn split<'c>(
     placed: &Placed,
     element: ModuleElement,
     context: &'c ProvisionContext,
 ) -> Result<Option<Choice<'c>>, FieldError> {
     let declared: Vec<&Module> = context.modules.iter().filter(|module| module.element == element).collect();
-    let mut choice = Choice { element, modules: Vec::new(), others: Vec::new() };
+    let mut choice = Choice { element, modules: Vec::new(), others: Vec::new(), undeclared: Vec::new() };
     let effect = placed.own.type_.unwrap_or(ProvisionType::Deny);
     let codings = match element {
         ModuleElement::Code => &placed.own.code,
@@ -203,12 +216,26 @@ fn split<'c>(
         let of_system = |module: &&Module| code.meant().is_none_or(|system| module.code.meant() == Some(system));
         let found: Vec<&Module> = declared.iter().filter(named).copied().collect();
         if found.is_empty() && effect == ProvisionType::Deny && declared.iter().any(of_system) {
-            let message = "is not one of the policy's modules, so it would deny nothing: declare it in spec.modules";
-            return Err(placed.error(&format!("{}[{i}]", element.name()), message));
+            return Err(undeclared(placed, element, i, coding, "would deny"));
+        }
+        // A code of a system that nobody knows may be the module of another name.
+        let perhaps = !declared.is_empty() && !code.is_known();
+        if found.is_empty() && effect == ProvisionType::Permit && (perhaps || declared.iter().any(of_system)) {
+            if placed.has_below(ProvisionType::Deny) {
+                return Err(undeclared(
+                    placed,
+                    element,
+                    i,
+                    coding,
+                    "permits nothing, and what is nested in it would deny",
+                ));
+            }
+            choice.undeclared.push((coding.clone(), undeclared(placed, element, i, coding, "permits")));
+            continue;
         }
         // What only may be a module may be a code of its own as well. Nothing is permitted in what only may be meant.
         if found.iter().all(|module| module.code != code) {
-            if !found.is_empty() && permits_below(placed) {
+            if !found.is_empty() && placed.has_below(ProvisionType::Permit) {
                 let message = "may be one of the policy's modules, and what is nested in it permits: name its system as the policy \
                                does";
                 return Err(placed.error(&format!("{}[{i}]", element.name()), message));
@@ -221,9 +248,19 @@ fn split<'c>(
             }
         }
     }
-    Ok(Some(choice).filter(|choice| !choice.modules.is_empty()))
+    Ok(Some(choice).filter(|choice| !choice.modules.is_empty() || !choice.undeclared.is_empty()))
 }
 
-fn permits_below(placed: &Placed) -> bool {
-    placed.children.iter().any(|child| child.own.type_ == Some(ProvisionType::Permit) || permits_below(child))
+/// Why a code that is no module `does` nothing.
+fn undeclared(placed: &Placed, element: ModuleElement, i: usize, coding: &Coding, does: &str) -> FieldError {
+    let system = coding.system.as_ref().map_or_else(String::new, |system| format!("{system}|"));
+    let named = said_within(&format!("{system}{}", coding.code), MAX_NAMED);
+    let message = format_args!(
+        "is not one of the policy's modules, so it {does} nothing: declare \"{named}\" in spec.modules, or its system in \
+         spec.codeSystems if it is another"
+    );
+    placed.error(&format!("{}[{i}]", element.name()), message)
 }
+
+/// Characters of a code that are said of one that is no module.
+const MAX_NAMED: usize = 120;

@@ -23,6 +23,8 @@ pub struct Placed {
     pub prefix: String,
     /// Nested provisions.
     pub children: Vec<Placed>,
+    /// Why it permits nothing, with all below it; none if it may.
+    pub nothing: Option<FieldError>,
 }
 
 impl Placed {
@@ -34,13 +36,13 @@ impl Placed {
             Self::new(child, document, &path, &path)
         });
         let children = children.collect();
-        Self { children, document, own: provision, path: path.to_owned(), prefix: prefix.to_owned() }
+        Self { children, document, own: provision, path: path.to_owned(), prefix: prefix.to_owned(), nothing: None }
     }
 
     /// The provision of a Consent of this type without elements, standing at `path`.
     pub fn base(effect: ProvisionType, path: &str, children: Vec<Self>) -> Self {
         let own = Provision { type_: Some(effect), ..Provision::default() };
-        Self { own, document: CONSENT, path: path.to_owned(), prefix: String::new(), children }
+        Self { own, document: CONSENT, path: path.to_owned(), prefix: String::new(), children, nothing: None }
     }
 
     /// The tree without places.
@@ -55,7 +57,12 @@ impl Placed {
 
     /// Whether it denies, and everything nested in it.
     pub fn denies_only(&self) -> bool {
-        self.own.type_ == Some(ProvisionType::Deny) && self.children.iter().all(Self::denies_only)
+        self.own.type_ == Some(ProvisionType::Deny) && !self.has_below(ProvisionType::Permit)
+    }
+
+    /// Whether anything nested in it has this type.
+    pub fn has_below(&self, effect: ProvisionType) -> bool {
+        self.children.iter().any(|child| child.own.type_ == Some(effect) || child.has_below(effect))
     }
 
     /// An error about one of its elements, or about all of it.

@@ -19,7 +19,7 @@ use super::json::{At, refuse_blanks};
 use super::modules;
 use super::placed::Placed;
 use super::reference::{Subject, reference_key};
-use super::subject::Standing;
+use super::subject::{self, Standing};
 use super::time;
 use super::tree::{Node, build, check_size, give_types};
 use crate::vocabulary::code_systems::{CONFIDENTIALITY, CodedElement};
@@ -128,6 +128,11 @@ impl Policy {
     pub fn for_research(self) -> Self {
         let base = if self.scope == Some(ConsentScope::Research) { self.base } else { BasePolicy::Deny };
         Self { base, ..self }
+    }
+
+    /// Whether a consent may permit by this category.
+    pub fn takes(&self, category: &Code) -> bool {
+        subject::takes(category, &self.category)
     }
 
     /// What a consent counts for under this policy. Its denials count whatever it is about.

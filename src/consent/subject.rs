@@ -72,6 +72,12 @@ pub fn may_be_opt_out(code: &Code) -> bool {
     code.is_perhaps(ACT_CODE, OPT_OUT)
 }
 
+/// Whether a consent to disclosure may have this category. `listed` are the categories that a policy takes, empty if it takes those
+/// that are known.
+pub fn takes(code: &Code, listed: &[Code]) -> bool {
+    if listed.is_empty() { is_disclosure(code) } else { listed.contains(code) }
+}
+
 /// Whether two codes may be one, so that they do not say two things.
 fn may_be_one(one: &Code, other: &Code) -> bool {
     let apart = one.meant().is_some() && other.meant().is_some() && one.meant() != other.meant();
@@ -81,9 +87,9 @@ fn may_be_one(one: &Code, other: &Code) -> bool {
 /// The standing of a consent with this scope and these categories. `listed` are the categories that a policy takes, empty if
 /// it takes those that are known.
 pub fn standing(scope: &[Code], category: &[Code], version: FhirVersion, verified: bool, listed: &[Code]) -> Standing {
-    let takes = |code: &&Code| if listed.is_empty() { is_disclosure(code) } else { listed.contains(code) };
-    let of_category = category.iter().any(|code| takes(&code));
-    let beside = |scope: &Code| category.iter().filter(takes).any(|code| !may_be_one(scope, code));
+    let taken = || category.iter().filter(|code| takes(code, listed));
+    let of_category = taken().next().is_some();
+    let beside = |scope: &Code| taken().any(|code| !may_be_one(scope, code));
     let of_scope = match scope {
         // R5 has no scope, and its categories say as much. In R4 one code does not say both.
         [] => version == FhirVersion::R5 || category.iter().filter(|code| is_any_scope(code)).any(beside),

@@ -67,6 +67,8 @@ pub struct Elements {
     pub data: Option<Arc<[DataRule]>>,
     /// Whose data it is: custodians and authors among the actors.
     pub author: Option<Arc<[DataRule]>>,
+    /// Why a permit is for no record, whatever the other elements are; of no account to a denial.
+    pub nothing: Option<Arc<FieldError>>,
 }
 
 /// Who is meant.
@@ -249,6 +251,7 @@ impl Builder<'_> {
             code: self.codes(&own.code, CodedElement::Code),
             data: list(own.data.iter().enumerate().map(|(i, data)| self.data(i, data)).collect()),
             author,
+            nothing: self.placed.nothing.clone().map(Arc::new),
         }
     }
 
@@ -441,6 +444,7 @@ impl Elements {
             data_period: self.data_period.or_else(|| inherited.data_period.clone()),
             data: self.data.or_else(|| inherited.data.clone()),
             author: self.author.or_else(|| inherited.author.clone()),
+            nothing: self.nothing.or_else(|| inherited.nothing.clone()),
         }
     }
 

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::code::{Code, Labels};
-use super::error::said_within;
+use super::denials;
+use super::error::{FieldError, said_within};
 use super::fhir::Consent;
 use super::subject::Standing;
 use super::time::Period;
@@ -18,45 +19,59 @@ pub struct Sentence {
     pub path: String,
     /// Permit or deny.
     pub effect: ProvisionType,
-    /// Whether it counts: a rule that is over does not, nor one of a consent that is not active, and neither does a permit that names
-    /// nobody, or that of a consent which is not one to the disclosure of records.
-    pub counts: bool,
+    /// Why it does not count, if it does not: a rule that is over, one of a consent that is not active, a permit that names nobody or
+    /// no record, or that of a consent which is not one to the disclosure of records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// The rule in words.
     pub text: String,
+}
+
+impl Sentence {
+    /// Whether it counts.
+    pub fn counts(&self) -> bool {
+        self.why.is_none()
+    }
 }
 
 /// Every rule of a consent, in the order of the document, and whether it counts at `now`. What a provision inherits is said again.
 pub fn sentences(consent: &Consent, standing: Standing, now: Timestamp) -> Vec<Sentence> {
     let mut said = Vec::new();
-    let over = !consent.active || is_over(consent.period.as_ref(), now);
-    let counts = |node: &Node| {
-        let permits = standing == Standing::Permits && !names_nobody(&node.elements);
-        let over = over || is_over(node.elements.period.as_deref(), now);
-        !over && (permits || node.effect == ProvisionType::Deny)
+    let over = is_over(consent.period.as_ref(), now);
+    let why = |node: &Node| match node.effect {
+        _ if !consent.active => Some("the consent is not active".to_owned()),
+        _ if over || is_over(node.elements.period.as_deref(), now) => Some("it is over".to_owned()),
+        ProvisionType::Permit if standing != Standing::Permits => {
+            Some("the consent counts for what it denies only".to_owned())
+        }
+        ProvisionType::Permit => names_nobody(&node.elements).map(FieldError::to_string),
+        ProvisionType::Deny => None,
     };
-    below(&consent.root, &counts, &mut said);
+    below(&consent.root, &why, &mut said);
     if let Some(period) = &consent.period {
         said.iter_mut().for_each(|sentence| sentence.text += &format!(", all of it {}", span(period)));
     }
     said
 }
 
-fn below(node: &Node, counts: &impl Fn(&Node) -> bool, said: &mut Vec<Sentence>) {
-    said.push(Sentence { path: node.path.clone(), effect: node.effect, counts: counts(node), text: text(node) });
-    node.children.iter().for_each(|child| below(child, counts, said));
+fn below(node: &Node, why: &impl Fn(&Node) -> Option<String>, said: &mut Vec<Sentence>) {
+    said.push(Sentence { path: node.path.clone(), effect: node.effect, why: why(node), text: text(node) });
+    node.children.iter().for_each(|child| below(child, why, said));
 }
 
 fn is_over(period: Option<&Period>, now: Timestamp) -> bool {
     period.and_then(|period| period.ends).is_some_and(|ends| ends <= now)
 }
 
-/// Whether nobody, or no record, is what a rule is about.
-fn names_nobody(elements: &Elements) -> bool {
-    let nobody = |rules: &[ActorRule]| rules.iter().all(|rule| matches!(rule.who, Who::Nobody(_)));
-    let nothing = |rules: &[DataRule]| rules.iter().all(|rule| rule.target.is_err());
-    let Elements { actor, grantee, data, author, .. } = elements;
-    [actor, grantee].into_iter().flatten().any(|rules| nobody(rules))
-        || [data, author].into_iter().flatten().any(|rules| nothing(rules))
+/// Why nobody, or no record, is what a permit is about; none if it is about somebody.
+fn names_nobody(elements: &Elements) -> Option<&FieldError> {
+    let nobody = |rule: &ActorRule| matches!(rule.who, Who::Nobody(_));
+    let Elements { actor, grantee, data, author, nothing, .. } = elements;
+    let actors = [actor, grantee].into_iter().filter(|rules| rules.iter().any(|rules| rules.iter().all(nobody)));
+    let records = [data, author].into_iter();
+    let records = records.filter(|rules| rules.iter().any(|rules| rules.iter().all(|rule| rule.target.is_err())));
+    let why = actors.flat_map(denials::nobody).chain(records.flat_map(denials::no_record));
+    nothing.as_deref().into_iter().chain(why).next()
 }
 
 fn text(node: &Node) -> String {
@@ -151,7 +166,7 @@ fn who(rule: &ActorRule) -> String {
         Who::Reference { key, msp_id: Some(msp_id) } => format!("{key} (MSP {msp_id})"),
         Who::Reference { key, msp_id: None } => key.clone(),
         Who::Identifier(identifier) => format!("{}|{}", identifier.system, identifier.value),
-        Who::Nobody(_) => "nobody".to_owned(),
+        Who::Nobody(_) => "somebody who cannot be compared".to_owned(),
         many => ["everybody", &many.many().unwrap_or_default()].join(" ").trim_end().to_owned(),
     };
     in_role(named, rule)
@@ -295,8 +310,27 @@ mod tests {
     }
 
     #[test]
+    fn why_a_rule_does_not_count_is_said_and_a_permit_of_nobody_reads_like_no_denial() {
+        let said = |members: Value| rules(members).remove(0);
+        let search = json!([{"reference": {"reference": "Practitioner?identifier=a|1"}}]);
+        let permit = |name: &str, value: Value| said(json!({"provision": {"type": "permit", name: value}}));
+        let nobody = permit("actor", search);
+        assert_eq!(nobody.text, "somebody who cannot be compared may see all records for any purpose");
+        assert!(nobody.why.expect("a reason").starts_with("Consent.provision.actor[0].reference: cannot be compared"));
+        let record = permit("data", json!([{"meaning": "instance", "reference": {"reference": "urn:uuid:7b0c"}}]));
+        assert!(record.why.expect("a reason").starts_with("Consent.provision.data[0].reference: cannot be compared"));
+        let over = permit("period", json!({"end": "2020"}));
+        assert_eq!(over.why.as_deref(), Some("it is over"));
+        let inactive = said(json!({"status": "inactive", "provision": {"type": "deny"}}));
+        assert_eq!(inactive.why.as_deref(), Some("the consent is not active"));
+        let operation = said(json!({"scope": {"coding": [{"code": "treatment"}]}, "provision": {"type": "permit"}}));
+        assert_eq!(operation.why.as_deref(), Some("the consent counts for what it denies only"));
+        assert_eq!(permit("period", json!({"end": "2099"})).why, None);
+    }
+
+    #[test]
     fn a_rule_that_is_over_or_names_nobody_does_not_count() {
-        let counts = |members: Value| rules(members).iter().map(|rule| rule.counts).collect::<Vec<_>>();
+        let counts = |members: Value| rules(members).iter().map(Sentence::counts).collect::<Vec<_>>();
         let search = json!([{"reference": {"reference": "Practitioner?identifier=a|1"}}]);
         let record = json!([{"meaning": "instance", "reference": {"reference": "urn:uuid:7b0c"}}]);
         for (provision, expected) in [

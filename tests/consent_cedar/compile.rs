@@ -153,7 +153,8 @@ fn about(node: &Node) -> String {
         all(start.map(|start| format!("{begins} datetime({start:?})")).into_iter().chain(ends))
     });
     let data = elements.data.iter().chain(&elements.author).map(|data| any(data.iter().map(named)));
-    all(label.chain(class).chain(code).chain(written).chain(data))
+    let nothing = elements.nothing.iter().filter(|_| node.effect == ProvisionType::Permit).map(|_| "false".to_owned());
+    all(label.chain(class).chain(code).chain(written).chain(data).chain(nothing))
 }
 
 fn actor(rule: &ActorRule) -> String {

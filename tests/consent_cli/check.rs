@@ -47,7 +47,7 @@ fn a_folder_of_documents_is_judged_before_it_goes_live() {
         "documents/a.json: read (read as R4)\n  counts for what it permits and what it denies\n  provision: everybody may see all records for TREAT until 2027\n",
         "documents/b.json: refused (read as R4)\n  Consent.provision.type: is required",
         "documents/d.json entry[1]: read (read as R4)\n  counts for what it denies only",
-        "all records for any purpose (does not count)",
+        "all records for any purpose (does not count: the consent counts for what it denies only)",
         "documents/e.xml: refused\n  Consent: is XML",
         "documents/f.json: refused\n  Consent: begins with a byte order mark",
         "2 read, of which 1 can permit something; 4 refused; 1 skipped\n  2 × type is required\n",
@@ -115,7 +115,18 @@ fn a_module_is_the_rule_that_the_policy_says_it_is() {
 fn a_module_that_nobody_declared_permits_nothing_and_is_refused_in_a_denial() {
     let permit = of_modules("permit", "urn:oid:1.2.3.4", &["bills"]);
     let request = json!({"actor": {"id": "Practitioner/7"}, "purpose": "TREAT", "resource": {"class": "Observation", "codes": []}});
-    assert_eq!(decision(&[permit], Some(national()), request.clone()), "DENY");
+    assert_eq!(decision(std::slice::from_ref(&permit), Some(national()), request.clone()), "DENY");
+    for request in [
+        json!({"purpose": "HMARKT"}),
+        json!({"purpose": "HMARKT", "resource": {"codes": codes("urn:oid:1.2.3.4", &["bills"])}}),
+    ] {
+        assert_eq!(decision(std::slice::from_ref(&permit), Some(national()), request), "DENY");
+    }
+    let files = [("documents/a.json", permit.to_string().into_bytes()), ("policy.json", manifest(&national()))];
+    let output = run(&["check", "documents", "--policy", "policy.json"], &folder(&files));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("so it permits nothing: declare \"urn:oid:1.2.3.4|bills\" in spec.modules"), "{said}");
+    assert!(said.contains("1 read, of which 0 can permit something"), "{said}");
     let deny = of_modules("deny", "urn:oid:1.2.3.4", &["bills"]);
     let said = Run::new().consent(&deny).policy(&national()).request(&request).refusal();
     assert!(said.contains("Consent.provision.provision[0].code[0]: is not one of the policy's modules"), "{said}");
@@ -294,8 +305,55 @@ fn what_is_over_or_not_active_permits_nothing_more() {
     ];
     let output = run(&["check", "--as", "files", "."], &folder(&files));
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("for any purpose until 2020 (does not count)\n"), "{said}");
+    assert!(said.contains("for any purpose until 2020 (does not count: it is over)\n"), "{said}");
     assert!(said.contains("3 read, of which 1 can permit something; 0 refused\n"), "{said}");
+}
+
+#[test]
+fn a_file_that_names_no_patient_permits_no_request_for_one() {
+    let identified = json!({"identifier": {"system": "urn:x", "value": "1"}});
+    let document = member(permit_all(), "patient", identified);
+    let folder = folder(&[("a.json", document.to_string().into_bytes())]);
+    let said =
+        |reader: &str| String::from_utf8_lossy(&run(&["check", "--as", reader, "."], &folder).stdout).into_owned();
+    let files = said("files");
+    assert!(
+        files.contains("it names none by Patient/id") && files.contains("of which 0 can permit something"),
+        "{files}"
+    );
+    assert!(said("ledger").contains("of which 1 can permit something"));
+    assert_eq!(decision(&[document], None, json!({"patient": "Patient/1"})), "DENY");
+}
+
+#[test]
+fn names_that_kubernetes_and_patients_that_requests_do_not_have_are_refused() {
+    let folder = folder(&[
+        ("consent.json", permit_all().to_string().into_bytes()),
+        ("policy.json", manifest(&json!({"template": {"type": "permit"}}))),
+    ]);
+    for (name, taken) in [
+        ("epd-full", true),
+        ("epd.full.2", true),
+        ("EPD Full", false),
+        ("", false),
+        ("-a", false),
+        ("a..b", false),
+        ("a-", false),
+    ] {
+        let output = run(&["import", "consent.json", &format!("--name={name}")], &folder);
+        assert_eq!(output.status.success(), taken, "{name}");
+    }
+    for (patient, taken) in [
+        ("Patient/4711", true),
+        ("https://a.example/fhir/Patient/1", true),
+        ("4711", false),
+        ("Practitioner/1", false),
+        ("Patient/", false),
+    ] {
+        let output = run(&["export", "policy.json", "--patient", patient], &folder);
+        assert_eq!(output.status.success(), taken, "{patient}");
+        assert!(taken || output.status.code() == Some(2), "{patient}");
+    }
 }
 
 #[test]

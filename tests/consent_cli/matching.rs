@@ -192,7 +192,9 @@ fn reading_7_labels_without_confidentiality_leave_only_its_rule_unmatched() {
     );
     assert_eq!(decision(&[permit], None, json!({"resource": {"securityLabels": ["HIV"]}})), "DENY");
     let deny = r4(json!({"type": "permit", "provision": [{"type": "deny", "securityLabel": labels(&["L"])}]}));
-    assert_eq!(decision(&[deny], None, json!({"resource": {"securityLabels": ["HIV"]}})), "PERMIT");
+    let ask = |policy| decision(std::slice::from_ref(&deny), policy, json!({"resource": {"securityLabels": ["HIV"]}}));
+    assert_eq!(ask(Some(json!({"labels": {"requireConfidentiality": false}}))), "PERMIT");
+    assert_eq!(ask(None), "DENY", "a record without confidentiality counts as V");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod found;
 mod generate;
 mod kinds;
 mod members;
+mod modules;
 mod oracle;
 mod policies;
 mod properties;

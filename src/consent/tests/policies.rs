@@ -117,3 +117,25 @@ fn a_role_is_mapped_once_and_what_is_known_means_the_same_everywhere() {
     }
     assert_eq!(refused(map(&[(of("WIT"), "bystander"), (own("http://a.example"), "recipient")])), [""; 0]);
 }
+
+/// What is not labelled is as protected as can be, unless the policy says otherwise; no policy says the same as one that says nothing.
+#[test]
+fn a_record_without_confidentiality_is_denied_with_the_restricted_ones_where_a_label_is_required() {
+    let denies = json!([{"type": "deny", "securityLabel": [{"code": "R"}]}]);
+    let but_restricted = consent(json!({"provision": {"type": "permit", "provision": denies}}));
+    let required = |required: bool| policy(json!({"labels": {"requireConfidentiality": required}}));
+    for (labels, strict, lenient) in [
+        (json!([]), "DENY", "PERMIT"),
+        (json!(["PSY"]), "DENY", "PERMIT"),
+        (json!(["N"]), "PERMIT", "PERMIT"),
+        (json!(["R"]), "DENY", "DENY"),
+    ] {
+        let mut request = request("TREAT", "Media");
+        request["resource"]["securityLabels"] = labels.clone();
+        let of = |policy: &Policy| decide(std::slice::from_ref(&but_restricted), policy, &request)["decision"].clone();
+        assert_eq!(of(&required(false)), lenient, "{labels}");
+        for policy in [required(true), policy(json!({})), Policy::default()] {
+            assert_eq!(of(&policy), strict, "{labels}");
+        }
+    }
+}

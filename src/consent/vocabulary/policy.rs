@@ -76,7 +76,7 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 64)))]
     pub code_systems: Vec<CodeSystemSpec>,
-    /// Codes of documents that stand for whole rules. A denial of any other code of the same system is refused, and a permit of one permits nothing.
+    /// Codes of documents that stand for whole rules. A denial of any other code of the same system is refused, and a permit of one, or of a code whose system is not known, permits nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schemars", schemars(length(min = 1, max = 256)))]
     pub modules: Vec<ModuleSpec>,
