@@ -19,14 +19,17 @@ pub fn add(document: &mut Value, pointer: &str, value: &Value) {
 }
 
 /// Everything that is added to this document, one at a time.
-pub fn to(document: &Value) -> Additions {
+///
+/// An element more also narrows what a permit denies, which is all data outside of what it names. Where something else may permit
+/// that, another provision, another consent or the base policy, it is not `narrowed`.
+pub fn to(document: &Value, narrowed: bool) -> Additions {
     let mut found = to_root();
     match &document["provision"] {
         Value::Array(exceptions) => {
             let effect = if document["decision"] == "deny" { "permit" } else { "deny" };
-            to_each(exceptions, "/provision", effect, &mut found);
+            to_each(exceptions, "/provision", effect, narrowed, &mut found);
         }
-        root => to_provision(root, "/provision", &root["type"], &mut found),
+        root => to_provision(root, "/provision", &root["type"], narrowed, &mut found),
     }
     found.retain(|(pointer, _)| document.pointer(pointer).is_none());
     found
@@ -52,18 +55,19 @@ fn to_root() -> Additions {
     .into()
 }
 
-fn to_each(provisions: &[Value], above: &str, effect: &str, found: &mut Additions) {
+fn to_each(provisions: &[Value], above: &str, effect: &str, narrowed: bool, found: &mut Additions) {
     for (i, provision) in provisions.iter().enumerate() {
         let stated = provision["type"].as_str().unwrap_or(effect);
-        to_provision(provision, &format!("{above}/{i}"), &json!(stated), found);
+        to_provision(provision, &format!("{above}/{i}"), &json!(stated), narrowed, found);
     }
 }
 
-fn to_provision(provision: &Value, at: &str, effect: &Value, found: &mut Additions) {
+fn to_provision(provision: &Value, at: &str, effect: &Value, narrowed: bool, found: &mut Additions) {
     let opposite = if effect == "permit" { "deny" } else { "permit" };
     match provision["provision"].as_array() {
-        Some(nested) => to_each(nested, &format!("{at}/provision"), opposite, found),
-        None if effect == "permit" => to_permit(provision, at, found),
+        Some(nested) => to_each(nested, &format!("{at}/provision"), opposite, narrowed, found),
+        None if effect == "permit" && narrowed => to_permit(provision, at, found),
+        None if effect == "permit" => {}
         None => to_denial(provision, at, found),
     }
     for (name, element) in provision.as_object().into_iter().flatten().filter(|(name, _)| *name != "provision") {
@@ -72,12 +76,13 @@ fn to_provision(provision: &Value, at: &str, effect: &Value, found: &mut Additio
     to_object(at, found);
 }
 
-/// One more element narrows a permit.
+/// One more element narrows a permit, and so does a role.
 fn to_permit(provision: &Value, at: &str, found: &mut Additions) {
     for (name, value) in elements() {
         let name = if name == "class" && provision["type"].is_null() { "resourceType" } else { name };
         found.push((format!("{at}/{name}"), value));
     }
+    to_actors(provision, at, found);
 }
 
 /// One more entry of a list widens a denial, and so does one more name of somebody.
@@ -94,6 +99,7 @@ fn to_denial(provision: &Value, at: &str, found: &mut Additions) {
     for i in 0..provision["actor"].as_array().map_or(0, Vec::len) {
         found.push((format!("{at}/actor/{i}/reference/identifier"), json!({"system": "urn:a", "value": "1"})));
     }
+    to_actors(provision, at, found);
 }
 
 fn elements() -> [(&'static str, Value); 9] {
@@ -120,9 +126,6 @@ fn to_objects(value: &Value, at: &str, found: &mut Additions) {
         }
         Value::Object(members) => {
             to_object(at, found);
-            if members.get("reference").is_some_and(Value::is_object) {
-                to_actor(value, at, found);
-            }
             if members.get("reference").is_some_and(Value::is_string) {
                 found.push((format!("{at}/type"), json!("Practitioner")));
                 found.push((format!("{at}/display"), json!("somebody")));
@@ -144,12 +147,14 @@ fn to_object(at: &str, found: &mut Additions) {
 }
 
 /// Roles in which somebody takes part in the document only, or that nobody knows.
-fn to_actor(actor: &Value, at: &str, found: &mut Additions) {
-    for role in ["WIT", "DEL", "XYZ"] {
-        let coding = codings(PARTICIPATION_TYPE, &[role]);
-        found.push(match actor["role"]["coding"].is_array() {
-            true => (format!("{at}/role/coding/-"), coding[0].clone()),
-            false => (format!("{at}/role"), json!({"coding": coding})),
-        });
+fn to_actors(provision: &Value, at: &str, found: &mut Additions) {
+    for (i, actor) in provision["actor"].as_array().into_iter().flatten().enumerate() {
+        for role in ["WIT", "DEL", "XYZ"] {
+            let coding = codings(PARTICIPATION_TYPE, &[role]);
+            found.push(match actor["role"]["coding"].is_array() {
+                true => (format!("{at}/actor/{i}/role/coding/-"), coding[0].clone()),
+                false => (format!("{at}/actor/{i}/role"), json!({"coding": coding})),
+            });
+        }
     }
 }
