@@ -375,3 +375,57 @@ fn table(documents: &[Found]) -> String {
 fn line(page: &mut String, cells: &[&str]) {
     writeln!(page, "| {} |", cells.join(" | ")).expect("a text can be written to");
 }
+
+/// What the documents of each recipe in the docs have in their name or in their text.
+const NATIONS: &[(&str, &[&str])] = &[
+    ("German broad consent", &["2.16.840.1.113883.3.1937.777.24.5.3"]),
+    ("Swiss electronic patient record", &["name:ch-"]),
+    ("Dutch exchange of records (Nuts)", &["name:nuts-", "name:nl-"]),
+    ("New Zealand shared record", &["name:nz-"]),
+    ("English opt-outs and proxies", &["name:nhs-"]),
+];
+const MADE: &str = "<!-- made by tests/consents_found.rs -->\n";
+
+/// The recipe under a heading of the page.
+fn recipe(page: &str, heading: &str) -> Policy {
+    let section = page.split("\n## ").find(|section| section.starts_with(heading)).expect(heading);
+    let yaml = section.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a recipe");
+    policy(Some(&serde_yaml::from_str(yaml).expect("YAML"))).expect("a policy")
+}
+
+/// What each recipe makes of the documents of its nation.
+fn by_nation(page: &str, documents: &[Found]) -> String {
+    let mut table = format!("{MADE}\n## What the recipes make of the documents that were found\n");
+    for (heading, marks) in NATIONS {
+        let policy = recipe(page, heading);
+        let is_of = |found: &&Found| {
+            let text = found.document.to_string();
+            marks
+                .iter()
+                .any(|mark| mark.strip_prefix("name:").map_or(text.contains(mark), |name| found.name.starts_with(name)))
+        };
+        let of_it: Vec<&Found> = documents.iter().filter(is_of).collect();
+        let refusals: Vec<_> = of_it.iter().map(|found| refusal(&found.document, &policy)).collect();
+        let read = refusals.iter().filter(|refusal| refusal.is_none()).count();
+        write!(table, "\n{heading}: {read} of {} are read.\n\n| Document | |\n| --- | --- |\n", of_it.len())
+            .expect("a text");
+        for (found, refusal) in of_it.iter().zip(refusals) {
+            let said = refusal
+                .map_or("read".into(), |errors| format!("refused: `{}`: {}", errors[0].field, errors[0].message));
+            line(&mut table, &[&found.name, &said]);
+        }
+    }
+    table
+}
+
+#[test]
+fn the_docs_say_what_each_national_recipe_makes_of_the_documents_of_its_nation() {
+    let path = file("docs/consents-national.md");
+    let page = fs::read_to_string(&path).expect("the page");
+    let (above, _) = page.split_once(MADE).expect("a table");
+    let made = format!("{above}{}", by_nation(&page, &corpus().documents));
+    if std::env::var_os("EHRNET_REGENERATE").is_some() {
+        fs::write(&path, &made).expect("the page is written");
+    }
+    assert!(fs::read_to_string(&path).expect("the page") == made, "{} is not of this corpus; {HOW}", path.display());
+}

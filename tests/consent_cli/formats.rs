@@ -220,3 +220,15 @@ fn a_path_is_told_on_one_line_without_what_a_terminal_obeys() {
     let said = run.refusal();
     assert!(said.contains("a\\u{1b}[2J\\u{a}b: cannot be read"), "{said}");
 }
+
+#[test]
+fn the_policies_in_the_docs_are_read() {
+    let page = include_str!("../../docs/consents.md");
+    let examples = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let specs: Vec<Value> =
+        examples.map(|yaml| serde_yaml::from_str::<Value>(yaml).expect("YAML")["spec"].clone()).collect();
+    assert_eq!(specs.len(), 2);
+    for spec in specs {
+        assert_eq!(decision(&[permit_all()], Some(spec), json!({"purpose": "TREAT"})), "PERMIT");
+    }
+}
