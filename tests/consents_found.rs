@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use ehrnet_consent::decision::{Decision, Effect};
 use ehrnet_consent::rules::Basis;
 use ehrnet_consent::vocabulary::PolicySpec;
-use ehrnet_consent::{Policy, Request, decide, fhir, validate};
+use ehrnet_consent::{FieldError, Policy, Request, decide, fhir, validate};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ struct Pin {
     part: Option<String>,
 }
 
-/// A reviewed refusal: the element that is named, and the cause, which may have more to it behind a colon.
+/// A reviewed refusal: the very element that is named, and the cause, which may have more to it behind a colon.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Refusal {
@@ -153,9 +153,12 @@ fn policy(spec: Option<&Value>) -> Result<Policy, String> {
 }
 
 /// Why the document cannot be read under this policy.
-fn refusal(document: &Value, policy: &Policy) -> Option<String> {
-    let errors = fhir::read(document, None, policy.context()).err()?;
-    Some(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+fn refusal(document: &Value, policy: &Policy) -> Option<Vec<FieldError>> {
+    fhir::read(document, None, policy.context()).err()
+}
+
+fn in_words(errors: &[FieldError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// What the probe asks.
@@ -170,8 +173,8 @@ fn request(corpus: &Corpus, probe: &Probe) -> Value {
 
 fn ask(corpus: &Corpus, found: &Found, probe: &Probe, request: &Value) -> Result<Outcome, String> {
     let policy = policy(probe.policy.as_ref()).map_err(|error| format!("the policy is refused: {error}"))?;
-    if let Some(message) = refusal(&found.document, &policy) {
-        return Ok(Outcome::Refused(message));
+    if let Some(errors) = refusal(&found.document, &policy) {
+        return Ok(Outcome::Refused(in_words(&errors)));
     }
     let consent = fhir::read(&found.document, None, policy.context()).expect("was read before");
     let request = match Request::parse(request, policy.context()) {
@@ -295,11 +298,10 @@ fn what_is_refused_was_reviewed_and_nothing_else_is() {
     let mut unreviewed = Vec::new();
     for found in &corpus.documents {
         let refused = refusal(&found.document, &Policy::default());
-        println!("{:30} {}", found.name, refused.as_deref().unwrap_or("read"));
         match (refused, &found.refused) {
             (None, None) => {}
-            (Some(message), Some(reviewed)) if message.contains(&reviewed.at) => {}
-            (Some(message), _) => unreviewed.push(format!("{}: refused: {message}", found.name)),
+            (Some(errors), Some(reviewed)) if errors.iter().any(|error| error.field == reviewed.at) => {}
+            (Some(errors), _) => unreviewed.push(format!("{}: refused: {}", found.name, in_words(&errors))),
             (None, Some(reviewed)) => unreviewed.push(format!("{}: read, in spite of {}", found.name, reviewed.at)),
         }
     }
@@ -315,7 +317,10 @@ fn the_corpus_is_wide_and_says_where_each_document_was_found() {
     for Found { name, pin, probes, .. } in &corpus.documents {
         let whole = pin.commit.len() == 40 && pin.commit.bytes().all(|byte| byte.is_ascii_hexdigit());
         assert!(whole && pin.repo.split('/').count() == 2 && pin.bytes > 0, "{name}: the pin is incomplete");
-        assert!(!probes.is_empty() && probes.iter().all(|probe| !probe.answers.is_empty()), "{name}: has no answers");
+        // Where a permit and a denial are both right, a probe fails for nothing.
+        let settled = |probe: &Probe| !(probe.answers.contains(&Right::Permit) && probe.answers.contains(&Right::Deny));
+        let answered = probes.iter().all(|probe| !probe.answers.is_empty() && settled(probe));
+        assert!(!probes.is_empty() && answered, "{name}: has no answers, or opposite ones");
     }
 }
 
@@ -360,9 +365,8 @@ fn table(documents: &[Found]) -> String {
         let path = pin.path.replace(' ', "%20");
         let part = pin.part.as_ref().map_or(String::new(), |part| format!(" ({part})"));
         let source = format!("[{name}](https://github.com/{}/blob/{}/{path}){part}", pin.repo, pin.commit);
-        let read = refused.as_ref().map_or("read".into(), |refusal| {
-            format!("refused at `{}`: {}", refusal.at.trim_end_matches('.'), refusal.why)
-        });
+        let read =
+            refused.as_ref().map_or("read".into(), |refusal| format!("refused at `{}`: {}", refusal.at, refusal.why));
         line(&mut page, &[&source, fhir, shape, &read]);
     }
     page
@@ -370,4 +374,58 @@ fn table(documents: &[Found]) -> String {
 
 fn line(page: &mut String, cells: &[&str]) {
     writeln!(page, "| {} |", cells.join(" | ")).expect("a text can be written to");
+}
+
+/// What the documents of each recipe in the docs have in their name or in their text.
+const NATIONS: &[(&str, &[&str])] = &[
+    ("German broad consent", &["2.16.840.1.113883.3.1937.777.24.5.3"]),
+    ("Swiss electronic patient record", &["name:ch-"]),
+    ("Dutch exchange of records (Nuts)", &["name:nuts-", "name:nl-"]),
+    ("New Zealand shared record", &["name:nz-"]),
+    ("English opt-outs and proxies", &["name:nhs-"]),
+];
+const MADE: &str = "<!-- made by tests/consents_found.rs -->\n";
+
+/// The recipe under a heading of the page.
+fn recipe(page: &str, heading: &str) -> Policy {
+    let section = page.split("\n## ").find(|section| section.starts_with(heading)).expect(heading);
+    let yaml = section.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a recipe");
+    policy(Some(&serde_yaml::from_str(yaml).expect("YAML"))).expect("a policy")
+}
+
+/// What each recipe makes of the documents of its nation.
+fn by_nation(page: &str, documents: &[Found]) -> String {
+    let mut table = format!("{MADE}\n## What the recipes make of the documents that were found\n");
+    for (heading, marks) in NATIONS {
+        let policy = recipe(page, heading);
+        let is_of = |found: &&Found| {
+            let text = found.document.to_string();
+            marks
+                .iter()
+                .any(|mark| mark.strip_prefix("name:").map_or(text.contains(mark), |name| found.name.starts_with(name)))
+        };
+        let of_it: Vec<&Found> = documents.iter().filter(is_of).collect();
+        let refusals: Vec<_> = of_it.iter().map(|found| refusal(&found.document, &policy)).collect();
+        let read = refusals.iter().filter(|refusal| refusal.is_none()).count();
+        write!(table, "\n{heading}: {read} of {} are read.\n\n| Document | |\n| --- | --- |\n", of_it.len())
+            .expect("a text");
+        for (found, refusal) in of_it.iter().zip(refusals) {
+            let said = refusal
+                .map_or("read".into(), |errors| format!("refused: `{}`: {}", errors[0].field, errors[0].message));
+            line(&mut table, &[&found.name, &said]);
+        }
+    }
+    table
+}
+
+#[test]
+fn the_docs_say_what_each_national_recipe_makes_of_the_documents_of_its_nation() {
+    let path = file("docs/consents-national.md");
+    let page = fs::read_to_string(&path).expect("the page");
+    let (above, _) = page.split_once(MADE).expect("a table");
+    let made = format!("{above}{}", by_nation(&page, &corpus().documents));
+    if std::env::var_os("EHRNET_REGENERATE").is_some() {
+        fs::write(&path, &made).expect("the page is written");
+    }
+    assert!(fs::read_to_string(&path).expect("the page") == made, "{} is not of this corpus; {HOW}", path.display());
 }

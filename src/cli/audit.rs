@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use super::client::{ClientArgs, PatientArgs};
+use super::files::shown;
 use super::{BadInput, CommandError};
 use ehrnet_client::{Bundle, audit, audit_csv, audit_event, audit_table};
 use ehrnet_messages::{AuditEntry, AuditSubject, QueryAudit};
@@ -109,7 +110,7 @@ async fn export(args: &ExportArgs) -> Result<(), CommandError> {
     match &args.file {
         None => std::io::stdout().write_all(&bytes)?,
         Some(path) => {
-            std::fs::write(path, bytes).map_err(|error| BadInput::one(format_args!("{}: {error}", path.display())))?
+            std::fs::write(path, bytes).map_err(|error| BadInput::one(format_args!("{}: {error}", shown(path))))?
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use super::client::{ClientArgs, PatientArgs, short};
 use super::convert::{self, ExportArgs, ImportArgs};
 use super::decide::{self, DecideArgs};
 use super::diff::{self, DiffArgs};
-use super::files::read_document;
+use super::files::{read_document, shown};
 use super::{BadInput, CommandError};
 use ehrnet_client::consents::{self, Given};
 use ehrnet_client::table;
@@ -165,7 +165,7 @@ fn changed(version: &ConsentVersion, how: &str) -> String {
 
 /// SHA-256 of a file.
 fn hash(path: &std::path::Path) -> Result<String, BadInput> {
-    let wrong = |error: std::io::Error| BadInput::one(format_args!("{}: {error}", path.display()));
+    let wrong = |error: std::io::Error| BadInput::one(format_args!("{}: {error}", shown(path)));
     let mut digest = Sha256::new();
     std::fs::File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut digest)).map_err(wrong)?;
     Ok(hex::encode(digest.finalize()))

@@ -9,7 +9,7 @@ use kube_core::CustomResourceExt;
 use serde_json::Value;
 
 use super::BadInput;
-use super::files::{read, read_document};
+use super::files::{read, read_document, shown};
 use ehrnet_api::ConsentPolicy;
 use ehrnet_consent::json::Unread;
 use ehrnet_consent::vocabulary::{FhirVersion, PolicySpec};
@@ -24,7 +24,8 @@ pub struct DecideArgs {
     /// ConsentPolicy manifest, in YAML or JSON. Without it: deny what no consent permits.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// The request, in JSON.
+    /// The request, in JSON: patient, actor, action, purpose, breakGlass, resource. docs/consents.md ("The request") says what each
+    /// is and what is unknown without it; `{}` says nothing.
     #[arg(long, value_name = "FILE")]
     request: PathBuf,
     /// Moment of the decision.
@@ -81,7 +82,7 @@ pub(super) fn read_as(document: &Value, mut errors: Vec<FieldError>) -> Vec<Fiel
 }
 
 pub(super) fn in_file(path: &Path, errors: impl IntoIterator<Item = FieldError>) -> Vec<String> {
-    errors.into_iter().map(|error| format!("{}: {error}", path.display())).collect()
+    errors.into_iter().map(|error| format!("{}: {error}", shown(path))).collect()
 }
 
 pub(super) fn read_policy(path: &Path) -> Result<Policy, BadInput> {
@@ -90,7 +91,7 @@ pub(super) fn read_policy(path: &Path) -> Result<Policy, BadInput> {
 
 /// The one ConsentPolicy in a file, which may hold other resources beside it.
 pub(super) fn read_spec(path: &Path) -> Result<PolicySpec, BadInput> {
-    let wrong = |message: &dyn std::fmt::Display| BadInput::one(format_args!("{}: {message}", path.display()));
+    let wrong = |message: &dyn std::fmt::Display| BadInput::one(format_args!("{}: {message}", shown(path)));
     let bytes = read(path)?;
     let text = json::text(&bytes).map_err(|message| wrong(&message))?;
     let documents = serde_yaml::Deserializer::from_str(text).map(|document| json::strictly(document, "manifest"));

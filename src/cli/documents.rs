@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use ehrnet_consent::{FieldError, fhir, json, said};
+use ehrnet_consent::{FieldError, fhir, json};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::BadInput;
-use super::files::read;
+use super::files::{read, shown};
 
 /// A file that was not looked at.
 #[derive(Serialize)]
@@ -47,7 +47,7 @@ impl Visit<'_> {
     }
 
     fn folder(&mut self, path: &Path) -> Result<(), BadInput> {
-        let wrong = |error: std::io::Error| BadInput::one(format_args!("{}: cannot be read: {error}", path.display()));
+        let wrong = |error: std::io::Error| BadInput::one(format_args!("{}: cannot be read: {error}", shown(path)));
         let entries = std::fs::read_dir(path).map_err(wrong)?.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
         let mut entries: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
         entries.sort();
@@ -65,19 +65,19 @@ impl Visit<'_> {
     }
 
     fn skip(&mut self, path: &Path, why: &'static str) {
-        self.skipped.push(Skipped { file: name(path), why });
+        self.skipped.push(Skipped { file: shown(path), why });
     }
 
     fn file(&mut self, path: &Path) -> Result<(), BadInput> {
         let document = match json::parse(&read(path)?, "Consent") {
             Ok(document) if document["resourceType"] == "Bundle" => document,
             other => {
-                self.find(name(path), other);
+                self.find(shown(path), other);
                 return Ok(());
             }
         };
         let before = self.found;
-        self.bundle(&format!("{} ", name(path)), document);
+        self.bundle(&format!("{} ", shown(path)), document);
         if self.found == before {
             self.skip(path, "is a Bundle without a Consent");
         }
@@ -110,10 +110,6 @@ impl Visit<'_> {
             (Some(_) | None, _) => {}
         }
     }
-}
-
-fn name(path: &Path) -> String {
-    said(&path.display().to_string())
 }
 
 /// What the name of a file ends in, in small letters.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::client::{ClientArgs, PatientArgs, coding, short, word};
-use super::files::read_json;
+use super::files::{read_json, shown};
 use super::{BadInput, CommandError, NO};
 use ehrnet_client::object::{CHUNK_SIZE, ObjectHashes};
 use ehrnet_client::records::{self, Body};
@@ -258,16 +258,16 @@ impl BodyArgs {
             return Err(BadInput::one("give --body or --object"));
         };
         let object = File::open(path).and_then(|file| ObjectHashes::read(file, chunk_size));
-        object.map(Body::Object).map_err(|error| BadInput::one(format_args!("{}: {error}", path.display())))
+        object.map(Body::Object).map_err(|error| BadInput::one(format_args!("{}: {error}", shown(path))))
     }
 }
 
 fn write_manifest(path: &Path, object: &ObjectHashes) -> Result<(), BadInput> {
     let text = Value::from(object.chunks.clone()).to_string();
-    std::fs::write(path, text).map_err(|error| BadInput::one(format_args!("{}: {error}", path.display())))
+    std::fs::write(path, text).map_err(|error| BadInput::one(format_args!("{}: {error}", shown(path))))
 }
 
 fn read_manifest(path: &Path) -> Result<Vec<String>, BadInput> {
-    let wrong = || BadInput::one(format_args!("{}: must be a list of the chunks' hashes", path.display()));
+    let wrong = || BadInput::one(format_args!("{}: must be a list of the chunks' hashes", shown(path)));
     serde_json::from_value(read_json(path)?).map_err(|_| wrong())
 }

@@ -272,7 +272,10 @@ impl<'a> At<'a> {
     /// Refuses a member that is not in `known`.
     pub fn only(&self, known: &[&str]) -> Result<(), FieldError> {
         match self.object()?.keys().find(|key| !known.contains(&key.as_str())) {
-            Some(key) => Err(FieldError::new(format!("{}.{key}", self.path), "is not a known field")),
+            Some(key) => {
+                let message = format!("is not a known field: known are {}", known.join(", "));
+                Err(FieldError::new(format!("{}.{key}", self.path), message))
+            }
             None => Ok(()),
         }
     }

@@ -16,7 +16,6 @@ use super::placed::{CONSENT, MAX_COPIES, Placed};
 use super::provisions::{Reader, provision_type};
 use super::tree::{check_size, give_types};
 use crate::vocabulary::code_systems::{ACT_CODE, CodedElement, OPT_OUT};
-use crate::vocabulary::systems::bare;
 use crate::vocabulary::{FhirVersion, Provision, ProvisionType, UntypedRoot};
 
 /// The provisions of a consent as a tree in which everything has its type.

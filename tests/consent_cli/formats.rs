@@ -180,3 +180,55 @@ fn bad_policies_are_refused_with_the_field_named() {
         assert!(said.contains(expected), "{expected}: {said}");
     }
 }
+
+#[test]
+fn the_request_in_the_docs_is_read_and_says_every_field_of_the_table() {
+    let page = include_str!("../../docs/consents.md");
+    let section = page.split("## The request").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a section");
+    let example = section.split("```json").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let example: Value = serde_json::from_str(example).expect("JSON");
+    assert_eq!(
+        decision(&[member(permit_all(), "patient", json!({"reference": "Patient/17"}))], None, example.clone()),
+        "PERMIT"
+    );
+    let rows: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(rows.len(), 16);
+    for field in rows.iter().filter(|field| !field.starts_with("breakGlass")) {
+        let pointer = format!("/{}", field.replace('.', "/"));
+        assert!(example.pointer(&pointer).is_some(), "{field} is not in the example");
+    }
+    for (unknown, known) in [
+        (
+            json!({"who": 1}),
+            "request.who: is not a known field: known are patient, actor, action, purpose, breakGlass, resource",
+        ),
+        (json!({"actor": {"msp": 1}}), "known are id, mspId, role, groups, identifiers, attributes"),
+        (json!({"resource": {"labels": 1}}), "known are id, class, codes, securityLabels, author, authoredOn"),
+    ] {
+        let said = Run::new().request(&unknown).refusal();
+        assert!(said.contains(known), "{said}");
+        for field in known.rsplit("are ").next().expect("a list").split(", ") {
+            assert!(rows.iter().any(|row| row.split('.').any(|part| part == field)), "{field} is not in the table");
+        }
+    }
+}
+
+#[test]
+fn a_path_is_told_on_one_line_without_what_a_terminal_obeys() {
+    let mut run = Run::new();
+    run.arguments.extend(["--request".into(), run.folder.path().join("a\u{1b}[2J\nb").display().to_string()]);
+    let said = run.refusal();
+    assert!(said.contains("a\\u{1b}[2J\\u{a}b: cannot be read"), "{said}");
+}
+
+#[test]
+fn the_policies_in_the_docs_are_read() {
+    let page = include_str!("../../docs/consents.md");
+    let examples = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let specs: Vec<Value> =
+        examples.map(|yaml| serde_yaml::from_str::<Value>(yaml).expect("YAML")["spec"].clone()).collect();
+    assert_eq!(specs.len(), 2);
+    for spec in specs {
+        assert_eq!(decision(&[permit_all()], Some(spec), json!({"purpose": "TREAT"})), "PERMIT");
+    }
+}

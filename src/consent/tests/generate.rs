@@ -160,6 +160,33 @@ pub fn r4(labels: LabelsIn, depth: u32) -> impl Strategy<Value = Value> {
     })
 }
 
+/// The consent in the shape of R5, where the base is a decision and each level is the opposite of the one above.
+pub fn r5_of(consent: &Value) -> Value {
+    fn of_r5(mut provision: Value) -> Value {
+        let members = provision.as_object_mut().expect("a provision");
+        members.remove("type");
+        if let Some(class) = members.remove("class") {
+            members.insert("resourceType".into(), class);
+        }
+        if let Some(Value::Array(nested)) = members.remove("provision") {
+            members.insert("provision".into(), nested.into_iter().map(of_r5).collect());
+        }
+        provision
+    }
+    let mut consent = consent.clone();
+    let members = consent.as_object_mut().expect("a consent");
+    members.remove("scope");
+    for (r4, r5) in [("patient", "subject"), ("dateTime", "date")] {
+        let value = members.remove(r4).expect("stated");
+        members.insert(r5.into(), value);
+    }
+    let root = members.remove("provision").expect("a provision");
+    let base = if root["type"] == "permit" { "deny" } else { "permit" };
+    members.insert("decision".into(), json!(base));
+    members.insert("provision".into(), json!([of_r5(root)]));
+    consent
+}
+
 /// A request that says everything.
 pub fn request() -> impl Strategy<Value = Value> {
     let actor = (select(&["Practitioner/a", "Practitioner/b"][..]), any::<bool>(), any::<bool>()).prop_map(

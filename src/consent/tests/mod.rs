@@ -1,5 +1,6 @@
 //! Tests of the evaluator as a whole: published examples, and laws that hold for every consent.
 
+mod additions;
 mod bounds;
 mod cases;
 mod denials;

@@ -23,6 +23,15 @@ fn fits_the_ledger(case: &Case) -> bool {
     !(case.written["text"].is_string() || request["patient"].is_string() || kept_by_the_ledger || spelled)
 }
 
+/// The cases that are left out.
+const LEFT_OUT: [&str; 5] = [
+    "a type that is given twice",
+    "a type that is given twice, once with an escaped letter",
+    "a record whose label is no code, under a denial of restricted ones",
+    "a record whose id has no type, under a denial of that record",
+    "a patient of the same id on another server",
+];
+
 /// A record like that of the request; none if the request names none.
 fn registered(world: &mut World, request: &Value) -> Option<String> {
     let resource = request.get("resource")?;
@@ -66,9 +75,20 @@ fn answer(case: &Case) -> (String, Option<jiff::Timestamp>) {
 
 #[test]
 fn each_case_has_one_of_its_right_answers_on_the_ledger() {
-    let cases: Vec<Case> = cases::all().into_iter().filter(fits_the_ledger).collect();
-    assert!(cases.len() > 40);
+    let (cases, left): (Vec<Case>, Vec<Case>) = cases::all().into_iter().partition(fits_the_ledger);
+    assert_eq!(left.iter().map(|case| case.name.as_str()).collect::<Vec<_>>(), LEFT_OUT);
     // Nobody's certificate tells of an identifier of another system.
     let refused = [cases::REFUSED, &["a denied reader, contained in the consent"]].concat();
     cases::check(&cases, &refused, answer);
+}
+
+/// So no request is asked about such a record: the case of it is left out.
+#[test]
+fn a_record_whose_label_is_no_code_is_not_registered() {
+    let mut world = World::new();
+    let registrar = world.staff(MERCY, "records", role::REGISTRAR);
+    for (label, registered) in [("r", false), ("R", true)] {
+        let (argument, secret) = record(1, "o1", label);
+        assert_eq!(world.submit(&registrar, &argument, Some(&secret)).is_ok(), registered, "{label}");
+    }
 }
