@@ -14,6 +14,7 @@ mod properties;
 mod published;
 mod requests;
 mod restrictions;
+mod residuals;
 mod subjects;
 mod templates;
 
