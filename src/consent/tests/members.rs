@@ -267,6 +267,34 @@ fn a_contained_actor_who_may_be_over_names_nobody() {
 }
 
 #[test]
+fn a_reason_for_an_absent_value_is_one_under_every_spelling_of_its_url() {
+    for url in [
+        "http://hl7.org/fhir/StructureDefinition/data-absent-reason",
+        "http://hl7.org/fhir/StructureDefinition/data-absent-reason|4.0.1",
+        "http://hl7.org/fhir/StructureDefinition/data-absent-reason/",
+        "https://www.hl7.org/fhir/StructureDefinition/Data-Absent-Reason",
+        "http://hl7.org/fhir/data-absent-reason#x",
+        "data-absent-reason",
+        "urn:x:data-absent-reason",
+        "http://hl7.org/fhir/StructureDefinition/iso21090-nullFlavor",
+        "http://hl7.org/fhir/StructureDefinition/iso21090-nullFlavor|5.2.0",
+        "http://hl7.org/fhir/StructureDefinition/NullFlavor/",
+    ] {
+        for pointer in ["period", "purpose/0", "action/0/coding/0", "actor/0/reference", "data/0/reference"] {
+            let mut document = whole("permit");
+            let element = document.pointer_mut(&format!("{RULE}/{pointer}")).expect(pointer);
+            element["extension"] = json!([{"url": url, "valueCode": "unknown"}]);
+            let refused = path(&format!("{RULE}/{pointer}"));
+            assert_eq!(answer(&document, &Policy::default(), &asks()), refused, "{url} {pointer}");
+        }
+    }
+    let mut document = whole("permit");
+    document.pointer_mut(&format!("{RULE}/period")).expect("a period")["extension"] =
+        json!([{"url": "urn:about-data-absent-reasons", "valueCode": "unknown"}]);
+    assert_eq!(answer(&document, &Policy::default(), &asks()), "PERMIT");
+}
+
+#[test]
 fn an_object_without_members_is_refused_wherever_it_stands() {
     let opt_in = |provision: Value| {
         let mut document = consent(json!({"provision": provision}));
