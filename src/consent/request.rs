@@ -60,6 +60,11 @@ fn id_of(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
+/// The order of names: by id in any case, and of one id those without a type first.
+fn by_name(one: &str, other: &str) -> Ordering {
+    in_any_case(id_of(one), id_of(other)).then_with(|| (one.contains('/'), one).cmp(&(other.contains('/'), other)))
+}
+
 fn in_any_case_by_identifier(one: &Identifier, other: &Identifier) -> Ordering {
     in_any_case(&one.value, &other.value).then_with(|| in_any_case(&one.system, &other.system))
 }
@@ -78,11 +83,13 @@ impl Requester {
             return self.msp_id.as_deref() == Some(key);
         }
         let id = id_of(key);
-        let from = self.names.partition_point(|name| in_any_case(id_of(name), id).is_lt());
-        let untyped = |name: &str| !name.contains('/') || !key.contains('/');
-        let may_be = |name: &str| effect == ProvisionType::Deny && untyped(name);
-        let mut same_id = self.names[from..].iter().take_while(|name| id_of(name).eq_ignore_ascii_case(id));
-        same_id.any(|name| name == key || may_be(name))
+        let find = |order: &dyn Fn(&String) -> Ordering| self.names.binary_search_by(order).is_ok();
+        let with_id = |name: &String| in_any_case(id_of(name), id);
+        let may_be = || match key.contains('/') {
+            true => find(&|name| with_id(name).then(name.contains('/').cmp(&false))),
+            false => find(&with_id),
+        };
+        find(&|name| by_name(name, key)) || effect == ProvisionType::Deny && may_be()
     }
 
     /// Whether what is unknown of the requester may be what this name is of.
@@ -298,7 +305,7 @@ fn requester(at: &At, context: &ProvisionContext) -> Result<Option<Requester>, F
     let groups = each(at, "groups", key)?;
     let mut names: Vec<String> = [&id, &msp_id, &role].into_iter().flatten().cloned().collect();
     names.extend(groups.iter().flatten().cloned());
-    names.sort_by(|one, other| in_any_case(id_of(one), id_of(other)));
+    names.sort_by(|one, other| by_name(one, other));
     let mut identifiers = each(at, "identifiers", read_identifier)?;
     identifiers.iter_mut().for_each(|list| list.sort_by(by_identifier));
     let attributes = at.get("attributes").map(|at| attributes(&at)).transpose()?;

@@ -13,8 +13,8 @@ mod policies;
 mod properties;
 mod published;
 mod requests;
-mod restrictions;
 mod residuals;
+mod restrictions;
 mod subjects;
 mod templates;
 
