@@ -7,6 +7,8 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 use super::code::Code;
 use super::context::ProvisionContext;
 use super::datatypes::{filled_list, known, read_concept, read_identifier, reference_text, whole_identifier};
@@ -187,8 +189,8 @@ impl<'a> Contained<'a> {
 /// Nobody can see what an identifier is.
 pub fn names_of(resource: &At) -> Result<(Vec<Identifier>, bool), FieldError> {
     let Some(members) = resource.value.as_object() else { return Ok((Vec::new(), false)) };
-    let acts = resource.value["resourceType"].as_str().is_some_and(is_actor_type) && resource.value["active"] != false;
-    let Some(list) = resource.get("identifier").filter(|list| acts && list.value.is_array()) else {
+    let acts = |list: &At| list.value.is_array() && acts_without_end(resource.value);
+    let Some(list) = resource.get("identifier").filter(acts) else {
         return Ok((Vec::new(), false));
     };
     let list = list.list()?;
@@ -197,6 +199,15 @@ pub fn names_of(resource: &At) -> Result<(Vec<Identifier>, bool), FieldError> {
     let describes = |name: &String| DESCRIPTIVE.contains(&name.as_str()) || name.starts_with('_');
     let only = identifiers.len() == list.len() && members.keys().all(describes);
     Ok((identifiers, only))
+}
+
+/// Whether a contained resource is an actor who nothing says may be over: no longer active, of another status, or for a time.
+fn acts_without_end(resource: &Value) -> bool {
+    let is_or_unsaid = |name: &str, value: Value| resource.get(name).is_none_or(|said| *said == value);
+    resource["resourceType"].as_str().is_some_and(is_actor_type)
+        && is_or_unsaid("active", json!(true))
+        && is_or_unsaid("status", json!("active"))
+        && ["_active", "_status", "period"].iter().all(|name| resource.get(name).is_none())
 }
 
 /// An actor of a provision: one for each way in which it is named.

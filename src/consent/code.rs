@@ -4,6 +4,7 @@
 //! and a bare code that the element knows is one of the element's own. After that a permit matches what is the same, and a
 //! denial matches unless it is known to be something else.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,11 @@ impl Code {
     /// Whether it is a code of a system that is known here.
     pub fn is_known(&self) -> bool {
         self.known
+    }
+
+    /// What two codes are told apart by that are one in any case.
+    fn in_case(&self) -> (bool, Option<&str>, &str) {
+        (self.known, self.meant(), &self.code)
     }
 
     /// Whether it is a code of this system, or a bare one that may be.
@@ -228,7 +234,7 @@ impl Systems {
 pub struct Codes(Vec<Code>);
 
 /// The order of two texts of which upper and lower case make no difference.
-pub fn in_any_case(one: &str, other: &str) -> std::cmp::Ordering {
+pub fn in_any_case(one: &str, other: &str) -> Ordering {
     let folded = |text| str::bytes(text).map(|b| b.to_ascii_lowercase());
     folded(one).cmp(folded(other))
 }
@@ -236,16 +242,28 @@ pub fn in_any_case(one: &str, other: &str) -> std::cmp::Ordering {
 impl Codes {
     /// These codes.
     pub fn new(mut codes: Vec<Code>) -> Self {
-        codes.sort_by(|one, other| in_any_case(&one.code, &other.code));
+        codes.sort_by(|one, other| {
+            in_any_case(&one.code, &other.code).then_with(|| one.in_case().cmp(&other.in_case()))
+        });
         Self(codes)
     }
 
-    /// Whether one of them means one of `rules`.
+    /// Whether one of them means one of `rules`, as [`Code::names`] says of two: a record may have one code of many systems, so
+    /// none of them is looked at for each rule.
     pub fn any_named(&self, rules: &[Code], effect: ProvisionType) -> bool {
         rules.iter().any(|rule| {
-            let from = self.0.partition_point(|code| in_any_case(&code.code, &rule.code).is_lt());
-            let same = self.0[from..].iter().take_while(|code| code.code.eq_ignore_ascii_case(&rule.code));
-            same.into_iter().any(|code| code.names(rule, effect))
+            let find = |order: &dyn Fn(&Code) -> Ordering| {
+                self.0.binary_search_by(|code| in_any_case(&code.code, &rule.code).then_with(|| order(code))).is_ok()
+            };
+            let exactly = |known, meant| find(&|code| code.in_case().cmp(&(known, meant, &rule.code)));
+            let of = |known, meant| find(&|code| (code.known, code.meant()).cmp(&(known, meant)));
+            match effect {
+                ProvisionType::Permit => {
+                    exactly(false, None) || exactly(false, rule.meant()) || exactly(true, rule.meant())
+                }
+                ProvisionType::Deny if rule.known => find(&|code| code.known.cmp(&false)) || of(true, rule.meant()),
+                ProvisionType::Deny => find(&|_| Ordering::Equal),
+            }
         })
     }
 }
@@ -445,6 +463,36 @@ mod tests {
             let deny = |label| Labels::new(vec![code(None, label)], ProvisionType::Deny);
             assert!(deny("V").covers(&record, ProvisionType::Deny) && deny("HIV").covers(&record, ProvisionType::Deny));
             assert!(!Labels::new(vec![code(None, "R")], ProvisionType::Permit).covers(&record, ProvisionType::Permit));
+        }
+    }
+
+    /// Looking a code up says what comparing it with each says.
+    #[test]
+    fn codes_of_a_record_are_found_as_if_each_was_compared() {
+        let systems = [None, Some(CONFIDENTIALITY), Some(ACT_CODE), Some("urn:a"), Some("urn:b")];
+        let all =
+            || systems.iter().flat_map(|system| ["HIV", "hiv", "R", "r", "x", "X"].map(|text| code(*system, text)));
+        let all: Vec<Code> = all().collect();
+        for effect in [ProvisionType::Permit, ProvisionType::Deny] {
+            for rule in &all {
+                for (i, one) in all.iter().enumerate() {
+                    for other in &all[i..] {
+                        let codes = Codes::new(vec![other.clone(), one.clone()]);
+                        let each = [one, other].iter().any(|code| code.names(rule, effect));
+                        let found = codes.any_named(std::slice::from_ref(rule), effect);
+                        assert_eq!(found, each, "{effect:?} {rule:?} {one:?} {other:?}");
+                    }
+                }
+            }
+        }
+        // And among all but one of them.
+        for (i, rule) in all.iter().enumerate() {
+            let others: Vec<Code> =
+                all.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, code)| code.clone()).collect();
+            for effect in [ProvisionType::Permit, ProvisionType::Deny] {
+                let each = others.iter().any(|code| code.names(rule, effect));
+                assert_eq!(Codes::new(others.clone()).any_named(std::slice::from_ref(rule), effect), each, "{rule:?}");
+            }
         }
     }
 }

@@ -96,9 +96,14 @@ pub fn read_identifier(at: &At) -> Result<Identifier, FieldError> {
     }
 }
 
+/// Uses of identifiers that are not over (FHIR: IdentifierUse).
+const IN_USE: &[&str] = &["usual", "official", "temp", "secondary"];
+
 /// What says that an identifier may be over.
 fn over<'a>(at: &At<'a>) -> Option<At<'a>> {
-    at.get("use").filter(|at| at.value == "old").or_else(|| at.get("period"))
+    let in_use = |at: &At| at.value.as_str().is_some_and(|used| IN_USE.contains(&used));
+    let used = at.get("use").filter(|at| !in_use(at));
+    used.or_else(|| ["period", "_use", "_period"].iter().find_map(|name| at.get(name)))
 }
 
 /// An identifier of a resource, if it names that one for sure: what is not whole, or may be over, does not.

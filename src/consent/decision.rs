@@ -76,6 +76,9 @@ pub struct ResidualElements {
     /// Whose labels they are where it is not the rule's own effect: a denial can hold up to the ceiling of a permit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels_of: Option<ProvisionType>,
+    /// Whether a record matches these labels as well of which one is no code that anybody defined: it may stand for any.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unclear_labels: bool,
     /// Kind of record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class: Vec<Code>,
@@ -92,11 +95,18 @@ pub struct ResidualElements {
 
 /// A named record of a residual rule (FHIR: Consent.provision.data).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ResidualData {
     /// How it is meant.
     pub meaning: DataMeaning,
     /// FHIR Reference.
     pub reference: Value,
+    /// The MSP of the author who is meant, if that is known. A denial without it holds for every MSP that may be meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub msp_id: Option<String>,
+    /// Whether a record of which no author may be a hospital is meant as well: nothing says who keeps it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps: bool,
 }
 
 /// Something that whoever enforces the decision has to do (LEAP Consent Decision Service: obligations).
@@ -254,18 +264,24 @@ impl ResidualElements {
             About::Labels(labels) => {
                 self.security_label = labels.codes.clone();
                 self.labels_of = (!labels.reads_the_same(effect)).then_some(labels.declared_by);
+                self.unclear_labels = element.effect == ProvisionType::Deny;
             }
             About::Class(codes) => self.class = codes.to_vec(),
             About::Code(codes) => self.code = codes.to_vec(),
             About::DataPeriod(period) => self.data_period = Some(period.text.clone()),
-            About::Data(data) => self.data = data.iter().map(ResidualData::from).collect(),
+            About::Data(data) => self.data = data.iter().map(|data| data.residual(element.effect)).collect(),
         }
     }
 }
 
-impl From<&DataRule> for ResidualData {
-    fn from(data: &DataRule) -> Self {
-        Self { meaning: data.meaning, reference: json!({"reference": data.reference}) }
+impl DataRule {
+    fn residual(&self, effect: ProvisionType) -> ResidualData {
+        ResidualData {
+            meaning: self.meaning,
+            reference: json!({"reference": self.reference}),
+            msp_id: self.msp_id.clone().filter(|_| self.meaning == DataMeaning::Authoredby),
+            keeps: effect == ProvisionType::Deny && self.keeps_as_a_hospital(),
+        }
     }
 }
 
@@ -274,13 +290,18 @@ impl From<&DataRule> for ResidualData {
 fn redact(residual: &[Residual]) -> Option<Obligation> {
     let (rest, rules) = residual.split_first()?;
     let simple = |rule: &Residual| {
-        let labels = ResidualElements { security_label: rule.elements.security_label.clone(), ..Default::default() };
+        let ResidualElements { security_label, unclear_labels, .. } = &rule.elements;
+        let labels = ResidualElements {
+            security_label: security_label.clone(),
+            unclear_labels: *unclear_labels,
+            ..Default::default()
+        };
         rule.and.is_empty() && rule.unless.is_empty() && rule.elements == labels && rule.effect != rest.effect
     };
     let codes: Vec<&Code> = rules.iter().flat_map(|rule| &rule.elements.security_label).collect();
     let parameters = match rest.effect {
         _ if !rules.iter().all(simple) => json!({"residual": true}),
-        ProvisionType::Permit => json!({"codes": codes}),
+        ProvisionType::Permit => json!({"codes": codes, "unclearLabels": true}),
         ProvisionType::Deny => json!({"exceptAnyOfCodes": codes}),
     };
     Some(Obligation { id: code(ACT_CODE, "REDACT"), parameters })

@@ -267,9 +267,17 @@ fn one_change(value: &Value, name: &str, below: &Value, here: bool, decides: boo
     first_below(below, &|name, deeper| one_change(below, name, deeper, decides, decides))
 }
 
-/// Whether an element says of itself that its value is not there.
+/// Names of the extensions that say why a value is not there.
+const ABSENT: &[&str] = &["data-absent-reason", "iso21090-nullflavor", "nullflavor"];
+
+/// Whether an element says of itself that its value is not there, however the URL of the extension that says so is written.
 fn is_absent(element: &Value) -> bool {
-    let says_so = |extension: &Value| extension["url"].as_str().is_some_and(|url| url.ends_with("/data-absent-reason"));
+    let name = |url: &str| -> Option<String> {
+        let url = url.split(['|', '#', '?']).next()?.trim_end_matches('/');
+        url.rsplit(['/', ':']).next().map(str::to_ascii_lowercase)
+    };
+    let is_one = |url: &str| name(url).is_some_and(|name| ABSENT.contains(&name.as_str()));
+    let says_so = |extension: &Value| extension["url"].as_str().is_some_and(is_one);
     element["extension"].as_array().is_some_and(|extensions| extensions.iter().any(says_so))
 }
 

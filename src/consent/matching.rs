@@ -132,7 +132,7 @@ pub fn one_data(rule: &DataRule, record: &Record, effect: ProvisionType) -> Opti
         DataMeaning::Authoredby => {
             let wrote = |author: &Author| wrote(author, target, rule, effect);
             record.author.as_ref().map(|authors| {
-                authors.iter().any(wrote) || effect == ProvisionType::Deny && keeper_is_unknown(rule, target, authors)
+                authors.iter().any(wrote) || effect == ProvisionType::Deny && keeper_is_unknown(rule, authors)
             })
         }
     }
@@ -143,10 +143,17 @@ fn same(one: &Subject, other: &Subject, effect: ProvisionType) -> bool {
     if effect == ProvisionType::Deny { one.may_be(other) } else { one.is(other) }
 }
 
-/// Whether nothing says which hospital keeps the record, of which the rule names one: its authors are people.
-fn keeper_is_unknown(rule: &DataRule, target: &Subject, authors: &[Author]) -> bool {
-    let of_hospitals = rule.keeps && (!target.has_type() || target.key.starts_with("Organization/"));
-    of_hospitals && !authors.is_empty() && !authors.iter().any(Author::may_be_an_msp)
+impl DataRule {
+    /// Whether it names a hospital as the one that keeps the record.
+    pub fn keeps_as_a_hospital(&self) -> bool {
+        let hospital = |target: &Subject| !target.has_type() || target.key.starts_with("Organization/");
+        self.keeps && self.target.as_ref().is_ok_and(hospital)
+    }
+}
+
+/// Whether nothing says which hospital keeps the record, of which the rule names one: nobody who wrote it may be one.
+fn keeper_is_unknown(rule: &DataRule, authors: &[Author]) -> bool {
+    rule.keeps_as_a_hospital() && !authors.iter().any(Author::may_be_an_msp)
 }
 
 /// Whether an author is the one that a rule names. One of two names may be an MSP, and then an organisation is compared by the MSP

@@ -43,6 +43,7 @@ impl Expansion<'_> {
     /// `above` is what the modules state that it is nested in.
     fn one(&mut self, mut placed: Placed, above: &Stated) -> Result<Vec<Placed>, FieldError> {
         above.refuse_again(&placed)?;
+        refuse_elsewhere(&placed, self.context)?;
         let mut choices = Vec::new();
         for element in ModuleElement::ALL {
             choices.extend(split(&placed, element, self.context)?);
@@ -190,6 +191,33 @@ impl Stated {
             }
         }
     }
+}
+
+/// Refuses the code of a module in another element than the one that it is declared for, where something is denied: there it
+/// means nothing, and the denial would be lost.
+fn refuse_elsewhere(placed: &Placed, context: &ProvisionContext) -> Result<(), FieldError> {
+    let Provision { type_, purpose, action, security_label, class, document_type, code, .. } = &placed.own;
+    if *type_ == Some(ProvisionType::Permit) && placed.permits_only() {
+        return Ok(());
+    }
+    for (codings, name, element) in [
+        (purpose, "purpose", CodedElement::Purpose),
+        (action, "action", CodedElement::Action),
+        (security_label, "securityLabel", CodedElement::SecurityLabel),
+        (class, "class", CodedElement::Class),
+        (document_type, "documentType", CodedElement::Class),
+        (code, "code", CodedElement::Code),
+    ] {
+        for (i, coding) in codings.iter().enumerate() {
+            let code = context.systems.code(coding, element);
+            let named = || context.modules.iter().filter(|module| code.names(&module.code, ProvisionType::Deny));
+            if named().next().is_some() && named().all(|module| module.element.name() != name) {
+                let message = "is one of the policy's modules, which stands in another element: write it there";
+                return Err(placed.error(&format!("{name}[{i}]"), message));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The modules among the codes of an element, and its other codes; none if there is nothing to take apart. A denial of a module

@@ -4,6 +4,7 @@
 //! known to be none), for actor, action and purpose an absent field satisfies no permit. Codes, labels and references are put
 //! in order here, at the border, so that no spelling of a requester decides.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -59,6 +60,21 @@ fn id_of(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
+/// The order of names: by id in any case, and of one id those without a type first.
+fn by_name(one: &str, other: &str) -> Ordering {
+    in_any_case(id_of(one), id_of(other)).then_with(|| (one.contains('/'), one).cmp(&(other.contains('/'), other)))
+}
+
+fn in_any_case_by_identifier(one: &Identifier, other: &Identifier) -> Ordering {
+    in_any_case(&one.value, &other.value).then_with(|| in_any_case(&one.system, &other.system))
+}
+
+/// The order of identifiers, in which those that are the same in any case stand together.
+fn by_identifier(one: &Identifier, other: &Identifier) -> Ordering {
+    let exactly = || (&one.value, &one.system).cmp(&(&other.value, &other.system));
+    in_any_case_by_identifier(one, other).then_with(exactly)
+}
+
 impl Requester {
     /// Whether the reference with this key names the requester. A name without a type is an MSP; for a denial it may be
     /// anything that the requester is called.
@@ -67,11 +83,13 @@ impl Requester {
             return self.msp_id.as_deref() == Some(key);
         }
         let id = id_of(key);
-        let from = self.names.partition_point(|name| in_any_case(id_of(name), id).is_lt());
-        let untyped = |name: &str| !name.contains('/') || !key.contains('/');
-        let may_be = |name: &str| effect == ProvisionType::Deny && untyped(name);
-        let mut same_id = self.names[from..].iter().take_while(|name| id_of(name).eq_ignore_ascii_case(id));
-        same_id.any(|name| name == key || may_be(name))
+        let find = |order: &dyn Fn(&String) -> Ordering| self.names.binary_search_by(order).is_ok();
+        let with_id = |name: &String| in_any_case(id_of(name), id);
+        let may_be = || match key.contains('/') {
+            true => find(&|name| with_id(name).then(name.contains('/').cmp(&false))),
+            false => find(&with_id),
+        };
+        find(&|name| by_name(name, key)) || effect == ProvisionType::Deny && may_be()
     }
 
     /// Whether what is unknown of the requester may be what this name is of.
@@ -96,12 +114,14 @@ impl Requester {
         same(self.role.as_deref(), role, effect)
     }
 
-    /// Whether the requester has this identifier. The case of a system makes no difference to a denial.
+    /// Whether the requester has this identifier. The case of it makes no difference to a denial.
     pub fn has_identifier(&self, wanted: &Identifier, effect: ProvisionType) -> bool {
         let Some(identifiers) = &self.identifiers else { return effect == ProvisionType::Deny };
-        let from = identifiers.partition_point(|held| held.value < wanted.value);
-        let mut same_value = identifiers[from..].iter().take_while(|held| held.value == wanted.value);
-        same_value.any(|held| same(Some(&held.system), &wanted.system, effect))
+        let found = identifiers.binary_search_by(|held| match effect {
+            ProvisionType::Permit => by_identifier(held, wanted),
+            ProvisionType::Deny => in_any_case_by_identifier(held, wanted),
+        });
+        found.is_ok()
     }
 
     /// Whether the requester's certificate has this attribute.
@@ -285,9 +305,9 @@ fn requester(at: &At, context: &ProvisionContext) -> Result<Option<Requester>, F
     let groups = each(at, "groups", key)?;
     let mut names: Vec<String> = [&id, &msp_id, &role].into_iter().flatten().cloned().collect();
     names.extend(groups.iter().flatten().cloned());
-    names.sort_by(|one, other| in_any_case(id_of(one), id_of(other)));
+    names.sort_by(|one, other| by_name(one, other));
     let mut identifiers = each(at, "identifiers", read_identifier)?;
-    identifiers.iter_mut().for_each(|list| list.sort_by(|one, other| one.value.cmp(&other.value)));
+    identifiers.iter_mut().for_each(|list| list.sort_by(by_identifier));
     let attributes = at.get("attributes").map(|at| attributes(&at)).transpose()?;
     Ok(Some(Requester { id, names, msp_id, role, identifiers, attributes, groups }))
 }

@@ -37,7 +37,9 @@ impl Sentence {
 /// Every rule of a consent, in the order of the document, and whether it counts at `now`. What a provision inherits is said again.
 pub fn sentences(consent: &Consent, standing: Standing, now: Timestamp) -> Vec<Sentence> {
     let mut said = Vec::new();
-    let over = is_over(consent.period.as_ref(), now);
+    // With its root all of a consent is over.
+    let root = consent.root.elements.period.as_deref();
+    let over = [consent.period.as_ref(), root].into_iter().any(|period| is_over(period, now));
     let why = |node: &Node| match node.effect {
         _ if !consent.active => Some("the consent is not active".to_owned()),
         _ if over || is_over(node.elements.period.as_deref(), now) => Some("it is over".to_owned()),
@@ -47,16 +49,24 @@ pub fn sentences(consent: &Consent, standing: Standing, now: Timestamp) -> Vec<S
         ProvisionType::Permit => names_nobody(&node.elements).map(FieldError::to_string),
         ProvisionType::Deny => None,
     };
-    below(&consent.root, &why, &mut said);
+    let text = |node: &Node| match root {
+        Some(root) if node.elements.period.as_deref() != Some(root) => {
+            format!("{}, all of it {}", text(node), span(root))
+        }
+        _ => text(node),
+    };
+    let sentence =
+        |node: &Node| Sentence { path: node.path.clone(), effect: node.effect, why: why(node), text: text(node) };
+    below(&consent.root, &sentence, &mut said);
     if let Some(period) = &consent.period {
         said.iter_mut().for_each(|sentence| sentence.text += &format!(", all of it {}", span(period)));
     }
     said
 }
 
-fn below(node: &Node, why: &impl Fn(&Node) -> Option<String>, said: &mut Vec<Sentence>) {
-    said.push(Sentence { path: node.path.clone(), effect: node.effect, why: why(node), text: text(node) });
-    node.children.iter().for_each(|child| below(child, why, said));
+fn below(node: &Node, sentence: &impl Fn(&Node) -> Sentence, said: &mut Vec<Sentence>) {
+    said.push(sentence(node));
+    node.children.iter().for_each(|child| below(child, sentence, said));
 }
 
 fn is_over(period: Option<&Period>, now: Timestamp) -> bool {
@@ -281,6 +291,16 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_in_the_period_of_the_root_only_is_not_said_to_hold_longer() {
+        let longer = json!({"type": "deny", "purpose": [{"code": "TREAT"}], "period": {"end": "2030"}});
+        let same = json!({"type": "deny", "purpose": [{"code": "HRESCH"}]});
+        let root = json!({"type": "permit", "period": {"end": "2027"}, "provision": [longer, same]});
+        let said = said(json!({"provision": root}));
+        assert_eq!(said[1], "nobody may see any record for TREAT until 2030, all of it until 2027");
+        assert_eq!(said[2], "nobody may see any record for HRESCH until 2027");
+    }
+
+    #[test]
     fn a_grantee_and_a_custodian_are_said() {
         let said = said(json!({
             "decision": "deny", "grantee": [{"reference": "Practitioner/7"}], "period": {"start": "2026"},
@@ -346,6 +366,21 @@ mod tests {
         let nested = json!({"type": "permit", "period": {"end": "2020"}, "provision": [{"type": "deny"}]});
         assert_eq!(counts(json!({"provision": nested})), [false, false]);
         assert_eq!(counts(json!({"period": {"end": "2020"}, "provision": {"type": "deny"}})), [false]);
+        // With the root all of the consent is over, whatever is nested in it says; of another provision it is that one alone.
+        let later = json!({"period": {"end": "2030"}});
+        for (base, nested) in [("permit", "deny"), ("deny", "permit")] {
+            let with = |members: Value| {
+                let mut rule = later.clone();
+                rule["type"] = json!(nested);
+                let mut root = json!({"type": base, "provision": [rule]});
+                root["period"] = members;
+                json!({"provision": root})
+            };
+            assert_eq!(counts(with(json!({"end": "2020"}))), [false, false], "{base}");
+            assert_eq!(counts(with(json!({"end": "2027"}))), [true, true], "{base}");
+        }
+        let within = json!({"type": "deny", "period": {"end": "2020"}, "provision": [{"type": "deny", "period": {"end": "2030"}}]});
+        assert_eq!(counts(json!({"provision": {"type": "permit", "provision": [within]}})), [true, false, true]);
         assert_eq!(counts(json!({"decision": "permit", "grantee": [search[0]["reference"]]})), [false]);
     }
 }

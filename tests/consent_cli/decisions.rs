@@ -132,7 +132,7 @@ fn reading_9_a_deny_root_open_on_data_gives_a_residual_deny() {
     let result = decide(&[consent], Some(json!({"basePolicy": "all-normal"})), anyone);
     assert_eq!(result["decision"], "PERMIT");
     // The base policy ends with what is normally protected.
-    let deny = json!({"effect": "deny", "securityLabel": labels(&["R"])});
+    let deny = json!({"effect": "deny", "securityLabel": labels(&["R"]), "unclearLabels": true});
     let permit = json!({"effect": "permit", "securityLabel": labels(&["N"])});
     assert_eq!(result["residual"], json!([{"effect": "deny"}, permit, deny]));
     assert_eq!(result["obligations"][0]["id"], json!({"system": ACT_CODE, "code": "REDACT"}));
@@ -147,12 +147,12 @@ fn reading_10_residual_rules_hold_only_what_is_still_open() {
     assert_eq!(
         ask(json!({}))["residual"][1],
         json!({
-            "effect": "deny", "securityLabel": labels(&["R"]), "class": class, "dataPeriod": {"start": "2020", "end": "2021-05"},
+            "effect": "deny", "securityLabel": labels(&["R"]), "unclearLabels": true, "class": class, "dataPeriod": {"start": "2020", "end": "2021-05"},
         })
     );
     assert_eq!(
         ask(json!({"class": "A", "authoredOn": "2021-01-01"}))["residual"][1],
-        json!({"effect": "deny", "securityLabel": labels(&["R"])})
+        json!({"effect": "deny", "securityLabel": labels(&["R"]), "unclearLabels": true})
     );
     assert_eq!(ask(json!({"class": "B"}))["residual"], json!([]));
     assert_eq!(ask(json!({"class": "A", "authoredOn": "2021-01-01", "securityLabels": ["V"]}))["decision"], "DENY");

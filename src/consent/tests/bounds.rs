@@ -231,6 +231,57 @@ fn long_lists_of_a_record_and_of_a_consent_are_compared_fast() {
     assert!(many < few * 100, "{few:?} {many:?}");
 }
 
+/// The same of what is the same but for its system, its type or its case: to look at each of them once more took as long.
+#[test]
+fn repeated_codes_names_and_identifiers_are_compared_fast() {
+    let spelled = |i: usize| (0..14).map(|bit| if i >> bit & 1 == 0 { 'x' } else { 'X' }).collect::<String>();
+    let identifier = |i: usize, system: &str| json!({"system": format!("urn:{system}:{i}"), "value": "1"});
+    let by_code = |i: usize| json!({"coding": [{"system": format!("urn:rule:{i}"), "code": "x"}]});
+    let by_name = |_: usize| json!({"reference": {"reference": format!("Group/{}o", "x".repeat(14))}});
+    let by_identifier = |i: usize| json!({"reference": {"identifier": identifier(i, "rule")}});
+    let list = |entry: &dyn Fn(usize) -> Value, n: usize| -> Value { (0..n).map(entry).collect() };
+    let asks_as = |name: &str, value: Value| {
+        let mut actor = json!({"id": "Practitioner/a", "mspId": "AMSP", "groups": [], "identifiers": []});
+        actor[name] = value;
+        json!({"patient": "Patient/ex-patient", "actor": actor})
+    };
+    type Ask<'a> = &'a dyn Fn(usize) -> Value;
+    let codes = |n: usize| {
+        let codes = list(&|i| json!({"system": format!("urn:record:{i}"), "code": "x"}), n);
+        json!({"patient": "Patient/ex-patient", "resource": {"codes": codes}})
+    };
+    let equal = |n: usize| {
+        let codes = list(&|_| json!({"system": "urn:record", "code": "x"}), n);
+        json!({"patient": "Patient/ex-patient", "resource": {"codes": codes}})
+    };
+    let names = |n: usize| asks_as("groups", list(&|i| json!(format!("Group/{}O", spelled(i))), n));
+    let equal_names = |n: usize| asks_as("groups", list(&|_| json!(format!("Group/{}O", spelled(0))), n));
+    let identifiers = |n: usize| asks_as("identifiers", list(&|i| identifier(i, "held"), n));
+    let cases: [(&str, Value, Ask); 5] = [
+        ("code", list(&by_code, 5_000), &codes),
+        ("code", list(&by_code, 5_000), &equal),
+        ("actor", list(&by_name, 5_000), &names),
+        ("actor", list(&by_name, 5_000), &equal_names),
+        ("actor", list(&by_identifier, 5_000), &identifiers),
+    ];
+    for (i, (element, entries, ask)) in cases.into_iter().enumerate() {
+        let consent = consent(json!({"provision": {"type": "permit", element: entries}}));
+        let consents = [fhir::read(&consent, None, &ProvisionContext::default()).expect("a consent")];
+        let now = "2026-11-23T12:00:00Z".parse().expect("a time");
+        let fastest = |n: usize| {
+            let request = Request::parse(&ask(n), &ProvisionContext::default()).expect("a request");
+            let run = || {
+                let started = std::time::Instant::now();
+                assert_eq!(json!(decide_parsed(&consents, &request, now).decision), "DENY");
+                started.elapsed()
+            };
+            (0..3).map(|_| run()).min().expect("a time")
+        };
+        let (few, many) = (fastest(10), fastest(10_000));
+        assert!(many < few * 50, "{i} {element}: {few:?} {many:?}");
+    }
+}
+
 fn decide_parsed(consents: &[fhir::Consent], request: &Request, now: jiff::Timestamp) -> crate::Decision {
     crate::decide(consents, &Policy::default(), request, now)
 }

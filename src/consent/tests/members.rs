@@ -210,6 +210,91 @@ fn a_contained_actor_is_named_by_identifiers_that_are_whole_and_in_use() {
 }
 
 #[test]
+fn a_contained_actor_who_may_be_over_names_nobody() {
+    let absent = json!({"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}]});
+    let sure = json!({"system": "urn:n", "value": "42"});
+    let of = |kind: &str, name: &str, value: Value| {
+        let mut resource = json!({"resourceType": kind, "id": "x", "identifier": [sure]});
+        resource[name] = value;
+        resource
+    };
+    let identified = |name: &str, value: Value| {
+        let mut resource = of("Practitioner", "active", json!(true));
+        resource["identifier"][0][name] = value;
+        resource
+    };
+    let mut over = vec![
+        of("PractitionerRole", "period", json!({"end": "2020"})),
+        of("RelatedPerson", "period", json!({"end": "2020"})),
+        of("CareTeam", "period", json!({"start": "2020"})),
+        of("Practitioner", "_active", absent.clone()),
+        of("Device", "_status", absent.clone()),
+        identified("_use", absent.clone()),
+        identified("_period", absent),
+    ];
+    for kind in ["Device", "CareTeam", "Endpoint"] {
+        for status in ["inactive", "entered-in-error", "unknown", "suspended", "off", "Active", ""] {
+            over.push(of(kind, "status", json!(status)));
+        }
+    }
+    over.extend(["false", "true", "False", "no"].map(|active| of("Practitioner", "active", json!(active))));
+    over.extend([json!(0), json!([false])].map(|active| of("Practitioner", "active", active)));
+    over.extend(["Old", "OLD", "old ", "former"].map(|used| identified("use", json!(used))));
+    for contained in over {
+        let permit = of_contained("permit", contained.clone());
+        assert_eq!(answer(&permit, &Policy::default(), &asks()), "DENY", "{contained}");
+        let actor = "Consent.provision.provision[0].actor[0].reference";
+        let denial = of_contained("deny", contained.clone());
+        assert_eq!(answer(&denial, &Policy::default(), &asks()), actor, "{contained}");
+    }
+    for contained in [
+        of("Device", "status", json!("active")),
+        of("PractitionerRole", "active", json!(true)),
+        identified("use", json!("usual")),
+        identified("use", json!("secondary")),
+    ] {
+        let permit = of_contained("permit", contained.clone());
+        assert_eq!(answer(&permit, &Policy::default(), &asks()), "PERMIT", "{contained}");
+    }
+    // Outside a contained resource it is refused.
+    for used in ["Old", "former"] {
+        let mut document = whole("permit");
+        document.pointer_mut("/provision/provision/0/actor/1/reference/identifier").expect("an identifier")["use"] =
+            json!(used);
+        let field = "Consent.provision.provision[0].actor[1].reference.identifier.use";
+        assert_eq!(answer(&document, &Policy::default(), &asks()), field, "{used}");
+    }
+}
+
+#[test]
+fn a_reason_for_an_absent_value_is_one_under_every_spelling_of_its_url() {
+    for url in [
+        "http://hl7.org/fhir/StructureDefinition/data-absent-reason",
+        "http://hl7.org/fhir/StructureDefinition/data-absent-reason|4.0.1",
+        "http://hl7.org/fhir/StructureDefinition/data-absent-reason/",
+        "https://www.hl7.org/fhir/StructureDefinition/Data-Absent-Reason",
+        "http://hl7.org/fhir/data-absent-reason#x",
+        "data-absent-reason",
+        "urn:x:data-absent-reason",
+        "http://hl7.org/fhir/StructureDefinition/iso21090-nullFlavor",
+        "http://hl7.org/fhir/StructureDefinition/iso21090-nullFlavor|5.2.0",
+        "http://hl7.org/fhir/StructureDefinition/NullFlavor/",
+    ] {
+        for pointer in ["period", "purpose/0", "action/0/coding/0", "actor/0/reference", "data/0/reference"] {
+            let mut document = whole("permit");
+            let element = document.pointer_mut(&format!("{RULE}/{pointer}")).expect(pointer);
+            element["extension"] = json!([{"url": url, "valueCode": "unknown"}]);
+            let refused = path(&format!("{RULE}/{pointer}"));
+            assert_eq!(answer(&document, &Policy::default(), &asks()), refused, "{url} {pointer}");
+        }
+    }
+    let mut document = whole("permit");
+    document.pointer_mut(&format!("{RULE}/period")).expect("a period")["extension"] =
+        json!([{"url": "urn:about-data-absent-reasons", "valueCode": "unknown"}]);
+    assert_eq!(answer(&document, &Policy::default(), &asks()), "PERMIT");
+}
+
+#[test]
 fn an_object_without_members_is_refused_wherever_it_stands() {
     let opt_in = |provision: Value| {
         let mut document = consent(json!({"provision": provision}));

@@ -16,6 +16,7 @@ mod policies;
 mod properties;
 mod published;
 mod requests;
+mod residuals;
 mod restrictions;
 mod subjects;
 mod templates;

@@ -139,3 +139,44 @@ fn a_record_without_confidentiality_is_denied_with_the_restricted_ones_where_a_l
         }
     }
 }
+
+/// A module means something in the element that it is declared for. Elsewhere a denial of it would be lost.
+#[test]
+fn a_denied_module_is_refused_in_every_other_element_than_its_own() {
+    const ELEMENTS: [&str; 6] = ["code", "purpose", "class", "documentType", "securityLabel", "action"];
+    let by_codings = |name: &str, coding: &Value| match name {
+        "code" | "action" => json!([{"coding": [coding]}]),
+        _ => json!([coding]),
+    };
+    for own in ["code", "purpose", "class"] {
+        let states = if own == "class" { "purpose" } else { "class" };
+        let module = json!({
+            "element": own, "code": {"system": "urn:oid:1.2.3.4", "code": "care"},
+            states: [{"code": if own == "class" { "TREAT" } else { "Observation" }}],
+        });
+        let spec = json!({"codeSystems": [{"url": "urn:oid:1.2.3.4"}], "modules": [module]});
+        let site = policy(spec.clone());
+        for coding in [
+            json!({"system": "urn:oid:1.2.3.4", "code": "care"}),
+            json!({"system": "urn:unknown", "code": "Care"}),
+            json!({"code": "care"}),
+        ] {
+            for element in ELEMENTS.into_iter().filter(|element| *element != own) {
+                let rule = |effect: &str| json!({"type": effect, element: by_codings(element, &coding)});
+                let mut above = rule("permit");
+                above["provision"] = json!([{"type": "deny", "dataPeriod": {"end": "2020"}}]);
+                for (rule, reads) in [(rule("deny"), false), (above, false), (rule("permit"), true)] {
+                    let consent = consent(json!({"provision": {"type": "deny", "provision": [rule]}}));
+                    let read = crate::fhir::read(&consent, None, site.context());
+                    let fields = read.map_or_else(|errors| vec![errors[0].field.clone()], |_| Vec::new());
+                    let refused = format!("Consent.provision.provision[0].{element}[0]");
+                    assert_eq!(fields.first(), (!reads).then_some(&refused), "{own} {consent}");
+                }
+                let mut overriding = spec.clone();
+                overriding["overriding"] = json!([{"type": "deny", element: [coding]}]);
+                let fields = refused(overriding);
+                assert_eq!(fields.first(), Some(&format!("spec.overriding[0].{element}[0]")), "{own} {coding}");
+            }
+        }
+    }
+}

@@ -206,7 +206,8 @@ fn pcf_advanced_normal_and_restricted() {
 
     let page = "Consent-ex-consent-advanced-normal-not-restricted.html";
     let deny = json!([{"type": "deny", "securityLabel": labels(&["R"])}]);
-    let residual = json!([normal[0], normal[1], {"effect": "deny", "securityLabel": labels(&["R"])}]);
+    let residual =
+        json!([normal[0], normal[1], {"effect": "deny", "securityLabel": labels(&["R"]), "unclearLabels": true}]);
     states(
         page,
         pcf(json!({"securityLabel": labels(&["N"]), "provision": deny})),

@@ -55,13 +55,16 @@ fn an_overriding_denial_holds_for_who_does_not_say_what_it_asks() {
 #[test]
 fn the_case_of_an_msp_or_a_namespace_evades_no_denial_and_earns_no_permit() {
     let identifier = |system: &str| json!({"reference": {"identifier": {"system": system, "value": "1"}}});
+    let of_value = |value: &str| json!({"reference": {"identifier": {"system": "urn:a", "value": value}}});
     for (meant, spelled) in [
         (named("MercyMSP"), named("mercymsp")),
         (identifier("urn:ehrnet:msp:MercyMSP"), identifier("urn:ehrnet:msp:mercymsp")),
+        (of_value("Dr-A"), of_value("dr-a")),
     ] {
         let mut request = asks("Practitioner/b");
         request["actor"]["mspId"] = json!("MercyMSP");
-        request["actor"]["identifiers"] = json!([{"system": "URN:EHRNET:msp:MercyMSP", "value": "1"}]);
+        request["actor"]["identifiers"] =
+            json!([{"system": "URN:EHRNET:msp:MercyMSP", "value": "1"}, {"system": "urn:a", "value": "Dr-A"}]);
         for (actor, permitted) in [(meant, "PERMIT"), (spelled, "DENY")] {
             assert_eq!(answer(&but_to(actor.clone(), Value::Null), &plain(), &request), "DENY", "{actor}");
             let permit = consent(json!({"provision": {"type": "permit", "actor": [actor]}}));
