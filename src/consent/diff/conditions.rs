@@ -236,6 +236,7 @@ impl<'c> Axes<'c> {
             data_period,
             data,
             author,
+            nothing,
         } = &node.elements;
         let effect = node.effect;
         let mut asked = Vec::new();
@@ -247,6 +248,9 @@ impl<'c> Axes<'c> {
         }
         asked.extend(actor.as_ref().map(|rules| self.actor(rules, side, effect)));
         let mut about = Vec::new();
+        if nothing.is_some() && effect == ProvisionType::Permit {
+            about.push(self.space.condition(Vec::new()));
+        }
         about.extend(labels.as_ref().map(|labels| self.labelled(labels, side, effect)));
         for codes in class.iter().chain(document_type) {
             let clauses = self.space.any(&self.classes, side, |request| {
