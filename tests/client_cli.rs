@@ -136,7 +136,7 @@ fn a_consent_goes_into_a_policy_and_comes_back() {
     let coding = |system: &str, code: &str| json!([{"system": format!("http://terminology.hl7.org/CodeSystem/{system}"), "code": code}]);
     let original = json!({
         "resourceType": "Consent", "status": "active", "subject": {"reference": "Patient/1"}, "decision": "permit",
-        "category": [{"coding": coding("consentscope", "research")}], "period": {"end": "2030-12-31"},
+        "category": [{"coding": coding("consentcategorycodes", "research")}, {"coding": coding("consentscope", "research")}], "period": {"end": "2030-12-31"},
         "provision": [{"securityLabel": coding("v3-Confidentiality", "R"),
                        "provision": [{"actor": [{"reference": {"reference": "Practitioner/x"}}]}]}],
     });
@@ -162,7 +162,7 @@ fn a_consent_goes_into_a_policy_and_comes_back() {
     let odd = member(&original, "provision", json!([{"purpose": coding("v3-ActReason", "NONSENSE")}]));
     let refused = client.run("consent import --name study", &[&client.file("odd.json", odd.to_string())]);
     let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(refused.status.code() == Some(2) && said.contains("spec.template.provision[0].purpose[0]"), "{said}");
+    assert!(refused.status.code() == Some(2) && said.contains("Consent.provision[0].purpose[0]"), "{said}");
 }
 
 fn member(value: &serde_json::Value, name: &str, member: serde_json::Value) -> serde_json::Value {

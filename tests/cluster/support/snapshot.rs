@@ -91,6 +91,7 @@ fn normal(object: &DynamicObject, namespace: &str) -> Value {
 const CHOSEN: &[&str] = &[
     "clusterIP",
     "clusterIPs",
+    "ehrnet.dev/certificates-end",
     "serial",
     "uid",
     "lastTransitionTime",
