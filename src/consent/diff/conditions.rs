@@ -277,9 +277,8 @@ impl<'c> Axes<'c> {
         let permitted = grantee.iter().filter(|_| effect == ProvisionType::Permit);
         let grantee = permitted.map(|rules| self.actor(rules, side, effect)).collect();
         let period = period.iter().map(|period| self.holds_now(period)).collect();
-        let one = Conditions { asked, period, grantee, data: about };
         let mut conditions = [Conditions::default(), Conditions::default()];
-        conditions[side as usize] = one;
+        conditions[side as usize] = Conditions { asked, period, grantee, data: about };
         let children = node.children.iter().map(|child| self.tree(child, side)).collect();
         Tree { effect, named: purpose.is_some(), conditions, children }
     }
