@@ -145,8 +145,6 @@ pub struct Needs<K: LedgerNode> {
     pub more: K::More,
     /// What is found of its key pairs.
     slots: CredentialSlots,
-    /// Whether it is made for the first time.
-    pub is_new: bool,
 }
 
 impl<K: LedgerNode> NodeFacts<K> {
@@ -168,13 +166,11 @@ impl<K: LedgerNode> NodeFacts<K> {
 impl<K: LedgerNode> Needs<K> {
     fn gather(ctx: &Context, node: &K, dependencies: Dependencies) -> Result<Self, Finding> {
         let owner = super::owner(node)?;
-        let (namespace, name) = (&owner.namespace, &owner.name);
-        let plan = node.plan(&dependencies.hospital, &ctx.site, outside_ports(ctx, namespace));
+        let plan = node.plan(&dependencies.hospital, &ctx.site, outside_ports(ctx, &owner.namespace));
         Ok(Self {
             plan: plan.map_err(|error| unplannable(&error))?,
             more: node.gather_more(ctx, &dependencies),
             slots: CredentialSlots::gather(ctx, &owner, node.status()),
-            is_new: ctx.world.stateful_sets.get(namespace, name).is_none(),
             dependencies,
             owner,
         })

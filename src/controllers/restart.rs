@@ -25,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long before its certificate ends a node waits for no companion any more.
 const LAST_CALL: SignedDuration = SignedDuration::from_hours(24);
 
-/// Writes a node's objects. A change that restarts a running pod waits until the network can do without it. What is made for
-/// the first time restarts nothing: nodes that are new do not wait for each other's writes.
+/// Writes a node's objects. A change that restarts a running pod waits until the network can do without it. Nothing else
+/// waits: neither nodes that are new nor repairs.
 ///
 /// Returns why the pod still runs as it was before, if it does.
 pub async fn apply<K: LedgerNode>(
@@ -36,9 +36,10 @@ pub async fn apply<K: LedgerNode>(
     needs: &Needs<K>,
     mut objects: Objects,
 ) -> Result<Option<String>, StepError> {
-    let _turn = match needs.is_new {
-        true => None,
-        false => Some(writer.turn_to_stop(&facts.namespace).await),
+    // What restarts nothing waits for nobody: whoever has the turn may be asking a node that does not answer.
+    let _turn = match restarted(ctx, facts, &objects) {
+        None => None,
+        Some(_) => Some(writer.turn_to_stop(&facts.namespace).await),
     };
     let mut waits = None;
     if let Some(live) = restarted(ctx, facts, &objects) {
