@@ -15,7 +15,7 @@ use super::modules;
 use super::placed::{CONSENT, MAX_COPIES, Placed};
 use super::provisions::{Reader, provision_type};
 use super::tree::{check_size, give_types};
-use crate::vocabulary::code_systems::{ACT_CODE, CodedElement, OPT_OUT};
+use crate::vocabulary::code_systems::{ACT_CODE, CONSENT_CATEGORY, CodedElement, OPT_OUT};
 use crate::vocabulary::{FhirVersion, Provision, ProvisionType, UntypedRoot};
 
 /// The provisions of a consent as a tree in which everything has its type.
@@ -28,7 +28,7 @@ pub fn read(
     let reader = Reader::new(contained, context);
     let placed = match version {
         FhirVersion::R4 => read_single(at, reader, context)?,
-        FhirVersion::R5 => read_exceptions(at, reader)?,
+        FhirVersion::R5 => read_exceptions(at, reader, context)?,
     };
     let placed = modules::expand(placed, context)?;
     placed.check_inherited()?;
@@ -47,10 +47,13 @@ fn read_single(at: &At, mut reader: Reader, context: &ProvisionContext) -> Resul
     give_types(&mut provision, stated.unwrap_or(ProvisionType::Deny), FhirVersion::R4, &root.path)?;
     let mut placed = Placed::new(provision, CONSENT, "provision", "provision");
     if let Some(rule) = cited.restricts.as_ref().filter(|_| !placed.denies_only()) {
-        return Err(rule.error("permits in an emergency only, and what is permitted below says nothing of it"));
+        return Err(rule.error(IN_EMERGENCIES));
     }
     if stated.is_some() {
-        return Ok(placed);
+        return match cited.opts_out {
+            Some(rule) if stated == Some(ProvisionType::Permit) => Err(rule.error(OPTS_OUT)),
+            _ => Ok(placed),
+        };
     }
     let plain = Provision { type_: None, period: None, ..placed.own.clone() } == Provision::default();
     match context.untyped_root {
@@ -123,7 +126,7 @@ fn exception(mut root: Placed, base: ProvisionType) -> Result<Placed, FieldError
 }
 
 /// R5: a base decision and a list of exceptions to it.
-fn read_exceptions(at: &At, mut reader: Reader) -> Result<Placed, FieldError> {
+fn read_exceptions(at: &At, mut reader: Reader, context: &ProvisionContext) -> Result<Placed, FieldError> {
     let decision = at.get("decision").ok_or_else(|| {
         let message = "no computable base: state permit or deny (R4: provision.type, or policyRule OPTIN or OPTOUT; R5: decision)";
         FieldError::new("Consent.decision", message)
@@ -142,7 +145,35 @@ fn read_exceptions(at: &At, mut reader: Reader) -> Result<Placed, FieldError> {
     }
     check_size(&provision, &at.path)?;
     give_types(&mut provision, effect, FhirVersion::R5, &at.path)?;
-    Ok(Placed::new(provision, CONSENT, "decision", ""))
+    let placed = Placed::new(provision, CONSENT, "decision", "");
+    check_basis(at, &placed, context)?;
+    Ok(placed)
+}
+
+/// What the basis of an R5 consent says, R4's `policyRule`, must not restrict what the consent permits.
+fn check_basis(at: &At, placed: &Placed, context: &ProvisionContext) -> Result<(), FieldError> {
+    let opens = placed.own.type_ == Some(ProvisionType::Permit);
+    for basis in filled_list(at, "regulatoryBasis")? {
+        for (at, coding) in read_codings(&basis)? {
+            let code = context.systems.code(&coding, CodedElement::Category);
+            if is_for_emergencies(&code) && !placed.denies_only() {
+                return Err(at.error(IN_EMERGENCIES));
+            }
+            if opens && code.is_perhaps(ACT_CODE, OPT_OUT) {
+                return Err(at.error(OPTS_OUT));
+            }
+        }
+    }
+    Ok(())
+}
+
+const IN_EMERGENCIES: &str = "permits in an emergency only, and what is permitted says nothing of it";
+const OPTS_OUT: &str =
+    "says that nothing may be seen, and the document permits all but its exceptions: keep one of the two";
+
+/// Whether a code permits in an emergency only.
+fn is_for_emergencies(code: &Code) -> bool {
+    code.is_perhaps(ACT_CODE, &["EMRGONLY"]) || code.is_perhaps(CONSENT_CATEGORY, &["emrgonly"])
 }
 
 fn refuse_types(at: &At, depth: usize) -> Result<(), FieldError> {
@@ -163,6 +194,8 @@ struct Cited<'a> {
     unknown: Option<At<'a>>,
     /// What says that whatever is permitted is so in an emergency only.
     restricts: Option<At<'a>>,
+    /// What says that nothing may be seen, perhaps but for exceptions.
+    opts_out: Option<At<'a>>,
     /// What only may say that the document denies.
     perhaps: Option<At<'a>>,
     /// The element that could say what holds.
@@ -208,8 +241,11 @@ impl<'a> Cited<'a> {
         context: &ProvisionContext,
     ) -> Result<(), FieldError> {
         let is = |codes: &[&str]| code.may_be_of(ACT_CODE) && codes.contains(&code.code.as_str());
-        if code.is_perhaps(ACT_CODE, EMERGENCY_ONLY) {
+        if is_for_emergencies(&code) {
             self.restricts = Some(coding.clone());
+        }
+        if code.is_perhaps(ACT_CODE, OPT_OUT) {
+            self.opts_out = Some(coding.clone());
         }
         if is(&["OPTIN"]) {
             return self.add(ProvisionType::Permit, rule);
@@ -276,9 +312,6 @@ fn restricts(cited: &At) -> FieldError {
         "is cited beside what decides, and may restrict it: let the ConsentPolicy say in citedPolicies what it is";
     cited.error(message).unless_policy_says()
 }
-
-/// Codes that permit in an emergency only.
-const EMERGENCY_ONLY: &[&str] = &["EMRGONLY"];
 
 /// Members of a policy that is cited.
 const CITED: &[&str] = &["id", "extension", "authority", "uri"];

@@ -112,8 +112,41 @@ fn a_rule_for_emergencies_only_restricts_a_permit_that_states_its_type() {
         assert_eq!(answer(&document("EMRGONLY"), &policy(json!({})), &request), "Consent.policyRule.coding[0]");
         assert_eq!(answer(&document("OPTIN"), &policy(json!({})), &request), "PERMIT");
     }
+    let emergencies =
+        json!({"system": "http://terminology.hl7.org/CodeSystem/consentcategorycodes", "code": "emrgonly"});
+    for coding in [emergencies, json!({"code": "emrgonly"}), json!({"code": "EMRGONLY"})] {
+        let document = consent(json!({"policyRule": {"coding": [coding]}, "provision": {"type": "permit"}}));
+        assert_eq!(answer(&document, &policy(json!({})), &request), "Consent.policyRule.coding[0]");
+    }
     let denial = consent(json!({"policyRule": rule("EMRGONLY"), "provision": {"type": "deny"}}));
     assert_eq!(answer(&denial, &policy(json!({})), &request), "DENY");
+}
+
+#[test]
+fn an_opt_out_permits_by_its_exceptions_only_wherever_it_stands() {
+    let request = asks("Practitioner/a");
+    let permits = json!({"type": "permit"});
+    let excepts = json!({"type": "deny", "provision": [{"type": "permit"}]});
+    for code in ["OPTOUT", "OPTOUTE", "optout"] {
+        let document = |provision: &Value| consent(json!({"policyRule": rule(code), "provision": provision}));
+        assert_eq!(answer(&document(&permits), &policy(json!({})), &request), "Consent.policyRule.coding[0]");
+        assert_eq!(answer(&document(&excepts), &policy(json!({})), &request), "PERMIT", "the exception");
+    }
+}
+
+#[test]
+fn the_basis_of_an_r5_consent_restricts_it_like_a_policy_rule() {
+    let request = asks("Practitioner/a");
+    let document = |decision: &str, code: &str| {
+        json!({"resourceType": "Consent", "status": "active", "subject": {"reference": "Patient/ex-patient"}, "decision": decision,
+            "category": [{"coding": [{"system": LOINC, "code": "59284-0"}]}], "regulatoryBasis": [rule(code)]})
+    };
+    for code in ["EMRGONLY", "OPTOUT", "OPTOUTE"] {
+        let found = answer(&document("permit", code), &policy(json!({})), &request);
+        assert_eq!(found, "Consent.regulatoryBasis[0].coding[0]", "{code}");
+        assert_eq!(answer(&document("deny", code), &policy(json!({})), &request), "DENY");
+    }
+    assert_eq!(answer(&document("permit", "OPTIN"), &policy(json!({})), &request), "PERMIT");
 }
 
 #[test]
