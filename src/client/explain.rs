@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_refusal_of_the_contract_comes_first() {
-        let detail = DecisionDetail { reason: "erased-record".into(), ..decided("x", json!({}), &[]) };
+        let detail = DecisionDetail { reason: "erased-record".into(), ..decided("Practitioner/x", json!({}), &[]) };
         assert!(sentence(ASKED, &detail, None).contains("because the record was erased"));
     }
 
