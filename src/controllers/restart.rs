@@ -4,6 +4,7 @@
 //! Exception to "facts are gathered first": whether a restart may happen is looked up once the turn is there, because the
 //! nodes whose turn it was before have just been restarted. What was gathered before the turn would still call them ready.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -36,15 +37,18 @@ pub async fn apply<K: LedgerNode>(
     needs: &Needs<K>,
     mut objects: Objects,
 ) -> Result<Option<String>, StepError> {
-    // What restarts nothing waits for nobody: whoever has the turn may be asking a node that does not answer.
-    let _turn = match restarted(ctx, facts, &objects) {
-        None => None,
-        Some(_) => Some(writer.turn_to_stop(&facts.namespace).await),
+    let (_turn, waits) = match restarted(ctx, facts, &objects) {
+        // What restarts nothing waits for nobody: whoever has the turn may be asking a node that does not answer.
+        None => (None, None),
+        Some(_) => {
+            let turn = writer.turn_to_stop(&facts.namespace).await;
+            let waits = match restarted(ctx, facts, &objects) {
+                Some(live) => must_wait(ctx, facts, &live).await,
+                None => None,
+            };
+            (Some(turn), waits)
+        }
     };
-    let mut waits = None;
-    if let Some(live) = restarted(ctx, facts, &objects) {
-        waits = must_wait(ctx, facts, &live).await;
-    }
     if let Some(why) = &waits {
         tracing::debug!(node = facts.name, why, "the restart waits");
         objects.stateful_sets.clear();
@@ -54,10 +58,10 @@ pub async fn apply<K: LedgerNode>(
 }
 
 /// The StatefulSet whose running pod the write would restart.
-fn restarted<K: LedgerNode>(ctx: &Context, facts: &NodeFacts<K>, objects: &Objects) -> Option<StatefulSet> {
+fn restarted<K: LedgerNode>(ctx: &Context, facts: &NodeFacts<K>, objects: &Objects) -> Option<Arc<StatefulSet>> {
     let live = ctx.world.stateful_sets.get(&facts.namespace, &facts.name)?;
-    let changes = objects.stateful_sets.iter().any(|declared| changes_pod(&live, declared));
-    (changes && pods::is_ready(&ctx.world, &facts.namespace, &facts.name)).then(|| (*live).clone())
+    let runs = pods::is_ready(&ctx.world, &facts.namespace, &facts.name);
+    (runs && objects.stateful_sets.iter().any(|declared| changes_pod(&live, declared))).then_some(live)
 }
 
 /// Why a restart cannot be now.

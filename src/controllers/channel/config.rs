@@ -46,9 +46,12 @@ pub async fn keep(
     let silent = [silent, &lost].concat();
     match step(ctx, participants, declared, views, &silent).await {
         Ok(outcome) => {
-            let consenters = ChannelView::of(outcome.config()).ok();
-            let consenters = consenters.map(|view| consenters::names_of(&view.consenters, &participants.namespace));
-            ConfigView { consenters, ..view(declared, outcome) }
+            let config = outcome.config();
+            let view = ChannelView::of(config).ok();
+            let sequence = Some(config.sequence);
+            let consenters = view.map(|view| consenters::names_of(&view.consenters, &participants.namespace));
+            let (plan, finding) = told(declared, outcome);
+            ConfigView { sequence, consenters, plan, finding }
         }
         Err(finding) => ConfigView { sequence: None, consenters: None, plan: Vec::new(), finding },
     }
@@ -106,35 +109,27 @@ fn problem(error: &LedgerError) -> Finding {
     }
 }
 
-/// What a pass found. Pure.
-fn view(declared: &ChannelDefinition, outcome: ConfigOutcome) -> ConfigView {
+/// What is left to do after a pass, and what people are told. Pure.
+fn told(declared: &ChannelDefinition, outcome: ConfigOutcome) -> (Vec<String>, Finding) {
+    let as_declared = |config: &Config| Finding::good(format!("configuration {} is as declared", config.sequence));
     match outcome {
-        ConfigOutcome::Converged(config) => ConfigView {
-            sequence: Some(config.sequence),
-            consenters: None,
-            plan: Vec::new(),
-            finding: Finding::good(format!("configuration {} is as declared", config.sequence)),
-        },
+        ConfigOutcome::Converged(config) => (Vec::new(), as_declared(&config)),
         ConfigOutcome::Stepped { description, config } => {
             let rest = remaining(declared, &config);
             let finding = match rest.first() {
-                None => Finding::good(format!("configuration {} is as declared", config.sequence)),
+                None => as_declared(&config),
                 Some(next) => Finding::not(Reason::Progressing, format!("done: {description}; next: {next}")),
             };
-            ConfigView { sequence: Some(config.sequence), consenters: None, plan: rest, finding }
+            (rest, finding)
         }
-        ConfigOutcome::SignaturesMissing { steps, config } => ConfigView {
-            sequence: Some(config.sequence),
-            consenters: None,
-            plan: steps.iter().map(|short| short.description.clone()).collect(),
-            finding: Finding::not(Reason::SignaturesMissing, sentences(&steps)),
-        },
-        ConfigOutcome::Held { description, reason, config } => ConfigView {
-            sequence: Some(config.sequence),
-            consenters: None,
-            finding: Finding::not(Reason::WaitingForDependency, format!("to {description}: {reason}")),
-            plan: vec![description],
-        },
+        ConfigOutcome::SignaturesMissing { steps, .. } => (
+            steps.iter().map(|short| short.description.clone()).collect(),
+            Finding::not(Reason::SignaturesMissing, sentences(&steps)),
+        ),
+        ConfigOutcome::Held { description, reason, .. } => {
+            let finding = Finding::not(Reason::WaitingForDependency, format!("to {description}: {reason}"));
+            (vec![description], finding)
+        }
     }
 }
 
