@@ -1,5 +1,7 @@
 //! `Channel`: a ledger shared by the hospitals that are its members.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -320,6 +322,14 @@ pub struct ChannelStatus {
     /// The channel as each of its nodes sees it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<ChannelNode>,
+}
+
+impl Channel {
+    /// Whoever may be a consenter: Orderers that the ledger named when it was last read, and those that are declared.
+    pub fn possible_consenters(&self) -> BTreeSet<String> {
+        let known = self.status.iter().flat_map(|status| &status.consenters);
+        known.chain(&self.spec.consensus.orderers).cloned().collect()
+    }
 }
 
 /// The channel as one of its nodes sees it.

@@ -7,7 +7,6 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 
-use super::consenters;
 use super::context::Context;
 use super::keys::Pair;
 use ehrnet_api::Hospital;
@@ -103,7 +102,7 @@ fn is_known(ctx: &Context, hospital: &Hospital) -> bool {
     };
     ctx.world.channels.list(&namespace).iter().any(|channel| {
         let has_begun = channel.status.as_ref().is_some_and(|status| status.genesis_hash.is_some());
-        has_begun && (channel.spec.members.contains(&name) || consenters::candidates(channel).iter().any(runs))
+        has_begun && (channel.spec.members.contains(&name) || channel.possible_consenters().iter().any(runs))
     })
 }
 

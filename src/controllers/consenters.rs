@@ -3,7 +3,6 @@
 //! Exception to "facts are gathered first": who may go is asked once the turn is there, because the node whose turn it was
 //! before has just gone or been restarted. Invariant: a node that cannot be asked is not a node that is no consenter.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -60,7 +59,9 @@ async fn ask(ctx: &Context, channel: Arc<Channel>) -> Option<Consenters> {
     }
     let (is_bft, names) = match read(ctx, &participants, &asked).await {
         Some(view) => (view.is_bft, names_of(&view.consenters, &participants.namespace)),
-        None => (channel.spec.consensus.type_ == ConsensusType::Bft, candidates(&channel).into_iter().collect()),
+        None => {
+            (channel.spec.consensus.type_ == ConsensusType::Bft, channel.possible_consenters().into_iter().collect())
+        }
     };
     let mut all = Vec::new();
     for name in names {
@@ -80,17 +81,13 @@ pub fn names_of(endpoints: &[Endpoint], namespace: &str) -> Vec<String> {
     endpoints.iter().map(name).collect()
 }
 
-/// Whoever may be a consenter: those that the ledger named when it was last read, and those that are declared.
-pub fn candidates(channel: &Channel) -> BTreeSet<String> {
-    let known = channel.status.iter().flat_map(|status| &status.consenters);
-    known.chain(&channel.spec.consensus.orderers).cloned().collect()
-}
-
 /// The channels that may count on an orderer and are there to stay, each with its consenters.
 pub async fn of_channels(ctx: &Context, orderer: &Orderer) -> Vec<(Arc<Channel>, Consenters)> {
     let (namespace, name) = super::place(orderer);
     let mut channels = ctx.world.channels.list(&namespace);
-    channels.retain(|channel| channel.metadata.deletion_timestamp.is_none() && candidates(channel).contains(&name));
+    channels.retain(|channel| {
+        channel.metadata.deletion_timestamp.is_none() && channel.possible_consenters().contains(&name)
+    });
     let asked = channels.into_iter().map(async |channel| Some((channel.clone(), ask(ctx, channel).await?)));
     join_all(asked).await.into_iter().flatten().collect()
 }

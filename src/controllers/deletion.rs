@@ -55,7 +55,7 @@ fn is_held(orderer: &Orderer) -> bool {
 
 fn is_candidate(ctx: &Context, orderer: &Orderer) -> bool {
     let (namespace, name) = super::place(orderer);
-    ctx.world.channels.list(&namespace).iter().any(|channel| consenters::candidates(channel).contains(&name))
+    ctx.world.channels.list(&namespace).iter().any(|channel| channel.possible_consenters().contains(&name))
 }
 
 /// Why a channel counts on an orderer, and what to do about it; `None` if none does.

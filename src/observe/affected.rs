@@ -151,9 +151,8 @@ pub fn by_channel(world: &World, channel: &Channel) -> Vec<Target> {
     let name = channel.name_any();
     let mut targets = contracts(world, &namespace, &name);
     targets.push(target(Kind::Channel, channel));
-    let known = channel.status.iter().flat_map(|status| &status.consenters);
-    let orderers = channel.spec.consensus.orderers.iter().chain(known);
-    targets.extend(orderers.map(|orderer| Target::new(Kind::Orderer, namespace.clone(), orderer.clone())));
+    let orderers = channel.possible_consenters().into_iter();
+    targets.extend(orderers.map(|orderer| Target::new(Kind::Orderer, namespace.clone(), orderer)));
     targets.extend(channel.spec.members.iter().flat_map(|member| bundles(world, &namespace, member)));
     let joining = |peer: &std::sync::Arc<Peer>| peer.spec.channels.contains(&name);
     targets.extend(world.peers.list(&namespace).into_iter().filter(joining).map(|peer| target(Kind::Peer, &*peer)));
