@@ -1,6 +1,5 @@
 //! The orderers of a live channel come and go as declared, one at a time.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -15,7 +14,7 @@ pub async fn come_and_go_one_at_a_time(cluster: Arc<TestCluster>) {
     let mut operator = scene.operator();
     scene.apply(&sample::two_hospitals()).await;
     scene.settle(&mut operator).await;
-    assert_eq!(consenters(&scene, "orderer-1").await, named(&scene, &[1, 2, 3]));
+    assert_eq!(ledger_client::consenters(&scene, "orderer-1").await, ledger_client::addresses(&scene, &[1, 2, 3]));
 
     scene.kubelet.hold("orderer-3");
     scene.condition("Orderer", "orderer-3", "NodeReady", "False", "PodFailing").await;
@@ -25,11 +24,18 @@ pub async fn come_and_go_one_at_a_time(cluster: Arc<TestCluster>) {
     let message = scene.until_condition("Channel", "care", held).await;
     assert!(message.contains("add consenter orderer-"), "{message}");
     assert!(message.contains("Orderer orderer-3 is not well"), "{message}");
-    assert_eq!(consenters(&scene, "orderer-1").await, named(&scene, &[1, 2, 3]), "nobody comes while one is down");
+    assert_eq!(
+        ledger_client::consenters(&scene, "orderer-1").await,
+        ledger_client::addresses(&scene, &[1, 2, 3]),
+        "nobody comes while one is down"
+    );
 
     scene.kubelet.release("orderer-3");
     scene.settle(&mut operator).await;
-    assert_eq!(consenters(&scene, "orderer-5").await, named(&scene, &[1, 2, 3, 4, 5]));
+    assert_eq!(
+        ledger_client::consenters(&scene, "orderer-5").await,
+        ledger_client::addresses(&scene, &[1, 2, 3, 4, 5])
+    );
     let status = scene.get("Channel", "care").data["status"].clone();
     let relations = status["nodes"].as_array().expect("nodes").iter().filter(|node| node["kind"] == "Orderer");
     assert!(
@@ -39,7 +45,7 @@ pub async fn come_and_go_one_at_a_time(cluster: Arc<TestCluster>) {
 
     scene.edit("Channel", "care", orderers(&[1, 4, 5])).await;
     scene.settle(&mut operator).await;
-    assert_eq!(consenters(&scene, "orderer-4").await, named(&scene, &[1, 4, 5]));
+    assert_eq!(ledger_client::consenters(&scene, "orderer-4").await, ledger_client::addresses(&scene, &[1, 4, 5]));
     scene.delete("Orderer", "orderer-2").await;
     scene.until_gone(&["orderer-2"]).await;
     // Those that are left order what comes next.
@@ -58,14 +64,4 @@ const MORE: &str = "
 fn orderers(numbers: &[u8]) -> Value {
     let names: Vec<_> = numbers.iter().map(|n| format!("orderer-{n}")).collect();
     json!({"spec": {"consensus": {"orderers": names}}})
-}
-
-fn named(scene: &Scene, numbers: &[u8]) -> BTreeSet<String> {
-    numbers.iter().map(|n| format!("orderer-{n}.{}.svc:7050", scene.namespace)).collect()
-}
-
-/// Addresses of the consenters, as an orderer has them.
-async fn consenters(scene: &Scene, orderer: &str) -> BTreeSet<String> {
-    let config = ledger_client::config(scene, orderer, "care").await;
-    invariants::consenters(&config).into_iter().map(|(address, _)| address).collect()
 }

@@ -1,6 +1,5 @@
 //! Nothing that people do to orderers costs a channel its quorum by the operator's hand.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kube::api::DeleteParams;
@@ -35,7 +34,7 @@ pub async fn is_left_by_two_orderers_deleted_at_once(cluster: Arc<TestCluster>) 
     scene.edit("Channel", "care", json!({"spec": {"consensus": {"orderers": ["orderer-1"]}}})).await;
     scene.until(LIMIT, &format!("{stays} to go"), |resources| !here(resources, stays)).await;
     scene.settle(&mut operator).await;
-    assert_eq!(consenters(&scene).await, named(&scene, &[1]));
+    assert_eq!(ledger_client::consenters(&scene, "orderer-1").await, ledger_client::addresses(&scene, &[1]));
     let status = scene.get("Channel", "care").data["status"].clone();
     assert_eq!(status["consenters"], json!(["orderer-1"]));
     invariants::hold(&scene, &operator.gate().writes()).await;
@@ -54,7 +53,7 @@ pub async fn is_kept_while_removed_orderers_are_deleted(cluster: Arc<TestCluster
     };
     scene.until(LIMIT, "both to go", |resources| left(resources) == ["orderer-1"]).await;
     scene.settle(&mut operator).await;
-    assert_eq!(consenters(&scene).await, named(&scene, &[1]));
+    assert_eq!(ledger_client::consenters(&scene, "orderer-1").await, ledger_client::addresses(&scene, &[1]));
     // The one that is left orders alone.
     scene.edit("Channel", "care", json!({"spec": {"batch": {"maxMessageCount": 23}}})).await;
     scene.settle(&mut operator).await;
@@ -128,14 +127,4 @@ fn restarting() -> Value {
 async fn delete(scene: &Scene, orderer: &str) {
     let orderers = objects::api(&scene.client, &scene.namespace, "Orderer");
     orderers.delete(orderer, &DeleteParams::default()).await.expect("delete an orderer");
-}
-
-/// Addresses of the consenters, as the first orderer has them.
-async fn consenters(scene: &Scene) -> BTreeSet<String> {
-    let config = ledger_client::config(scene, "orderer-1", "care").await;
-    invariants::consenters(&config).into_iter().map(|(address, _)| address).collect()
-}
-
-fn named(scene: &Scene, numbers: &[u8]) -> BTreeSet<String> {
-    numbers.iter().map(|n| format!("orderer-{n}.{}.svc:7050", scene.namespace)).collect()
 }

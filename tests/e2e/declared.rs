@@ -69,6 +69,14 @@ pub fn clinic() -> Vec<Value> {
     ]
 }
 
+/// One hospital with these orderers and one peer on the channel `care`.
+pub fn ordered_by(consensus: &str, orderers: &[&str]) -> Vec<Value> {
+    let mut network = vec![hospital("mercy"), peer("mercy-peer", "mercy", &["care"])];
+    network.extend(orderers.iter().map(|name| orderer(name, "mercy")));
+    network.push(channel("care", consensus, orderers, &["mercy"]));
+    network
+}
+
 /// The sample that the project ships.
 pub fn two_hospitals() -> Vec<Value> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/samples/two-hospitals.yaml");

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, DynamicObject};
 use serde_json::{Value, json};
 
-use crate::declared::{channel, clinic, hospital, identity, orderer, peer};
+use crate::declared::{clinic, identity, ordered_by, orderer, peer};
 use crate::scene::{Scene, condition, status};
 use crate::wire::Wire;
 
@@ -42,9 +42,7 @@ async fn newest_block(scene: &Scene) -> (u64, Vec<u8>) {
 /// when it is back.
 pub async fn a_channel_is_updated_while_any_one_orderer_is_away(scene: Scene) {
     let names = ["raft-1", "raft-2", "raft-3"];
-    let mut network = vec![hospital("mercy"), peer("mercy-peer", "mercy", &["care"])];
-    network.extend(names.iter().map(|name| orderer(name, "mercy")));
-    network.push(channel("care", "Raft", &names, &["mercy"]));
+    let network = ordered_by("Raft", &names);
     scene.apply(&network).await;
     scene.ready(&network).await;
     for (sequence, name) in (1..).zip(names) {
@@ -73,9 +71,7 @@ pub async fn two_bft_orderers_deleted_at_once_leave_a_quorum(scene: Scene) {
 }
 
 async fn two_deleted_at_once(scene: &Scene, consensus: &str, names: &[&str], newcomers: &[&str]) {
-    let mut network = vec![hospital("mercy"), peer("mercy-peer", "mercy", &["care"])];
-    network.extend(names.iter().map(|name| orderer(name, "mercy")));
-    network.push(channel("care", consensus, names, &["mercy"]));
+    let network = ordered_by(consensus, names);
     scene.apply(&network).await;
     scene.ready(&network).await;
     let orderers = scene.of_kind("Orderer");
@@ -120,9 +116,7 @@ pub async fn a_bft_orderer_that_lost_its_volume_comes_back(scene: Scene) {
 }
 
 async fn comes_back_without_its_volume(scene: &Scene, consensus: &str, names: &[&str]) {
-    let mut network = vec![hospital("mercy"), peer("mercy-peer", "mercy", &["care"])];
-    network.extend(names.iter().map(|name| orderer(name, "mercy")));
-    network.push(channel("care", consensus, names, &["mercy"]));
+    let network = ordered_by(consensus, names);
     scene.apply(&network).await;
     scene.ready(&network).await;
     updated_height(scene).await;

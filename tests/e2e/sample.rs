@@ -11,7 +11,9 @@ use kube::api::{DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::declared::{self, chaincode, channel, hospital, identity, kind_of, name_of, orderer, peer, two_hospitals};
+use crate::declared::{
+    self, chaincode, channel, hospital, identity, kind_of, name_of, ordered_by, orderer, peer, two_hospitals,
+};
 use crate::resources::resource;
 use crate::scene::{Scene, condition, status};
 
@@ -59,10 +61,8 @@ pub async fn applied_in_reverse_order_becomes_ready(scene: Scene) {
 /// A BFT channel, with as many orderers as one of them may lie, and the contract on it.
 pub async fn four_bft_orderers_become_ready(scene: Scene) {
     let names = ["bft-1", "bft-2", "bft-3", "bft-4"];
-    let mut network = vec![hospital("mercy"), peer("mercy-peer", "mercy", &["care"])];
+    let mut network = ordered_by("BFT", &names);
     network.push(chaincode("ehr", "care", json!({})));
-    network.extend(names.iter().map(|name| orderer(name, "mercy")));
-    network.push(channel("care", "BFT", &names, &["mercy"]));
     scene.apply(&network).await;
     scene.ready(&network).await;
     let channel = scene.get("Channel", "care").await;

@@ -3,21 +3,11 @@
 
 use serde_json::{Value, json};
 
+use super::denials::answer;
 use super::generate::consent;
 use super::policy;
 use crate::vocabulary::code_systems::{ACT_REASON, CONFIDENTIALITY, CONSENT_ACTION, LOINC, RESOURCE_TYPES};
-use crate::{Policy, Request, fhir};
-
-/// `PERMIT`, `DENY`, or the field for which the document is refused.
-fn answer(consent: &Value, policy: &Policy, request: &Value) -> String {
-    let consent = match fhir::read(consent, None, policy.context()) {
-        Ok(consent) => consent,
-        Err(errors) => return errors[0].field.clone(),
-    };
-    let request = Request::parse(request, policy.context()).expect("a request");
-    let decision = crate::decide(&[consent], policy, &request, "2026-11-23T12:00:00Z".parse().expect("a time"));
-    json!(decision.decision).as_str().expect("a text").to_owned()
-}
+use crate::{Policy, fhir};
 
 fn asks() -> Value {
     json!({

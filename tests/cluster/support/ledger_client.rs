@@ -1,5 +1,6 @@
 //! What the ledger itself says, asked by the test with the hospitals' own admin identities and not by the operator.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use tokio::net::TcpStream;
 
+use super::invariants;
 use super::kubelet::Resolver;
 use super::scene::{LIMIT, Scene};
 
@@ -110,6 +112,17 @@ pub async fn config(scene: &Scene, orderer: &str, channel: &str) -> Config {
         }
     })
     .await
+}
+
+/// Addresses of the consenters of the channel `care`, as an orderer has them.
+pub async fn consenters(scene: &Scene, orderer: &str) -> BTreeSet<String> {
+    let config = config(scene, orderer, "care").await;
+    invariants::consenters(&config).into_iter().map(|(address, _)| address).collect()
+}
+
+/// The addresses of the orderers with these numbers.
+pub fn addresses(scene: &Scene, numbers: &[u8]) -> BTreeSet<String> {
+    numbers.iter().map(|n| format!("orderer-{n}.{}.svc:7050", scene.namespace)).collect()
 }
 
 /// Every configuration that the channel ever had, the first one first, as an orderer has them.
